@@ -1,0 +1,61 @@
+//! What ffmpeg asks of libav about sound besides coding it.
+
+use ffmpeg_next::ffi;
+use spool_proto::spec::Rational;
+
+use super::frame::Frame;
+use super::input::Input;
+use super::libc_types::c_int;
+use super::{NO_PTS, av_rational, number, timestamp};
+
+/// `av_rescale_delta`: brings timestamps of a coarse clock into a fine one, counting on in samples while the coarse clock agrees
+/// within its own precision. `last` is its memory between calls; `None` starts anew.
+pub fn rescale_delta(
+    from: Rational,
+    ts: i64,
+    sample: Rational,
+    samples: i32,
+    last: &mut Option<i64>,
+    to: Rational,
+) -> i64 {
+    let mut memory = last.unwrap_or(NO_PTS);
+    // SAFETY: numbers in, numbers out; `memory` is ours. libav asserts a known `ts` and a positive timebase.
+    let scaled = unsafe {
+        ffi::av_rescale_delta(av_rational(from), ts, av_rational(sample), samples, &raw mut memory, av_rational(to))
+    };
+    *last = timestamp(memory);
+    scaled
+}
+
+/// Samples a coded packet of this many bytes holds, where its codec tells; else 0.
+pub fn packet_samples(input: &Input, stream: usize, bytes: usize) -> i32 {
+    let (Some(raw), Ok(bytes)) = (input.raw_stream(stream), c_int::try_from(bytes)) else { return 0 };
+    // SAFETY: the stream is the input's and alive; the call only reads its parameters.
+    unsafe { ffi::av_get_audio_frame_duration2((*raw).codecpar, bytes) }.max(0)
+}
+
+/// Gives a frame whose channels have no known places the usual ones for their number, as ffmpeg guesses.
+pub fn guess_layout(frame: &mut Frame) {
+    // SAFETY: a valid frame, ours alone; its layout is emptied and filled by libav's own functions. Order 0 is UNSPEC.
+    unsafe {
+        let layout = &raw mut (*frame.as_ptr()).ch_layout;
+        let channels = (*layout).nb_channels;
+        if number(&raw const (*layout).order) == 0 && channels > 0 {
+            ffi::av_channel_layout_uninit(layout);
+            ffi::av_channel_layout_default(layout, channels);
+            (*frame.as_ptr()).channel_layout = super::parameters::layout_mask(layout);
+        }
+    }
+}
+
+/// The usual layout of so many channels, as a mask; 0 where there is none.
+pub fn default_layout(channels: i32) -> u64 {
+    // SAFETY: an empty layout of ours, filled, read and emptied by libav's own functions.
+    unsafe {
+        let mut layout: ffi::AVChannelLayout = std::mem::zeroed();
+        ffi::av_channel_layout_default(&raw mut layout, channels);
+        let mask = super::parameters::layout_mask(&raw const layout);
+        ffi::av_channel_layout_uninit(&raw mut layout);
+        mask
+    }
+}

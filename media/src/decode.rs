@@ -1,0 +1,204 @@
+//! Decoding one video stream, in the ffmpeg program's manner: frame by frame, errors of the decoder counted and passed over.
+
+mod clock;
+
+use spool_proto::failure::Failure;
+
+use crate::av::codec::{Decoder, Received};
+use crate::av::frame::Frame;
+use crate::av::input::{Input, Read};
+use crate::av::packet::Packet;
+use crate::av::{AvError, Stream};
+use crate::plan_file::Entry;
+pub use clock::Clock;
+
+/// One frame that came out: pts as demuxed (no shift of ffmpeg's), and the duration of its packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decoded {
+    pub pts: Option<i64>,
+    pub duration: i64,
+}
+
+/// Reads, decodes, gives frames.
+#[derive(Debug)]
+pub struct Frames {
+    input: Input,
+    decoder: Decoder,
+    stream: usize,
+    packet: Packet,
+    /// The packet waits: the decoder wanted frames taken first, or the film was just entered at it.
+    pending: bool,
+    draining: bool,
+    /// Present when timestamps are mended as the ffmpeg program mends them: whole-film decodes.
+    clock: Option<Clock>,
+    errors: u64,
+}
+
+/// Packets that may come after the wanted one was due before the search is given up. More than any reordering.
+const MISSED_MAX: u32 = 64;
+/// Errors in a row that a draining decoder may answer with: it holds fewer frames than this.
+const DRAINS_MAX: u32 = 256;
+/// How many times further back a seek is tried when it landed behind its target. Each doubles the distance: 1 s to 64 s.
+const SEEKS_MAX: u32 = 7;
+
+impl Frames {
+    /// Decodes `stream` from the file's start. `clock`: mend timestamps.
+    pub fn new(mut input: Input, stream: usize, threads: u16, clock: Option<Clock>) -> Result<Frames, Failure> {
+        input.select(&[stream]);
+        let decoder = Decoder::open(&input, stream, threads)?;
+        let packet = Packet::new().map_err(no_memory)?;
+        Ok(Frames { input, decoder, stream, packet, pending: false, draining: false, clock, errors: 0 })
+    }
+
+    pub fn input(&self) -> &Input {
+        &self.input
+    }
+
+    pub fn stream(&self) -> &Stream {
+        &self.input.streams()[self.stream]
+    }
+
+    /// Packets the decoder refused so far.
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// The next frame in output order; `None` at the end.
+    ///
+    /// # Errors
+    /// Only the source's own (unreadable bytes) and lack of memory: what the decoder cannot decode is passed over.
+    pub fn next(&mut self, frame: &mut Frame) -> Result<Option<Decoded>, Failure> {
+        let mut failed_drains = 0;
+        loop {
+            match self.decoder.receive(frame) {
+                Ok(Received::One) => return Ok(Some(self.describe(frame))),
+                Ok(Received::End) => return Ok(None),
+                Ok(Received::Again) => {}
+                Err(AvError::NO_MEMORY) => return Err(no_memory(AvError::NO_MEMORY)),
+                Err(_) => {
+                    self.errors += 1;
+                    failed_drains += u32::from(self.draining);
+                    if failed_drains > DRAINS_MAX {
+                        return Ok(None);
+                    }
+                }
+            }
+            self.feed()?;
+        }
+    }
+
+    fn describe(&mut self, frame: &mut Frame) -> Decoded {
+        let ratio = self.stream().sample_aspect_ratio;
+        if ratio.num != 0 {
+            // The container's ratio goes before the codec's, as in ffmpeg.
+            frame.set_sample_aspect_ratio(ratio);
+        }
+        let pts = match &mut self.clock {
+            Some(clock) => clock.decoded(frame.best_effort_pts(), frame.duration(), self.draining),
+            None => frame.best_effort_pts(),
+        };
+        Decoded { pts, duration: frame.duration() }
+    }
+
+    /// Gives the decoder one more packet, or the end.
+    fn feed(&mut self) -> Result<(), Failure> {
+        if self.draining {
+            // A decoder that drains gives frames until the end; libav guarantees it.
+            return Ok(());
+        }
+        if !self.pending {
+            if self.read()? {
+                if let Some(clock) = &mut self.clock {
+                    clock.packet(&mut self.packet, &self.decoder);
+                }
+            } else {
+                self.draining = true;
+                if let Some(clock) = &mut self.clock {
+                    clock.end();
+                }
+                return self.sent(None);
+            }
+        }
+        self.pending = false;
+        self.sent(Some(()))
+    }
+
+    fn sent(&mut self, packet: Option<()>) -> Result<(), Failure> {
+        match self.decoder.send(packet.map(|()| &self.packet)) {
+            Ok(()) | Err(AvError::END) => Ok(()),
+            Err(AvError::AGAIN) => {
+                self.pending = true;
+                Ok(())
+            }
+            Err(AvError::NO_MEMORY) => Err(no_memory(AvError::NO_MEMORY)),
+            Err(_) => {
+                self.errors += 1;
+                Ok(())
+            }
+        }
+    }
+
+    /// Reads the stream's next packet with anything in it; false at the end, or where the demuxer cannot go on.
+    fn read(&mut self) -> Result<bool, Failure> {
+        loop {
+            match self.input.read(&mut self.packet)? {
+                Read::Packet if self.packet.stream() == self.stream && !self.packet.data().is_empty() => {
+                    return Ok(true);
+                }
+                Read::Packet => {}
+                Read::End | Read::Broken(_) => return Ok(false),
+            }
+        }
+    }
+
+    /// Goes to a packet of the plan, so that it is the first one decoded. False: it could not be found by seeking; the position is
+    /// then anywhere.
+    pub fn enter(&mut self, entry: &Entry) -> Result<bool, Failure> {
+        self.clock = None;
+        self.decoder.flush();
+        self.pending = false;
+        self.draining = false;
+        // Formats whose timestamps jump have no index: they are entered by position.
+        if let Some(position) = entry.position.filter(|_| self.input.may_jump()) {
+            return Ok(self.input.seek_byte(position).is_ok() && self.find(entry)?);
+        }
+        let base = self.stream().time_base;
+        let second = (i64::from(base.den) / i64::from(base.num.max(1))).max(1);
+        let target = entry.dts.map_or(entry.pts, |dts| dts.min(entry.pts));
+        for attempt in 0..SEEKS_MAX {
+            let back = if attempt == 0 { 0 } else { second << (attempt - 1) };
+            // The keyframe itself first: demuxers differ in whether they seek by pts or dts.
+            let target = if attempt == 0 { entry.pts } else { target.saturating_sub(back) };
+            if self.input.seek(self.stream, target).is_err() {
+                return Ok(false);
+            }
+            if self.find(entry)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads on to the entry's packet.
+    fn find(&mut self, entry: &Entry) -> Result<bool, Failure> {
+        let mut late = 0;
+        while late < MISSED_MAX && self.read()? {
+            let same_place = match (self.packet.position(), entry.position) {
+                (Some(here), Some(there)) => here == there,
+                _ => true,
+            };
+            if self.packet.pts() == Some(entry.pts) && same_place {
+                self.pending = true;
+                return Ok(true);
+            }
+            if self.packet.pts().is_none_or(|pts| pts > entry.pts) {
+                late += 1;
+            }
+        }
+        Ok(false)
+    }
+}
+
+pub(crate) fn no_memory(error: AvError) -> Failure {
+    error.failure(spool_proto::failure::Class::Internal, "libav", "decoding")
+}

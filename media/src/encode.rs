@@ -1,0 +1,395 @@
+//! `media.encode`: one chunk of the video, from the source's packets to a piece. Frames are accepted on evidence: every decoded one
+//! is held against the plan, and so is every packet that leaves.
+
+mod coder;
+mod hdr;
+
+use std::collections::VecDeque;
+use std::io::BufReader;
+use std::path::Path;
+
+use spool_proto::call::{EncodeArgs, TrackManifest, Value};
+use spool_proto::failure::{Class, Failure, Warning};
+
+use crate::av::frame::Frame;
+use crate::av::input::{Input, Limits};
+use crate::decode::{Clock, Decoded, Frames, no_memory};
+use crate::graph::{Filters, alpha_warning};
+use crate::params;
+use crate::plan_file::{Chunk, Entry, FrameTable, PlanFile};
+use crate::timeline::Timeline;
+use crate::{Host, Product, memory};
+use coder::{Coder, Opening};
+
+/// Decoded frames between two reports of progress.
+const REPORT_EVERY: u64 = 4;
+/// Filtered frames the timeline may show again: the two before the one pushed last, and that one.
+const RECENT_MAX: usize = 3;
+
+/// Runs `media.encode`.
+///
+/// # Errors
+/// Class internal: `frames_differ` (what was decoded is not what the plan says), `packets_differ`, `no_such_chunk`. Class input:
+/// `source_damaged`, `undecodable`. Class spec: what the encoder or the filters refuse.
+pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
+    let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
+    let chunk = usize::try_from(args.chunk).ok().and_then(|chunk| plan.chunks.get(chunk)).ok_or_else(|| {
+        let message = format!("the plan has {} chunks, chunk {} was asked for", plan.chunks.len(), args.chunk);
+        Failure::new(Class::Internal, "no_such_chunk", message)
+    })?;
+    let path = host.scratch().join("chunk");
+    let mut task = Task { args, plan: &plan, chunk, host, path: &path, warnings: Vec::new() };
+    let (coded, entry) = match &plan.frames {
+        Some(table) => task.planned(table)?,
+        None => (task.whole()?, "linear".to_owned()),
+    };
+    let summary = coded.summary;
+    let manifest = TrackManifest {
+        chunk: Some(args.chunk),
+        units: coded.frames,
+        packets: summary.packets,
+        first_pts: summary.first_pts,
+        last_pts: summary.last_pts,
+        time_base: (plan.frame_rate.den, plan.frame_rate.num),
+        bytes: summary.payload_bytes,
+        parameters: summary.parameters,
+        entry,
+        decoded: coded.decoded,
+        peak_memory_mib: memory::peak_mib(),
+    };
+    let warnings = task.warnings;
+    Ok(Product { files: vec![("chunk".to_owned(), path)], warnings, value: Value::Track(manifest) })
+}
+
+/// How one try at a chunk went wrong without anything being wrong with the machine or the request.
+#[derive(Debug)]
+struct Differs {
+    what: String,
+    /// The decoder complained.
+    damaged: bool,
+}
+
+/// What a finished chunk is.
+#[derive(Debug)]
+struct Coded {
+    summary: crate::piece::Summary,
+    frames: u64,
+    decoded: u64,
+}
+
+struct Task<'a> {
+    args: &'a EncodeArgs,
+    plan: &'a PlanFile,
+    chunk: &'a Chunk,
+    host: &'a mut dyn Host,
+    path: &'a Path,
+    warnings: Vec<Warning>,
+}
+
+impl Task<'_> {
+    fn stream(&self) -> usize {
+        usize::try_from(self.plan.stream).unwrap_or(usize::MAX)
+    }
+
+    /// Opens the source at its start. `mend`: with ffmpeg's mended timestamps.
+    fn frames(&mut self, mend: bool) -> Result<Frames, Failure> {
+        let input = Input::open(self.host.open(0)?, &Limits::default())?;
+        let stream = self.stream();
+        if let Some(facts) = input.streams().get(stream)
+            && facts.time_base != self.plan.time_base
+        {
+            return Err(Failure::new(
+                Class::Internal,
+                "frames_differ",
+                format!(
+                    "stream {stream} counts time in {}, the plan in {}; the source must not change while it is encoded",
+                    facts.time_base, self.plan.time_base
+                ),
+            ));
+        }
+        let clock = match input.streams().get(stream) {
+            Some(facts) if mend => Some(Clock::new(facts, input.may_jump(), self.plan.timeline.ts_offset_us)),
+            _ => None,
+        };
+        Frames::new(input, stream, self.args.threads, clock)
+    }
+
+    fn filters(&self, frames: &Frames) -> Result<Filters, Failure> {
+        let codec = self.args.spec.video.as_ref().map(|v| params::encoder_name(v.codec)).unwrap_or_default();
+        Filters::new(&self.args.spec, frames.stream(), codec, self.args.threads)
+    }
+
+    /// What every chunk's encoder is opened with: that of the film's first picture, so that all chunks are of one kind. Leaves
+    /// `frames` behind that picture.
+    fn opening(&mut self, frames: &mut Frames) -> Result<Opening, Failure> {
+        let mut filters = self.filters(frames)?;
+        let (mut frame, mut filtered) = (Frame::new().map_err(no_memory)?, Frame::new().map_err(no_memory)?);
+        if frames.next(&mut frame)?.is_none() {
+            return Err(Failure::new(
+                Class::Input,
+                "undecodable",
+                format!("no picture of {} can be decoded", frames.stream().label()),
+            ));
+        }
+        filters.apply(&frame, &mut filtered)?;
+        let opening = Opening::of(&filters, &filtered, frames.stream(), self.plan.frame_rate)?;
+        if self.args.chunk == 0 {
+            self.warnings.extend(alpha_warning(
+                self.plan.stream,
+                &frame,
+                &opening.sink,
+                self.args.spec.video.as_ref().map(|v| params::encoder_name(v.codec)).unwrap_or_default(),
+            ));
+        }
+        Ok(opening)
+    }
+
+    fn coder(&self, opening: &Opening) -> Result<Coder, Failure> {
+        Coder::open(&self.args.spec, opening, self.args.threads, self.args.chunk == 0, self.path)
+    }
+
+    /// A chunk whose frames are known: entered at its keyframe, else further back, else decoded from the file's start.
+    fn planned(&mut self, table: &FrameTable) -> Result<(Coded, String), Failure> {
+        let mut frames = self.frames(false)?;
+        let opening = self.opening(&mut frames)?;
+        let mut tried = Vec::new();
+        let mut damaged = false;
+        for (number, entry) in self.chunk.entries.iter().enumerate() {
+            let name = if number == 0 { "keyframe".to_owned() } else { format!("back-{number}") };
+            match self.entered(table, &mut frames, entry, &opening)? {
+                Ok(coded) => return Ok((coded, name)),
+                Err(differs) => {
+                    damaged |= differs.damaged;
+                    tried.push(format!("{name} (pts {}): {}", entry.pts, differs.what));
+                }
+            }
+        }
+        drop(frames);
+        match self.linear(table, &opening)? {
+            Ok(coded) => Ok((coded, "linear".to_owned())),
+            Err(differs) => {
+                tried.push(format!("linear: {}", differs.what));
+                let evidence = tried.join("\n");
+                let (class, code, what) = if damaged || differs.damaged {
+                    (Class::Input, "source_damaged", "the source is damaged there; repair or cut it")
+                } else {
+                    (Class::Internal, "frames_differ", "the source must not change while it is encoded")
+                };
+                let message = format!(
+                    "chunk {} of stream {}: the decoded frames are not those of the plan ({}); {what}",
+                    self.args.chunk, self.plan.stream, differs.what
+                );
+                Err(Failure::new(class, code, message).with_evidence(evidence))
+            }
+        }
+    }
+
+    /// One try from one keyframe.
+    fn entered(
+        &mut self,
+        table: &FrameTable,
+        frames: &mut Frames,
+        entry: &Entry,
+        opening: &Opening,
+    ) -> Result<Result<Coded, Differs>, Failure> {
+        let differs = |what: String, damaged| Ok(Err(Differs { what, damaged }));
+        if !frames.enter(entry)? {
+            return differs(format!("no packet with pts {} was found by seeking", entry.pts), false);
+        }
+        let errors = frames.errors();
+        let mut work = Work::new(self, frames, opening)?;
+        let mut wanted = self.chunk.source.start;
+        let Some(&(first, _)) = at(&table.source, wanted) else {
+            return differs("the chunk has no frames".into(), false);
+        };
+        while wanted < self.chunk.source.end {
+            let Some(found) = work.next(frames, self.host)? else {
+                return differs(format!("the stream ends before frame {wanted}"), frames.errors() > errors);
+            };
+            let Some(pts) = found.pts else { return differs("a frame has no pts".into(), false) };
+            if pts < first {
+                continue;
+            }
+            let expected = at(&table.source, wanted).map(|(pts, _)| *pts);
+            if Some(pts) != expected {
+                return differs(different(wanted, expected, pts), frames.errors() > errors);
+            }
+            if work.frame.is_damaged() {
+                return differs(format!("the decoder reports frame {wanted} (pts {pts}) as damaged"), true);
+            }
+            work.feed_planned(table, self.chunk, wanted)?;
+            wanted += 1;
+        }
+        work.finish(Some((table, self.chunk)), self.host).map(Ok)
+    }
+
+    /// The last resort: as ffmpeg does it, from the first packet on. What the decoder conceals is then what ffmpeg would
+    /// encode too, so damage is told but taken.
+    fn linear(&mut self, table: &FrameTable, opening: &Opening) -> Result<Result<Coded, Differs>, Failure> {
+        let mut frames = self.frames(true)?;
+        let mut work = Work::new(self, &frames, opening)?;
+        let (mut number, mut damaged) = (0, 0u64);
+        while number < self.chunk.source.end {
+            let expected = at(&table.source, number).map(|(pts, _)| *pts);
+            let Some(found) = work.next(&mut frames, self.host)? else {
+                let what = format!("the stream ends before frame {number}");
+                return Ok(Err(Differs { what, damaged: frames.errors() > 0 }));
+            };
+            // The plan holds no frames without a time.
+            let Some(pts) = found.pts else { continue };
+            if Some(pts) != expected {
+                return Ok(Err(Differs { what: different(number, expected, pts), damaged: frames.errors() > 0 }));
+            }
+            if number >= self.chunk.source.start {
+                damaged += u64::from(work.frame.is_damaged());
+                work.feed_planned(table, self.chunk, number)?;
+            }
+            number += 1;
+        }
+        self.tell_damage(damaged);
+        work.finish(Some((table, self.chunk)), self.host).map(Ok)
+    }
+
+    /// The whole film in one go, where only decoding tells its frames.
+    fn whole(&mut self) -> Result<Coded, Failure> {
+        let mut first = self.frames(false)?;
+        let opening = self.opening(&mut first)?;
+        drop(first);
+        let mut frames = self.frames(true)?;
+        let mut work = Work::new(self, &frames, &opening)?;
+        let mut timeline = Timeline::new(self.plan.timeline.clone());
+        let mut recent: VecDeque<(u64, Frame)> = VecDeque::new();
+        let mut out = Vec::new();
+        let (mut number, mut damaged) = (0, 0u64);
+        while !timeline.is_over()
+            && let Some(found) = work.next(&mut frames, self.host)?
+        {
+            let Some(pts) = found.pts else { continue };
+            damaged += u64::from(work.frame.is_damaged());
+            if work.filter()? {
+                timeline.rebuild();
+            }
+            recent.push_back((number, work.filtered.share().map_err(no_memory)?));
+            if recent.len() > RECENT_MAX {
+                recent.pop_front();
+            }
+            timeline.push(number, pts, found.duration, &mut out);
+            work.feed_recent(&mut recent, &mut out)?;
+            number += 1;
+        }
+        timeline.finish(&mut out);
+        work.feed_recent(&mut recent, &mut out)?;
+        self.tell_damage(damaged);
+        if work.coder.frames() == 0 {
+            return Err(Failure::new(
+                Class::Spec,
+                "no_frames",
+                "no frame is left between -ss and -t: the film is shorter, see `spool probe`",
+            ));
+        }
+        work.finish(None, self.host)
+    }
+
+    fn tell_damage(&mut self, frames: u64) {
+        if frames > 0 {
+            self.warnings.push(Warning {
+                code: "damaged_frames".into(),
+                stream: Some(self.plan.stream),
+                text: format!(
+                    "stream {}: {frames} frames of chunk {} are damaged in the source and were concealed",
+                    self.plan.stream, self.args.chunk
+                ),
+            });
+        }
+    }
+}
+
+fn at<T>(list: &[T], index: u64) -> Option<&T> {
+    usize::try_from(index).ok().and_then(|index| list.get(index))
+}
+
+fn different(frame: u64, expected: Option<i64>, found: i64) -> String {
+    let expected = expected.map_or("none".to_owned(), |pts| format!("pts {pts}"));
+    format!("frame {frame} should be at {expected}, decoded was pts {found}")
+}
+
+/// Frames on their way: decoded, filtered, encoded.
+struct Work {
+    frame: Frame,
+    filtered: Frame,
+    filters: Filters,
+    coder: Coder,
+    decoded: u64,
+    /// Next of the chunk's output frames.
+    next_output: u64,
+}
+
+impl Work {
+    fn new(task: &Task<'_>, frames: &Frames, opening: &Opening) -> Result<Work, Failure> {
+        Ok(Work {
+            frame: Frame::new().map_err(no_memory)?,
+            filtered: Frame::new().map_err(no_memory)?,
+            filters: task.filters(frames)?,
+            coder: task.coder(opening)?,
+            decoded: 0,
+            next_output: task.chunk.output.start,
+        })
+    }
+
+    fn next(&mut self, frames: &mut Frames, host: &mut dyn Host) -> Result<Option<Decoded>, Failure> {
+        let found = frames.next(&mut self.frame)?;
+        self.decoded += u64::from(found.is_some());
+        if self.decoded.is_multiple_of(REPORT_EVERY) {
+            host.progress(self.coder.packets(), self.coder.bytes(), self.coder.out_time_us());
+        }
+        Ok(found)
+    }
+
+    fn filter(&mut self) -> Result<bool, Failure> {
+        self.filters.apply(&self.frame, &mut self.filtered)
+    }
+
+    /// Encodes the frame just decoded as often as the plan shows it.
+    fn feed_planned(&mut self, table: &FrameTable, chunk: &Chunk, source: u64) -> Result<(), Failure> {
+        let mut filtered = false;
+        while self.next_output < chunk.output.end
+            && let Some(output) = at(&table.output, self.next_output).filter(|output| output.source == source)
+        {
+            if !filtered {
+                self.filter()?;
+                filtered = true;
+            }
+            self.coder.encode(&mut self.filtered, output.pts)?;
+            self.next_output += 1;
+        }
+        Ok(())
+    }
+
+    fn feed_recent(
+        &mut self,
+        recent: &mut VecDeque<(u64, Frame)>,
+        out: &mut Vec<crate::timeline::OutputFrame>,
+    ) -> Result<(), Failure> {
+        for output in out.drain(..) {
+            let Some((_, frame)) = recent.iter_mut().find(|(number, _)| *number == output.source) else {
+                let message = format!("frame {} is to be shown after it was let go", output.source);
+                return Err(Failure::new(Class::Internal, "frames_differ", message));
+            };
+            self.coder.encode(frame, output.pts)?;
+        }
+        Ok(())
+    }
+
+    /// Drains the encoder and holds what it gave against the plan.
+    fn finish(self, plan: Option<(&FrameTable, &Chunk)>, host: &mut dyn Host) -> Result<Coded, Failure> {
+        let decoded = self.decoded;
+        let expected = plan.map(|(table, chunk)| {
+            let range =
+                usize::try_from(chunk.output.start).unwrap_or(0)..usize::try_from(chunk.output.end).unwrap_or(0);
+            table.output.get(range).unwrap_or_default().iter().map(|output| output.pts).collect()
+        });
+        let frames = self.coder.frames();
+        let summary = self.coder.finish(expected, host)?;
+        Ok(Coded { summary, frames, decoded })
+    }
+}

@@ -1,0 +1,142 @@
+//! Encoder settings: from what a user asked for to libav options, pure. Everything that changes the bits is pinned here, so that
+//! a retry, a second copy and another machine give the same bytes, and all chunks of a film give the same extradata.
+//!
+//! The options of an [`Encoder`] are for the dictionary of `avcodec_open2`: context and private options alike, by the names ffmpeg's
+//! users know. Whatever is left in the dictionary afterwards was not taken, and that is a failure. What is not
+//! named here stays at the wrapper's default, which is what `ffmpeg` on the command line would use. The caller sets what comes
+//! from frames: size, pixel format, sample aspect, colour, timebase and frame rate.
+
+use spool_proto::spec::{AudioCodec, AudioSpec, VideoCodec, VideoSpec};
+
+/// One encoder and its settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoder {
+    /// libav's encoder name: `libx264`.
+    pub name: &'static str,
+    /// In a fixed order, so that equal specs read equal.
+    pub options: Vec<(&'static str, String)>,
+}
+
+impl Encoder {
+    fn new(name: &'static str) -> Encoder {
+        // All four containers keep headers apart from packets; x264 and x265 must be told so.
+        Encoder { name, options: vec![("flags", "+global_header".into())] }
+    }
+
+    fn set(&mut self, name: &'static str, value: Option<impl ToString>) {
+        self.options.extend(value.map(|value| (name, value.to_string())));
+    }
+}
+
+/// libav's name of the encoder.
+pub fn encoder_name(codec: VideoCodec) -> &'static str {
+    match codec {
+        VideoCodec::Libx264 => "libx264",
+        VideoCodec::Libx265 => "libx265",
+        VideoCodec::Libsvtav1 => "libsvtav1",
+        VideoCodec::LibvpxVp9 => "libvpx-vp9",
+    }
+}
+
+/// Settings of the encoder of one chunk, or of the whole film where it is not split. `threads` is the plan's, never the machine's.
+///
+/// Pixel format: `spec.pix_fmt` alone, or, without one, whichever of the encoder's own list loses least, as ffmpeg's `format` filter chooses.
+pub fn video(spec: &VideoSpec, threads: u16) -> Encoder {
+    let threads = threads.max(1);
+    let mut encoder = Encoder::new(encoder_name(spec.codec));
+    encoder.set("threads", Some(threads));
+    encoder.set("b", spec.bitrate_bps);
+    encoder.set("maxrate", spec.maxrate_bps);
+    encoder.set("bufsize", spec.bufsize_bits);
+    encoder.set("crf", spec.crf);
+    encoder.set("preset", spec.preset.as_ref());
+    encoder.set("tune", spec.tune.as_ref());
+    encoder.set("profile", spec.profile.as_ref());
+    encoder.set("g", spec.gop_frames);
+    encoder.set("deadline", spec.deadline.as_ref());
+    encoder.set("cpu-used", spec.cpu_used);
+    let (name, value) = match spec.codec {
+        // Without it x264 fits its headers to the pictures, and the chunks' extradata differ.
+        VideoCodec::Libx264 => ("x264-params", "stitchable=1".into()),
+        VideoCodec::Libx265 => ("x265-params", x265_params(threads)),
+        // Does not change the bits.
+        VideoCodec::Libsvtav1 => ("svtav1-params", format!("lp={threads}")),
+        // One tile column more or less changes the bits; left to libvpx it follows the width alone. Rows in parallel are off: with them
+        // on, the bits follow the threads.
+        VideoCodec::LibvpxVp9 => ("row-mt", "0".into()),
+    };
+    encoder.set(name, Some::<String>(value));
+    encoder
+}
+
+/// `info=0`: no text of settings in the stream, which would stand at every join. `open-gop=0`: every keyframe can be entered.
+/// The pool's size changes nothing but speed, frame threads and wavefronts change the bits.
+fn x265_params(threads: u16) -> String {
+    let scheduling = match threads {
+        0 | 1 => "pools=none:frame-threads=1:wpp=0".into(),
+        // As x265 itself would choose on that many cores.
+        2.. => {
+            let frame_threads = match threads {
+                32.. => 5,
+                16.. => 4,
+                8.. => 3,
+                4.. => 2,
+                _ => 1,
+            };
+            format!("pools={threads}:frame-threads={frame_threads}:wpp=1")
+        }
+    };
+    format!("info=0:open-gop=0:log-level=error:{scheduling}")
+}
+
+/// Settings of an audio encoder; `None` for `-c:a copy`. Without a bitrate the encoder's own default holds: AAC 128 kb/s a pair of
+/// channels and 69 kb/s a single one, Opus 64 kb/s a stream and 32 kb/s more a coupled one. Sample rate and channels are the
+/// caller's to convert to: [`AudioSpec`] or, without a wish, the nearest the encoder takes.
+pub fn audio(spec: &AudioSpec) -> Option<Encoder> {
+    let name = match spec.codec {
+        AudioCodec::Aac => "aac",
+        AudioCodec::Libopus => "libopus",
+        AudioCodec::Flac => "flac",
+        AudioCodec::Copy => return None,
+    };
+    let mut encoder = Encoder::new(name);
+    encoder.set("b", spec.bitrate_bps);
+    Some(encoder)
+}
+
+/// What x264 marks its text of settings with (`x264_sei_version_write`).
+const X264_UUID: [u8; 16] =
+    [0xdc, 0x45, 0xe9, 0xbd, 0xe6, 0xd9, 0x48, 0xb7, 0x96, 0x2c, 0xd8, 0x20, 0xd9, 0x23, 0xee, 0xef];
+const NAL_SEI: u8 = 6;
+const SEI_USER_DATA_UNREGISTERED: u8 = 5;
+
+/// The same H.264 packet (with start codes, as libx264 gives it) without x264's text of settings in front. x264 has no option to leave it
+/// out; about 700 bytes at every join would be 4 % of a small film. To be used on the first packet of each chunk but
+/// the film's first, before the piece is written. Other SEI (captions, timing) stays.
+pub fn without_x264_settings(packet: &[u8]) -> &[u8] {
+    skip_x264_settings(packet).unwrap_or(packet)
+}
+
+fn skip_x264_settings(packet: &[u8]) -> Option<&[u8]> {
+    let (nal, rest) = first_nal(packet)?;
+    let (&header, sei) = nal.split_first()?;
+    let (&kind, sei) = sei.split_first()?;
+    if header & 0x1f != NAL_SEI || kind != SEI_USER_DATA_UNREGISTERED {
+        return None;
+    }
+    // The payload's size: 255 for each byte that is full.
+    let full = sei.iter().take_while(|byte| **byte == 0xff).count();
+    let payload = sei.get(full + 1..)?;
+    (payload.starts_with(&X264_UUID) && !rest.is_empty()).then_some(rest)
+}
+
+/// The first NAL unit and what follows it, start code included.
+fn first_nal(packet: &[u8]) -> Option<(&[u8], &[u8])> {
+    let body = packet.strip_prefix(&[0, 0, 0, 1]).or_else(|| packet.strip_prefix(&[0, 0, 1]))?;
+    let end = body.windows(3).position(|bytes| bytes == [0, 0, 1])?;
+    // A start code of four bytes begins one earlier.
+    Some(body.split_at(if end > 0 && body[end - 1] == 0 { end - 1 } else { end }))
+}
+
+#[cfg(test)]
+mod tests;

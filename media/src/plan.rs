@@ -1,0 +1,217 @@
+//! From what a source holds to what is to be done: which streams, which frames, where to cut. Pure: equal input, equal plan.
+//!
+//! The problem, the wanted properties, the measurements behind the numbers: `plan/README.md`.
+
+mod cost;
+mod cuts;
+mod frames;
+mod scenes;
+
+use spool_proto::call::{ChunkSummary, MediaFacts, PlanArgs, PlanSummary, TrackArgs, VideoFacts, VideoPlan};
+use spool_proto::failure::{Class, Failure, Warning};
+use spool_proto::spec::{Rational, VideoSpec};
+use spool_proto::time::Span;
+
+use crate::choose::choose;
+use crate::packets::PacketIndex;
+use crate::plan_file::{Chunk, FrameTable, PlanFile};
+use crate::timeline::{self, MICROSECOND, OutputFrame, TimelineSpec};
+use crate::wire;
+use cuts::{Cut, Gop, Lengths, Scene};
+use frames::Known;
+
+/// More frames than this are not planned for; 77 hours at 60 a second.
+const FRAMES_MAX: u64 = 1 << 24;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    pub summary: PlanSummary,
+    /// The artifact `plan`. `None`: no video in the output.
+    pub file: Option<PlanFile>,
+    pub warnings: Vec<Warning>,
+}
+
+/// Plans a film. `index` is of the video stream that [`choose`] chooses; it may be absent when that is none.
+///
+/// # Errors
+/// Those of [`choose`]; `index_missing` and `index_of_another_stream` (class `internal`); `too_many_frames` and `no_frames` (class
+/// `spec`: nothing is left after `-ss`; class `input`: the stream has no frames).
+pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failure> {
+    let choice = choose(&args.source, &args.spec)?;
+    let tracks = |streams: &[u32]| {
+        streams.iter().map(|&stream| TrackArgs { spec: args.spec.clone(), stream }).collect::<Vec<_>>()
+    };
+    let mut summary = PlanSummary { video: None, audio: tracks(&choice.audio), subtitles: tracks(&choice.subtitles) };
+    let Some(stream) = choice.video else {
+        return Ok(Plan { summary, file: None, warnings: choice.warnings });
+    };
+    let index = index.ok_or_else(|| {
+        Failure::new(Class::Internal, "index_missing", format!("no packet index was made of stream {stream}"))
+    })?;
+    if index.stream != stream {
+        let message = format!("the packet index is of stream {}, the film needs stream {stream}", index.stream);
+        return Err(Failure::new(Class::Internal, "index_of_another_stream", message));
+    }
+    let (video, file) = video(index, args)?;
+    summary.video = Some(video);
+    Ok(Plan { summary, file: Some(file), warnings: choice.warnings })
+}
+
+fn video(index: &PacketIndex, args: &PlanArgs) -> Result<(VideoPlan, PlanFile), Failure> {
+    let (Some(spec), Some(facts)) = (&args.spec.video, video_facts(args, index.stream)) else {
+        let message = format!("stream {} is not the video the plan was asked for", index.stream);
+        return Err(Failure::new(Class::Internal, "index_of_another_stream", message));
+    };
+    let timeline = TimelineSpec::of(index, &args.source, &args.spec).expect("the spec has video");
+    let rate = timeline.encoder_rate();
+    let (pieces, frames, unsplit_reason) = match Known::of(index) {
+        Ok(known) => {
+            let output = output(&known, &timeline)?;
+            let pieces = cut(&known, &output, &timeline, args.spec.chunk, spec);
+            (pieces, Some(FrameTable { source: known.frames, output }), None)
+        }
+        Err(reason) => {
+            let whole = Chunk { output: 0..0, source: 0..0, entries: Vec::new() };
+            (vec![(whole, Cut::Start)], None, Some(reason))
+        }
+    };
+    let (width, height) = cost::output_size(facts, spec);
+    let shape = Shape {
+        spec,
+        source_pixels: u64::from(facts.width) * u64::from(facts.height),
+        output_pixels: u64::from(width) * u64::from(height),
+        threads: spec.threads.unwrap_or(if pieces.len() > 1 { 1 } else { args.unsplit_threads }).max(1),
+        // An online plan has no table; the film's packets are a fair guess of its frames.
+        frames_unplanned: wire::len(&index.packets),
+    };
+    let video = VideoPlan {
+        stream: index.stream,
+        chunks: pieces.iter().map(|(chunk, why)| shape.summary(chunk, *why)).collect(),
+        frames: frames.as_ref().map(|table| wire::len(&table.output)),
+        frame_rate: rate,
+        unsplit_reason,
+        width,
+        height,
+    };
+    let file = PlanFile {
+        stream: index.stream,
+        time_base: index.time_base,
+        frame_rate: rate,
+        timeline,
+        frames,
+        chunks: pieces.into_iter().map(|(chunk, _)| chunk).collect(),
+    };
+    Ok((video, file))
+}
+
+fn video_facts(args: &PlanArgs, stream: u32) -> Option<&VideoFacts> {
+    let facts = args.source.streams.iter().find(|facts| facts.index == stream)?;
+    match &facts.media {
+        MediaFacts::Video(video) => Some(video),
+        _ => None,
+    }
+}
+
+/// Every output frame.
+fn output(known: &Known, timeline: &TimelineSpec) -> Result<Vec<OutputFrame>, Failure> {
+    let (Some((first, _)), Some((last, _))) = (known.frames.first(), known.frames.last()) else {
+        return Err(Failure::new(Class::Input, "no_frames", "the video stream has no frames"));
+    };
+    // Conversion to a constant rate may make many frames of few; that is checked before they are made.
+    let span_us = timeline::rescale(last.saturating_sub(*first), timeline.time_base, MICROSECOND);
+    let rates = timeline.fps.iter().copied().chain([timeline.encoder_rate()]);
+    let most = rates.map(|rate| timeline::rescale(span_us, MICROSECOND, Rational::new(rate.den, rate.num))).max();
+    let most = most.and_then(|most| u64::try_from(most).ok()).unwrap_or(u64::MAX).max(wire::len(&known.frames));
+    let constant = !timeline.fps.is_empty() || timeline.sync != timeline::Sync::Vfr;
+    if constant && most > FRAMES_MAX {
+        return Err(Failure::new(
+            Class::Spec,
+            "too_many_frames",
+            format!(
+                "at a constant rate the film would have {most} frames, more than {FRAMES_MAX}: set a lower rate with -r or fps"
+            ),
+        ));
+    }
+    let output = timeline::output_frames(timeline, &known.frames);
+    if output.is_empty() {
+        let message = "no frame is left between -ss and -t: the film is shorter, see `spool probe`";
+        return Err(Failure::new(Class::Spec, "no_frames", message));
+    }
+    Ok(output)
+}
+
+/// Cuts the output, and finds for each chunk what it needs of the source.
+fn cut(
+    known: &Known,
+    output: &[OutputFrame],
+    timeline: &TimelineSpec,
+    target: Option<Span>,
+    spec: &VideoSpec,
+) -> Vec<(Chunk, Cut)> {
+    let rate = timeline.encoder_rate();
+    let gop = Gop::of(spec.codec, spec.gop_frames, rate);
+    let ticks = output.last().map_or(1, |last| last.pts.saturating_sub(output[0].pts).saturating_add(1));
+    let length_us = timeline::rescale(ticks, Rational::new(rate.den, rate.num), MICROSECOND).unsigned_abs().max(1);
+    let frames = wire::len(output);
+    // As many frames as the film really has in that time, whatever its nominal rate.
+    let within = |span: Span| {
+        let frames = u128::from(span.0) * u128::from(frames) / u128::from(length_us);
+        u64::try_from(frames).unwrap_or(u64::MAX).max(1)
+    };
+    let target = target.unwrap_or_else(|| default_target(Span(length_us)));
+    let lengths = Lengths::new(within(target), within(Span::from_secs(1)), gop);
+    let scenes = on_output(&scenes::scenes(&known.coded), output);
+    let cuts = cuts::cut(frames, &scenes, gop, lengths);
+    let ends = cuts.iter().skip(1).map(|(start, _)| *start).chain([frames]);
+    let chunk = |start: u64, end: u64| {
+        let shown = |frame: u64| output[usize::try_from(frame).expect("an index of the table")].source;
+        let source = shown(start)..shown(end - 1) + 1;
+        Chunk { output: start..end, entries: known.entries(source.start), source }
+    };
+    cuts.iter().zip(ends).map(|((start, why), end)| (chunk(*start, end), *why)).collect()
+}
+
+/// A twelfth of the film, within 5 and 20 seconds: a film of a minute keeps eight slots busy.
+fn default_target(length: Span) -> Span {
+    Span((length.0 / 12).clamp(Span::from_secs(5).0, Span::from_secs(20).0))
+}
+
+/// Scene changes of the source as output frames: the first that shows the new scene.
+fn on_output(scenes: &[Scene], output: &[OutputFrame]) -> Vec<Scene> {
+    let mut found: Vec<Scene> = Vec::with_capacity(scenes.len());
+    for scene in scenes {
+        let at = output.partition_point(|frame| frame.source < scene.frame);
+        let frame = u64::try_from(at).expect("memory is smaller than 2^64");
+        if (1..output.len()).contains(&at) && found.last().is_none_or(|last| last.frame < frame) {
+            found.push(Scene { frame, ..*scene });
+        }
+    }
+    found
+}
+
+/// What all chunks have in common.
+struct Shape<'a> {
+    spec: &'a VideoSpec,
+    source_pixels: u64,
+    output_pixels: u64,
+    threads: u16,
+    frames_unplanned: u64,
+}
+
+impl Shape<'_> {
+    fn summary(&self, chunk: &Chunk, why: Cut) -> ChunkSummary {
+        let planned = chunk.output.end - chunk.output.start;
+        let frames = if planned == 0 { self.frames_unplanned } else { planned }.max(1);
+        ChunkSummary {
+            start: chunk.output.start,
+            end: chunk.output.end,
+            cut: why.name().into(),
+            weight: frames.saturating_mul(self.output_pixels.max(1)),
+            threads: self.threads,
+            memory_mib: cost::memory_mib(self.spec.codec, self.source_pixels, self.output_pixels, self.threads),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

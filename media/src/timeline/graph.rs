@@ -1,0 +1,126 @@
+//! The filters that touch timestamps: `fps` (`libavfilter/vf_fps.c`) and `trim` (`libavfilter/trim.c`).
+
+use spool_proto::spec::{Rational, Trim};
+
+use super::{Frame, MICROSECOND, TimelineSpec, rescale};
+
+/// `fps`, any number of them, then `trim`.
+#[derive(Debug)]
+pub(super) struct Graph {
+    fps: Vec<Fps>,
+    trim: Cut,
+}
+
+impl Graph {
+    pub fn new(spec: &TimelineSpec) -> Graph {
+        let mut time_base = spec.time_base;
+        let mut fps = Vec::with_capacity(spec.fps.len());
+        for rate in &spec.fps {
+            let output = Rational::new(rate.den, rate.num);
+            fps.push(Fps { input: time_base, output, held: None, next: None });
+            time_base = output;
+        }
+        Graph { fps, trim: Cut::new(spec.trim, time_base) }
+    }
+
+    pub fn push(&mut self, frame: Frame, out: &mut Vec<Frame>) {
+        self.pass(0, vec![frame], out);
+    }
+
+    /// `end` is when the last frame ends, in the stream's timebase.
+    pub fn finish(&mut self, mut end: i64, out: &mut Vec<Frame>) {
+        for stage in 0..self.fps.len() {
+            let mut last = Vec::new();
+            end = self.fps[stage].finish(end, &mut last);
+            self.pass(stage + 1, last, out);
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.trim.over
+    }
+
+    /// Sends frames through the stages from `stage` on.
+    fn pass(&mut self, stage: usize, mut frames: Vec<Frame>, out: &mut Vec<Frame>) {
+        for fps in &mut self.fps[stage..] {
+            let mut next = Vec::new();
+            for frame in frames {
+                fps.push(frame, &mut next);
+            }
+            frames = next;
+        }
+        out.extend(frames.into_iter().filter(|frame| self.trim.passes(frame.pts)));
+    }
+}
+
+/// Shows at each tick of its clock the last frame that is not later.
+#[derive(Debug)]
+struct Fps {
+    input: Rational,
+    output: Rational,
+    /// The frame that is shown until another one's time has come; its pts in the output timebase.
+    held: Option<Frame>,
+    /// The next tick.
+    next: Option<i64>,
+}
+
+impl Fps {
+    fn push(&mut self, frame: Frame, out: &mut Vec<Frame>) {
+        let frame = Frame { pts: rescale(frame.pts, self.input, self.output), ..frame };
+        if let Some(held) = self.held {
+            self.show(held, frame.pts, out);
+        }
+        self.held = Some(frame);
+    }
+
+    /// Shows what is held until `end` (input timebase); tells when its own output ends (output timebase).
+    fn finish(&mut self, end: i64, out: &mut Vec<Frame>) -> i64 {
+        if let Some(held) = self.held.take() {
+            self.show(held, rescale(end, self.input, self.output), out);
+        }
+        self.next.unwrap_or(0)
+    }
+
+    fn show(&mut self, frame: Frame, until: i64, out: &mut Vec<Frame>) {
+        let next = self.next.get_or_insert(frame.pts);
+        while *next < until {
+            out.push(Frame { pts: *next, ..frame });
+            *next += 1;
+        }
+    }
+}
+
+/// `-ss` and `-t`.
+#[derive(Debug)]
+struct Cut {
+    /// First pts that passes.
+    start: Option<i64>,
+    /// Kept length; counted from the first frame that passed.
+    duration: Option<i64>,
+    first: Option<i64>,
+    over: bool,
+}
+
+impl Cut {
+    fn new(trim: Trim, time_base: Rational) -> Cut {
+        let ticks = |us: u64| rescale(i64::try_from(us).unwrap_or(i64::MAX), MICROSECOND, time_base);
+        Cut {
+            start: trim.start.map(|start| ticks(start.0)),
+            // A length that rounds to no tick at all is no limit to the filter.
+            duration: trim.duration.map(|duration| ticks(duration.0)).filter(|ticks| *ticks != 0),
+            first: None,
+            over: false,
+        }
+    }
+
+    fn passes(&mut self, pts: i64) -> bool {
+        if self.over || self.start.is_some_and(|start| pts < start) {
+            return false;
+        }
+        let first = *self.first.get_or_insert(pts);
+        if self.duration.is_some_and(|duration| pts.saturating_sub(first) >= duration) {
+            self.over = true;
+        }
+        !self.over
+    }
+}

@@ -1,0 +1,142 @@
+//! `media.audio` and `media.subtitle`: one track in one piece, as one ffmpeg process would make it.
+
+mod clock;
+mod copy;
+mod encode;
+
+use spool_proto::call::{TrackArgs, TrackManifest, Value};
+use spool_proto::failure::{Class, Failure, Warning};
+use spool_proto::spec::{Rational, Trim};
+
+use crate::av::input::{Input, Limits, MediaKind};
+use crate::choose::choose;
+use crate::piece::Summary;
+use crate::{Host, Product, memory, params, probe};
+use clock::{Clock, ClockSetup};
+
+/// Encodes or copies one audio track into the artifact `track`.
+///
+/// # Errors
+/// Class `input` when the stream is missing, unreadable or holds no sound; class `spec` when the encoder refuses what was asked.
+pub fn audio(args: &TrackArgs, host: &mut dyn Host) -> Result<Product, Failure> {
+    let asked = args.spec.audio.as_ref().ok_or_else(|| {
+        Failure::new(Class::Spec, "no_audio", "the job leaves audio out (-an), yet an audio track was asked for")
+    })?;
+    match params::audio(asked) {
+        None => copy::run(args, MediaKind::Audio, host),
+        Some(encoder) => encode::run(args, asked, &encoder, host),
+    }
+}
+
+/// Copies one subtitle track into the artifact `track`.
+///
+/// # Errors
+/// As [`audio`]; class `spec`, code `subtitles_refused`, where the container does not take the codec.
+pub fn subtitle(args: &TrackArgs, host: &mut dyn Host) -> Result<Product, Failure> {
+    copy::run(args, MediaKind::Subtitle, host)
+}
+
+/// Opens the source, leaves only the track's stream of it to be read, and starts its clock.
+fn open(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<(Input, Clock), Failure> {
+    let source = host.open(0)?;
+    let bytes = source.len();
+    let mut input = Input::open(source, &Limits::default())?;
+    let index = usize::try_from(args.stream).expect("usize has at least 32 bits here");
+    match input.streams().get(index) {
+        Some(stream) if stream.kind == kind => {}
+        Some(stream) => {
+            let message = format!("{} is {:?}, not {kind:?}", stream.label(), stream.kind).to_lowercase();
+            return Err(Failure::new(Class::Input, "wrong_stream", message));
+        }
+        None => {
+            let message = format!("the source has no stream {index}, only {}", input.streams().len());
+            return Err(Failure::new(Class::Input, "no_such_stream", message));
+        }
+    }
+    let mut used = choose(&probe::facts(&input, bytes), &args.spec)?.streams();
+    if !used.contains(&index) {
+        used.push(index);
+    }
+    let stream = &input.streams()[index];
+    let clock = Clock::new(ClockSetup {
+        time_base: stream.time_base,
+        offset_us: input.ts_offset_us(&used),
+        start_us: input.start_us(),
+        wrap_bits: stream.pts_wrap_bits,
+        may_jump: input.may_jump(),
+    });
+    input.select(&[index]);
+    Ok((input, clock))
+}
+
+/// `-ss` and `-t` as ffmpeg's output options, microseconds.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    start_us: Option<i64>,
+    duration_us: Option<i64>,
+}
+
+impl Window {
+    fn new(trim: &Trim) -> Window {
+        let micros = |span: spool_proto::time::Span| i64::try_from(span.0).unwrap_or(i64::MAX);
+        Window { start_us: trim.start.map(micros), duration_us: trim.duration.map(micros) }
+    }
+}
+
+/// What a finished piece is told with.
+struct Made {
+    summary: Summary,
+    time_base: Rational,
+    /// Samples per channel, or events.
+    units: u64,
+    decoded: u64,
+    entry: &'static str,
+}
+
+fn product(made: Made, path: std::path::PathBuf, warnings: Vec<Warning>) -> Product {
+    let Made { summary, time_base, units, decoded, entry } = made;
+    Product {
+        files: vec![("track".to_string(), path)],
+        warnings,
+        value: Value::Track(TrackManifest {
+            chunk: None,
+            units,
+            packets: summary.packets,
+            first_pts: summary.first_pts,
+            last_pts: summary.last_pts,
+            time_base: (time_base.num, time_base.den),
+            bytes: summary.payload_bytes,
+            parameters: summary.parameters,
+            entry: entry.to_string(),
+            decoded,
+            peak_memory_mib: memory::peak_mib(),
+        }),
+    }
+}
+
+/// Warnings about damage, gathered: one line however often it happened.
+struct Damage {
+    stream: u32,
+    places: u64,
+    first: Option<String>,
+}
+
+impl Damage {
+    fn new(stream: u32) -> Damage {
+        Damage { stream, places: 0, first: None }
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        self.places += 1;
+        self.first.get_or_insert_with(what);
+    }
+
+    fn into_warnings(self) -> Vec<Warning> {
+        let Some(first) = self.first else { return Vec::new() };
+        let text = match self.places {
+            1 => first,
+            places => format!("{first}, and {} more such places", places - 1),
+        };
+        vec![Warning { code: "damaged_source".into(), stream: Some(self.stream), text }]
+    }
+}

@@ -1,0 +1,374 @@
+//! What a worker is asked to do and what it answers: function names, arguments, manifests. Carried as JSON inside
+//! tasks, so that old journals stay readable.
+
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Warning;
+use crate::spec::{Container, EncodeSpec, Rational, Verify};
+
+/// Names of the functions a worker can run.
+pub mod function {
+    pub const NOOP: &str = "bench.noop";
+    pub const PROBE: &str = "media.probe";
+    pub const PLAN: &str = "media.plan";
+    pub const ENCODE: &str = "media.encode";
+    pub const AUDIO: &str = "media.audio";
+    pub const SUBTITLE: &str = "media.subtitle";
+    pub const ASSEMBLE: &str = "media.assemble";
+    pub const VALIDATE: &str = "media.validate";
+    pub const INDEX: &str = "media.index";
+    /// Moves the validated film to where the user asked. Run by the worker itself: it is transfer, not media.
+    pub const PUBLISH: &str = "spool.publish";
+}
+
+/// One call: function, typed arguments, where inputs are and where outputs go. A task's payload, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    /// URIs, by position; [`Args`] says which is which.
+    pub inputs: Vec<String>,
+    /// URI prefix (ends in `/`) under which outputs are stored, each as `<prefix><name>`. The worker makes names unique
+    /// per lease: `<stem>.f<fence>.<extension>`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output_prefix: String,
+    pub args: Args,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "function")]
+pub enum Args {
+    #[serde(rename = "bench.noop")]
+    Noop { sleep_us: u64, through_executor: bool },
+    /// inputs: source
+    #[serde(rename = "media.probe")]
+    Probe(ProbeArgs),
+    /// inputs: source, packet index
+    #[serde(rename = "media.plan")]
+    Plan(PlanArgs),
+    /// inputs: source, plan
+    #[serde(rename = "media.encode")]
+    Encode(EncodeArgs),
+    /// inputs: source
+    #[serde(rename = "media.audio")]
+    Audio(TrackArgs),
+    /// inputs: source
+    #[serde(rename = "media.subtitle")]
+    Subtitle(TrackArgs),
+    /// inputs: source (for chapters, tags, attachments), then every track file in output order, a video track's chunks in film
+    /// order. Leaves the artifacts `film` and, with video, `timeline` (every output pts, in the encoder's timebase)
+    #[serde(rename = "media.assemble")]
+    Assemble(AssembleArgs),
+    /// inputs: joined film, then the artifact `timeline` of the assembly (absent when there is no video)
+    #[serde(rename = "media.validate")]
+    Validate(ValidateArgs),
+    /// inputs: joined film
+    #[serde(rename = "media.index")]
+    Index(IndexArgs),
+    /// inputs: joined film
+    #[serde(rename = "spool.publish")]
+    Publish(PublishArgs),
+}
+
+impl Args {
+    pub fn function(&self) -> &'static str {
+        match self {
+            Args::Noop { .. } => function::NOOP,
+            Args::Probe(_) => function::PROBE,
+            Args::Plan(_) => function::PLAN,
+            Args::Encode(_) => function::ENCODE,
+            Args::Audio(_) => function::AUDIO,
+            Args::Subtitle(_) => function::SUBTITLE,
+            Args::Assemble(_) => function::ASSEMBLE,
+            Args::Validate(_) => function::VALIDATE,
+            Args::Index(_) => function::INDEX,
+            Args::Publish(_) => function::PUBLISH,
+        }
+    }
+}
+
+/// A file a call left behind, stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Name the function gave it: `index`, `plan`, `chunk`, `track`, `film`.
+    pub name: String,
+    pub uri: String,
+    pub bytes: u64,
+    /// BLAKE3, hex.
+    pub hash: String,
+}
+
+/// What a call answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub artifacts: Vec<Artifact>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<Warning>,
+    pub value: Value,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Value {
+    Noop,
+    Probe(Box<SourceFacts>),
+    Plan(PlanSummary),
+    /// A chunk of video, a whole audio or subtitle track.
+    Track(TrackManifest),
+    Film(FilmManifest),
+    Index(KeyframeTable),
+    Published {
+        uri: String,
+        bytes: u64,
+    },
+}
+
+// ---- probe ----
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeArgs {
+    /// Also read every packet and leave the artifact `index` (packet index of the video stream the spec chooses).
+    /// `None`: only look (`spool probe`).
+    pub index_for: Option<EncodeSpec>,
+}
+
+/// What is in a source. Times are seconds from the file's own zero unless they carry a timebase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceFacts {
+    /// libav's name of the format: `mov,mp4,m4a,3gp,3g2,mj2`.
+    pub format: String,
+    pub bytes: u64,
+    /// Microseconds. `None` where unknown.
+    pub start_us: Option<i64>,
+    pub duration_us: Option<i64>,
+    pub bit_rate_bps: Option<u64>,
+    pub streams: Vec<StreamFacts>,
+    pub chapters: Vec<Chapter>,
+    pub tags: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Chapter {
+    pub start_us: i64,
+    pub end_us: i64,
+    pub title: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StreamFacts {
+    pub index: u32,
+    /// libav's name: `h264`.
+    pub codec: String,
+    pub profile: Option<String>,
+    pub time_base: Rational,
+    /// In `time_base`.
+    pub start_pts: Option<i64>,
+    /// In `time_base`.
+    pub duration: Option<i64>,
+    pub bit_rate_bps: Option<u64>,
+    pub language: Option<String>,
+    pub title: Option<String>,
+    /// `default`, `forced`, `attached_pic`, …
+    pub disposition: Vec<String>,
+    pub tags: Vec<(String, String)>,
+    pub media: MediaFacts,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum MediaFacts {
+    Video(VideoFacts),
+    Audio(AudioFacts),
+    Subtitle,
+    Data,
+    Attachment,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VideoFacts {
+    pub width: u32,
+    pub height: u32,
+    pub pix_fmt: Option<String>,
+    pub sample_aspect_ratio: Rational,
+    /// Clockwise degrees a player must turn the picture, from the display matrix.
+    pub rotation: i32,
+    /// libav's guess (`av_guess_frame_rate`), the one ffmpeg encodes with.
+    pub frame_rate: Option<Rational>,
+    pub average_frame_rate: Option<Rational>,
+    pub field_order: Option<String>,
+    pub color_range: Option<String>,
+    pub color_primaries: Option<String>,
+    pub color_transfer: Option<String>,
+    pub color_space: Option<String>,
+    /// A cover picture, not video.
+    pub attached_picture: bool,
+    /// Packets counted by reading the file; `None` when it was only looked at.
+    pub packets: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AudioFacts {
+    pub sample_rate_hz: u32,
+    pub channels: u16,
+    pub layout: String,
+    pub sample_format: Option<String>,
+}
+
+// ---- plan ----
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanArgs {
+    pub spec: EncodeSpec,
+    pub source: SourceFacts,
+    /// Threads an encoder may use when the film is one chunk: the cores of the largest worker when the plan was asked for.
+    /// Frozen here, because threads change the bits.
+    pub unsplit_threads: u16,
+}
+
+/// What the scheduler needs to know of a plan; the frame table itself is the artifact `plan`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanSummary {
+    /// `None`: no video in the output.
+    pub video: Option<VideoPlan>,
+    /// Tracks made in one piece, in output order: source stream index and what to do.
+    pub audio: Vec<TrackArgs>,
+    pub subtitles: Vec<TrackArgs>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VideoPlan {
+    /// Source stream index.
+    pub stream: u32,
+    /// In film order. Frame ranges are half-open and in output frames.
+    pub chunks: Vec<ChunkSummary>,
+    /// Output frames. `None` when only decoding can tell (one linear chunk).
+    pub frames: Option<u64>,
+    pub frame_rate: Rational,
+    /// Why the film is one chunk though it is longer than the target.
+    pub unsplit_reason: Option<String>,
+    pub width: u32,
+    pub height: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChunkSummary {
+    pub start: u64,
+    pub end: u64,
+    /// Why it is cut here: `start`, `scene`, `gop`, `blind`.
+    pub cut: String,
+    /// Guess of the work, any unit: longest first.
+    pub weight: u64,
+    pub threads: u16,
+    /// What the encode will need, MiB of resident memory.
+    pub memory_mib: u64,
+}
+
+// ---- encode, audio, subtitles ----
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EncodeArgs {
+    pub spec: EncodeSpec,
+    pub stream: u32,
+    pub chunk: u32,
+    pub threads: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrackArgs {
+    pub spec: EncodeSpec,
+    /// Source stream index.
+    pub stream: u32,
+}
+
+/// Evidence of one encoded piece: what a chunk is accepted on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackManifest {
+    /// Chunk number for video; `None` for a track in one piece.
+    pub chunk: Option<u32>,
+    /// Video frames, audio samples per channel, or subtitle events.
+    pub units: u64,
+    pub packets: u64,
+    /// Presentation times of the first and last packet in display order, in the piece's own timebase.
+    pub first_pts: Option<i64>,
+    pub last_pts: Option<i64>,
+    pub time_base: (i32, i32),
+    /// Payload bytes (packets only).
+    pub bytes: u64,
+    /// BLAKE3 of codec parameters and extradata, hex. Equal for all chunks of a stream, or the join is refused.
+    pub parameters: String,
+    /// How the source was entered: `keyframe`, `back-1`, `back-2`, …, `linear`.
+    pub entry: String,
+    /// Frames decoded, those thrown away included.
+    pub decoded: u64,
+    /// Peak resident MiB of the executor.
+    pub peak_memory_mib: u64,
+}
+
+// ---- assemble, validate, index, publish ----
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AssembleArgs {
+    pub spec: EncodeSpec,
+    pub source: SourceFacts,
+    /// One entry per output track, in output order; inputs follow in the same order.
+    pub tracks: Vec<AssembleTrack>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AssembleTrack {
+    pub stream: u32,
+    /// How many inputs it takes: the chunks, or 1.
+    pub pieces: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValidateArgs {
+    pub container: Container,
+    pub verify: Verify,
+    /// Output frames of the video track, from the chunk manifests.
+    pub frames: Option<u64>,
+    /// First output frame of each chunk.
+    pub joins: Vec<u64>,
+    /// Tracks the film must have, as libav codec names, in order.
+    pub codecs: Vec<String>,
+}
+
+/// The joined film, measured from the film itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FilmManifest {
+    pub bytes: u64,
+    pub duration_us: i64,
+    pub video_frames: Option<u64>,
+    /// Frames decoded while checking.
+    pub decoded_frames: u64,
+    /// BLAKE3 over the video pts list, hex.
+    pub pts_hash: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IndexArgs {}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyframeTable {
+    pub time_base: Rational,
+    pub keyframes: Vec<Keyframe>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyframe {
+    /// In display order.
+    pub frame: u64,
+    pub pts: i64,
+    /// Byte offset in the film, where the container has one.
+    pub position: Option<u64>,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PublishArgs {
+    pub output: String,
+    pub overwrite: bool,
+    /// BLAKE3 of the validated film, hex: what is published is what was checked.
+    pub hash: String,
+    /// Keyframe table to write beside it.
+    pub index: Option<(String, KeyframeTable)>,
+}

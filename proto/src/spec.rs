@@ -1,0 +1,294 @@
+//! What a user asks for. Plain values: the CLI and the API make them, [`EncodeSpec::check`] judges them, a
+//! job keeps them frozen.
+//!
+//! [`parse`] reads the texts ffmpeg's users type (`128k`, `1280:-2`, `23.976`, `00:01:30.5`) into these.
+
+pub mod check;
+pub mod parse;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Span;
+
+/// What a job runs. `service` names the workflow.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "service", rename_all = "kebab-case")]
+#[expect(clippy::large_enum_variant, reason = "made once a job; a box would only be in everybody's way")]
+pub enum Service {
+    VideoEncode(EncodeSpec),
+    /// Measures dispatch: `tasks` calls of `bench.noop`.
+    Bench(BenchSpec),
+}
+
+impl Service {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Service::VideoEncode(_) => "video-encode",
+            Service::Bench(_) => "bench",
+        }
+    }
+}
+
+/// A job as submitted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobSpec {
+    /// For people. The source's file name by default.
+    pub name: String,
+    pub service: Service,
+    /// 0 (last) to 100 (first). 50 by default.
+    pub priority: u8,
+    /// Finish by then, if possible: earlier deadlines go first among equal priorities. Microseconds since the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<crate::time::Timestamp>,
+    /// Attempts a task may use before its job fails, lost machines not counted.
+    pub max_attempts: u8,
+}
+
+pub const PRIORITY_DEFAULT: u8 = 50;
+pub const PRIORITY_MAX: u8 = 100;
+pub const MAX_ATTEMPTS_DEFAULT: u8 = 3;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BenchSpec {
+    pub tasks: u32,
+    /// How long each call pretends to work.
+    pub call_time: Span,
+    /// True: through executor processes. False: the worker itself answers.
+    pub through_executor: bool,
+}
+
+/// One film in, one film out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EncodeSpec {
+    /// URI of the source: `file:///abs/path`.
+    pub source: String,
+    /// URI of the output.
+    pub output: String,
+    /// Replace an output that exists.
+    pub overwrite: bool,
+    pub container: Container,
+    /// `None`: `-vn`.
+    pub video: Option<VideoSpec>,
+    /// `None`: `-an`.
+    pub audio: Option<AudioSpec>,
+    pub subtitles: Subtitles,
+    /// Empty: ffmpeg's default choice (best video, best audio, first subtitle).
+    #[serde(default)]
+    pub maps: Vec<StreamMap>,
+    #[serde(default)]
+    pub trim: Trim,
+    /// Length chunks should be near. `None`: chosen from the film's length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chunk: Option<Span>,
+    #[serde(default)]
+    pub verify: Verify,
+    /// Write the keyframe table as JSON to this URI too (it is always in the job).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Container {
+    Mp4,
+    Mov,
+    Mkv,
+    Webm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VideoCodec {
+    Libx264,
+    Libx265,
+    Libsvtav1,
+    #[serde(rename = "libvpx-vp9")]
+    LibvpxVp9,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AudioCodec {
+    Aac,
+    Libopus,
+    Flac,
+    Copy,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VideoSpec {
+    pub codec: VideoCodec,
+    /// `-crf`. Encoders take fractions (x264, x265); SVT-AV1 and VP9 take whole numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crf: Option<f32>,
+    /// `-b:v`, bits a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bitrate_bps: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maxrate_bps: Option<u64>,
+    /// `-bufsize`, bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bufsize_bits: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tune: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// `-g`: most frames between keyframes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gop_frames: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pix_fmt: Option<String>,
+    /// `-vf`, in order.
+    #[serde(default)]
+    pub filters: Vec<Filter>,
+    /// `-s WxH`: scale after the filters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+    /// `-r`: constant frame rate, by repeating and dropping frames as ffmpeg does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_rate: Option<Rational>,
+    /// `-threads` of each chunk's encoder. It changes the bits of x264 and x265, so it is frozen in the job and never
+    /// follows a worker's cores. `None`: 1 per chunk when the film is split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<u16>,
+    /// libvpx only: `-deadline` (`good`, `best`, `realtime`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+    /// libvpx only: `-cpu-used`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_used: Option<i8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AudioSpec {
+    pub codec: AudioCodec,
+    /// `-b:a`, bits a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bitrate_bps: Option<u64>,
+    /// `-ar`, Hz.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample_rate_hz: Option<u32>,
+    /// `-ac`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<u16>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Subtitles {
+    /// Copied where the container takes them, else left out with a warning.
+    #[default]
+    Auto,
+    /// `-c:s copy`: copied, or the job is refused.
+    Copy,
+    /// `-sn`.
+    None,
+}
+
+/// `num/den`, `den > 0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Rational {
+    pub num: i32,
+    pub den: i32,
+}
+
+impl Rational {
+    pub const fn new(num: i32, den: i32) -> Rational {
+        Rational { num, den }
+    }
+
+    pub fn as_f64(self) -> f64 {
+        f64::from(self.num) / f64::from(self.den)
+    }
+}
+
+impl std::fmt::Display for Rational {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.num, self.den)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    pub width: u32,
+    pub height: u32,
+}
+
+/// A length in pixels as ffmpeg's scale takes it: a number, 0 (as the input), −n (keep the aspect, a multiple of n).
+/// Expressions (`iw/2`, `ih*9/16`, `min(...)`) are not taken.
+pub type Pixels = i32;
+
+/// One step of `-vf`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Filter {
+    Scale {
+        width: Pixels,
+        height: Pixels,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        algorithm: Option<String>,
+    },
+    /// `x`, `y` absent: centred.
+    Crop {
+        width: u32,
+        height: u32,
+        x: Option<u32>,
+        y: Option<u32>,
+    },
+    /// `x`, `y` absent: centred. ffmpeg's own default is 0; Spool's parser fills 0 in when they are left out and takes
+    /// `(ow-iw)/2` for centred.
+    Pad {
+        width: u32,
+        height: u32,
+        x: Option<u32>,
+        y: Option<u32>,
+        color: String,
+    },
+    Fps(Rational),
+    /// First of these that the encoder takes.
+    Format(Vec<String>),
+}
+
+/// `-ss`, `-to`, `-t` as output options: times from the start of the film.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Trim {
+    pub start: Option<Span>,
+    /// Kept length. `-to` is turned into it.
+    pub duration: Option<Span>,
+}
+
+/// One `-map`, plain choices only: `0`, `0:v`, `0:a:1`, `0:3`, with `-` in front to leave out, `?` behind for optional.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamMap {
+    pub negative: bool,
+    pub optional: bool,
+    pub kind: Option<StreamKind>,
+    /// Within the kind if there is one, else in the file.
+    pub index: Option<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StreamKind {
+    Video,
+    Audio,
+    Subtitle,
+    Data,
+    Attachment,
+}
+
+/// How the joined file is checked before it is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// Every packet is read: counts, pts, sizes, parameters.
+    Packets,
+    /// And both sides of joins are decoded.
+    #[default]
+    Sample,
+    /// And every frame is decoded.
+    Full,
+}

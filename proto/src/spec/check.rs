@@ -1,0 +1,282 @@
+//! Judging a spec before a job is made of it: what can be known without looking at the source. Every refusal names the option
+//! as ffmpeg's users type it, says what is taken, and comes before anything is stored.
+
+mod encoder;
+
+use encoder::Encoder;
+
+use super::{
+    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, PRIORITY_MAX, Service, Size, VideoCodec, VideoSpec,
+};
+use crate::failure::{Class, Failure};
+use crate::time::Span;
+
+/// Chunks shorter than this cost more than they win.
+pub const CHUNK_MIN: Span = Span::from_millis(500);
+/// Longest chunk: a day.
+pub const CHUNK_MAX: Span = Span::from_secs(86_400);
+/// The largest picture side any of the encoders takes.
+pub const SIDE_MAX: u32 = 16_384;
+/// The smallest picture side all of the encoders take with Spool's settings.
+pub const SIDE_MIN: u32 = 16;
+pub const THREADS_MAX: u16 = 64;
+/// Most `-map` options, and most filters: a bound, not a wish.
+const LIST_MAX: usize = 64;
+
+/// The value of one option is not taken.
+fn refused(message: impl Into<String>) -> Failure {
+    Failure::new(Class::Spec, "option_refused", message)
+}
+
+/// Each option alone would be taken, but not together.
+fn conflict(message: impl Into<String>) -> Failure {
+    Failure::new(Class::Spec, "options_conflict", message)
+}
+
+impl JobSpec {
+    /// Judges the job and the service's own spec.
+    ///
+    /// # Errors
+    /// The first problem found, class `spec`.
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.priority > PRIORITY_MAX {
+            return Err(refused(format!(
+                "--priority {}: priorities go from 0 (last) to {PRIORITY_MAX}",
+                self.priority
+            )));
+        }
+        if self.max_attempts == 0 {
+            return Err(refused("max_attempts 0: a task needs at least one attempt"));
+        }
+        match &self.service {
+            Service::VideoEncode(spec) => spec.check(),
+            Service::Bench(spec) if spec.tasks == 0 => Err(refused("--tasks 0: a benchmark needs at least one task")),
+            Service::Bench(_) => Ok(()),
+        }
+    }
+}
+
+impl EncodeSpec {
+    /// Judges all that can be judged without the source.
+    ///
+    /// # Errors
+    /// The first problem found, class `spec`: `option_refused` (a value is not taken), `options_conflict` (values exclude each
+    /// other), `container_refuses` (the container cannot hold a codec).
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.source == self.output {
+            return Err(conflict("the output is the source itself: name another output"));
+        }
+        if self.video.is_none() && self.audio.is_none() {
+            return Err(conflict("-vn with -an: nothing is left to encode, drop one of them"));
+        }
+        if let Some(video) = &self.video {
+            video.check()?;
+        }
+        if let Some(audio) = &self.audio {
+            audio.check()?;
+        }
+        self.check_container()?;
+        if self.maps.len() > LIST_MAX {
+            return Err(refused(format!("-map is given {} times; at most {LIST_MAX} are taken", self.maps.len())));
+        }
+        if !self.maps.is_empty() && self.maps.iter().all(|map| map.negative) {
+            return Err(conflict("-map only leaves streams out: name what goes in first, such as -map 0"));
+        }
+        if self.trim.duration == Some(Span::ZERO) {
+            return Err(refused("-t 0 (or -to at -ss): nothing of the film would be left"));
+        }
+        match self.chunk {
+            Some(chunk) if chunk < CHUNK_MIN => {
+                Err(refused(format!("--chunk {}: chunks are at least 500ms long", super::parse::time_text(chunk))))
+            }
+            Some(chunk) if chunk > CHUNK_MAX => {
+                Err(refused(format!("--chunk {}: chunks are at most 24:00:00 long", super::parse::time_text(chunk))))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What FFmpeg's muxers refuse, refused before a film is encoded for nothing.
+    fn check_container(&self) -> Result<(), Failure> {
+        let container = self.container;
+        let refuse = |option: &str, codec: &str, instead: &str| {
+            let message = format!("{option} {codec}: .{container} does not hold it; {instead}");
+            Err(Failure::new(Class::Spec, "container_refuses", message))
+        };
+        if let Some(video) = &self.video {
+            let codec = video.codec;
+            let free = matches!(codec, VideoCodec::Libsvtav1 | VideoCodec::LibvpxVp9);
+            match container {
+                Container::Webm if !free => {
+                    return refuse("-c:v", codec.name(), "take -c:v libvpx-vp9 or libsvtav1, or name the output .mkv");
+                }
+                Container::Mov if free => return refuse("-c:v", codec.name(), "name the output .mp4, .mkv or .webm"),
+                _ => {}
+            }
+        }
+        match (container, self.audio.as_ref().map(|audio| audio.codec)) {
+            (Container::Webm, Some(codec @ (AudioCodec::Aac | AudioCodec::Flac))) => {
+                refuse("-c:a", codec.name(), "take -c:a libopus, or name the output .mkv")
+            }
+            (Container::Mov, Some(codec @ (AudioCodec::Libopus | AudioCodec::Flac))) => {
+                refuse("-c:a", codec.name(), "take -c:a aac, or name the output .mkv")
+            }
+            (Container::Mp4, Some(AudioCodec::Flac)) => {
+                refuse("-c:a", "flac", "FLAC in MP4 is experimental in FFmpeg; take -c:a aac, or name the output .mkv")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl VideoSpec {
+    fn check(&self) -> Result<(), Failure> {
+        let encoder = Encoder::of(self.codec);
+        encoder.check(self)?;
+        if self.gop_frames == Some(0) {
+            return Err(refused("-g 0: keyframes alone are -g 1; leave -g out for the encoder's own distance"));
+        }
+        if self.gop_frames.is_some_and(|frames| frames > 100_000) {
+            return Err(refused("-g: at most 100000 frames between keyframes"));
+        }
+        if let Some(threads) = self.threads.filter(|threads| !(1..=THREADS_MAX).contains(threads)) {
+            return Err(refused(format!("-threads {threads}: an encoder takes 1 to {THREADS_MAX}")));
+        }
+        if let Some(size) = self.size {
+            check_size("-s", size)?;
+        }
+        if self.filters.len() > LIST_MAX {
+            return Err(refused(format!("-vf has {} filters; at most {LIST_MAX} are taken", self.filters.len())));
+        }
+        if let Some(rate) = self.frame_rate {
+            check_rate("-r", rate)?;
+        }
+        self.filters.iter().try_for_each(check_filter)?;
+        // What the encoder is given last decides: `-s` comes behind the filters.
+        let last_scale = self.filters.iter().rev().find_map(|filter| match filter {
+            Filter::Scale { width, height, .. } => Some((filter, *width, *height)),
+            _ => None,
+        });
+        match last_scale {
+            Some((filter, width, height)) if self.size.is_none() && !self.crops_or_pads_after_scaling() => {
+                let odd = |side: i32| side > 0 && side % 2 != 0;
+                if self.needs_even_sides() && (odd(width) || odd(height)) {
+                    return Err(refused(format!(
+                        "-vf {filter}: {} takes even sizes only with 4:2:0 pixels; take an even number, or -2",
+                        self.codec
+                    )));
+                }
+            }
+            _ => {}
+        }
+        if let Some(size) = self.size.filter(|size| size.width % 2 + size.height % 2 > 0 && self.needs_even_sides()) {
+            return Err(refused(format!("-s {size}: {} takes even sizes only with 4:2:0 pixels", self.codec)));
+        }
+        Ok(())
+    }
+
+    fn crops_or_pads_after_scaling(&self) -> bool {
+        let after = self.filters.iter().rev().take_while(|filter| !matches!(filter, Filter::Scale { .. }));
+        after.into_iter().any(|filter| matches!(filter, Filter::Crop { .. } | Filter::Pad { .. }))
+    }
+
+    /// True where the pixels are known to be 4:2:0. Without `-pix_fmt` the source decides, so nothing is refused here.
+    fn needs_even_sides(&self) -> bool {
+        self.pix_fmt.as_deref().is_some_and(|format| format.contains("420"))
+            || matches!(self.codec, VideoCodec::Libsvtav1)
+    }
+}
+
+fn check_size(option: &str, size: Size) -> Result<(), Failure> {
+    let fits = |side: u32| (SIDE_MIN..=SIDE_MAX).contains(&side);
+    if fits(size.width) && fits(size.height) {
+        return Ok(());
+    }
+    Err(refused(format!("{option} {size}: sides go from {SIDE_MIN} to {SIDE_MAX} pixels")))
+}
+
+fn check_rate(option: &str, rate: super::Rational) -> Result<(), Failure> {
+    if rate.num > 0 && rate.den > 0 && rate.num / rate.den <= 1000 {
+        return Ok(());
+    }
+    Err(refused(format!("{option} {rate}: frame rates go up to 1000 and are above zero")))
+}
+
+fn check_filter(filter: &Filter) -> Result<(), Failure> {
+    let too_large = || Err(refused(format!("-vf {filter}: sides go up to {SIDE_MAX} pixels")));
+    let large = |side: u32| side > SIDE_MAX;
+    match filter {
+        Filter::Scale { width, height, .. } => {
+            if [*width, *height].into_iter().any(|side| large(side.unsigned_abs())) {
+                return too_large();
+            }
+            Ok(())
+        }
+        Filter::Crop { width, height, .. } if *width == 0 || *height == 0 => {
+            Err(refused(format!("-vf {filter}: nothing of the picture would be left")))
+        }
+        Filter::Crop { width, height, .. } if large(*width) || large(*height) => too_large(),
+        Filter::Pad { width, height, .. } if large(*width) || large(*height) => too_large(),
+        Filter::Crop { .. } | Filter::Pad { .. } => Ok(()),
+        Filter::Fps(rate) => check_rate("-vf fps", *rate),
+        Filter::Format(formats) => match formats.iter().find(|format| !encoder::is_pixel_format(format)) {
+            Some(format) => Err(refused(format!(
+                "-vf {filter}: there is no pixel format {format:?} here; taken are {}",
+                encoder::PIXEL_FORMATS.join(", ")
+            ))),
+            None => Ok(()),
+        },
+    }
+}
+
+impl AudioSpec {
+    fn check(&self) -> Result<(), Failure> {
+        let codec = self.codec;
+        if codec == AudioCodec::Copy {
+            let set = [
+                ("-b:a", self.bitrate_bps.is_some()),
+                ("-ar", self.sample_rate_hz.is_some()),
+                ("-ac", self.channels.is_some()),
+            ];
+            if let Some((option, _)) = set.into_iter().find(|(_, set)| *set) {
+                return Err(conflict(format!(
+                    "{option} with -c:a copy: a copied track stays as it is; drop {option} or choose an encoder"
+                )));
+            }
+            return Ok(());
+        }
+        if let Some(bps) = self.bitrate_bps {
+            if codec == AudioCodec::Flac {
+                return Err(conflict("-b:a with -c:a flac: FLAC is lossless and has no bit rate; drop -b:a"));
+            }
+            if !(6_000..=2_000_000).contains(&bps) {
+                return Err(refused(format!("-b:a {bps}: audio takes 6k to 2M bits a second")));
+            }
+        }
+        if let Some(hz) = self.sample_rate_hz {
+            let opus_rates = [8_000, 12_000, 16_000, 24_000, 48_000];
+            if codec == AudioCodec::Libopus && !opus_rates.contains(&hz) {
+                return Err(refused(format!("-ar {hz}: libopus takes 8000, 12000, 16000, 24000 or 48000")));
+            }
+            if codec == AudioCodec::Aac && !AAC_RATES.contains(&hz) {
+                return Err(refused(format!("-ar {hz}: aac takes {AAC_RATES:?}")));
+            }
+            if !(1_000..=384_000).contains(&hz) {
+                return Err(refused(format!("-ar {hz}: sample rates go from 1000 to 384000")));
+            }
+        }
+        match self.channels {
+            Some(channels) if !(1..=8).contains(&channels) => {
+                Err(refused(format!("-ac {channels}: 1 to 8 channels are taken")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Sampling frequencies AAC has an index for (ISO/IEC 14496-3, table 1.18).
+const AAC_RATES: [u32; 13] =
+    [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+use super::super::{BenchSpec, Rational, Subtitles, Trim, Verify, parse};
+use super::*;
+
+fn video(codec: VideoCodec) -> VideoSpec {
+    VideoSpec {
+        codec,
+        crf: None,
+        bitrate_bps: None,
+        maxrate_bps: None,
+        bufsize_bits: None,
+        preset: None,
+        tune: None,
+        profile: None,
+        gop_frames: None,
+        pix_fmt: None,
+        filters: Vec::new(),
+        size: None,
+        frame_rate: None,
+        threads: None,
+        deadline: None,
+        cpu_used: None,
+    }
+}
+
+fn audio(codec: AudioCodec) -> AudioSpec {
+    AudioSpec { codec, bitrate_bps: None, sample_rate_hz: None, channels: None }
+}
+
+fn film() -> EncodeSpec {
+    EncodeSpec {
+        source: "file:///in.mov".into(),
+        output: "file:///out.mkv".into(),
+        overwrite: false,
+        container: Container::Mkv,
+        video: Some(video(VideoCodec::Libx264)),
+        audio: Some(audio(AudioCodec::Aac)),
+        subtitles: Subtitles::Auto,
+        maps: Vec::new(),
+        trim: Trim::default(),
+        chunk: None,
+        verify: Verify::Sample,
+        index: None,
+    }
+}
+
+/// The spec after `change`, judged: `ok`, or the code and message of the refusal.
+fn judge(change: impl FnOnce(&mut EncodeSpec)) -> String {
+    let mut spec = film();
+    change(&mut spec);
+    match spec.check() {
+        Ok(()) => "ok".into(),
+        Err(failure) => {
+            assert_eq!(failure.class, Class::Spec);
+            format!("{}: {}", failure.code, failure.message)
+        }
+    }
+}
+
+fn judge_video(codec: VideoCodec, change: impl FnOnce(&mut VideoSpec)) -> String {
+    judge(|spec| {
+        let mut with = video(codec);
+        change(&mut with);
+        spec.video = Some(with);
+    })
+}
+
+use VideoCodec::{Libsvtav1 as Svt, LibvpxVp9 as Vp9, Libx264 as X264, Libx265 as X265};
+
+#[test]
+fn quality_is_bounded_by_the_encoder() {
+    for (codec, crf, expected) in [
+        (X264, 70.0, "option_refused: -crf 70: libx264 takes 0 to 51"),
+        (X264, 21.5, "ok"),
+        (X264, 0.0, "ok"),
+        (X265, -1.0, "option_refused: -crf -1: libx265 takes 0 to 51"),
+        (X265, f32::NAN, "option_refused: -crf NaN: libx265 takes 0 to 51"),
+        (Svt, 32.0, "ok"),
+        (Svt, 0.0, "option_refused: -crf 0: libsvtav1 takes 1 to 63"),
+        (Svt, 32.5, "option_refused: -crf 32.5: libsvtav1 takes whole numbers"),
+        (Vp9, 63.0, "ok"),
+        (Vp9, 64.0, "option_refused: -crf 64: libvpx-vp9 takes 0 to 63"),
+    ] {
+        assert_eq!(judge_video(codec, |v| v.crf = Some(crf)), expected);
+    }
+}
+
+#[test]
+fn presets_tunes_profiles_and_pixels_are_the_encoders_own() {
+    let with = |codec, option: &str, value: &str| {
+        judge_video(codec, |v| {
+            let field = match option {
+                "-preset" => &mut v.preset,
+                "-tune" => &mut v.tune,
+                "-profile:v" => &mut v.profile,
+                "-pix_fmt" => &mut v.pix_fmt,
+                _ => &mut v.deadline,
+            };
+            *field = Some(value.into());
+        })
+    };
+    for (codec, option, value) in [
+        (X264, "-preset", "veryslow"),
+        (Svt, "-preset", "0"),
+        (Svt, "-preset", "13"),
+        (X264, "-tune", "film"),
+        (X265, "-profile:v", "main10"),
+        (Svt, "-pix_fmt", "yuv420p10le"),
+        (Vp9, "-deadline", "best"),
+    ] {
+        assert_eq!(with(codec, option, value), "ok", "{codec} {option} {value}");
+    }
+    for (codec, option, value, says) in [
+        (X264, "-preset", "8", "libx264 takes ultrafast"),
+        (X265, "-preset", "quick", "libx265 takes ultrafast"),
+        (Svt, "-preset", "14", "0 (best) to 13"),
+        (Svt, "-preset", "+8", "0 (best) to 13"),
+        (Svt, "-preset", "medium", "0 (best) to 13"),
+        (Vp9, "-preset", "slow", "-cpu-used"),
+        (X265, "-tune", "film", "libx265 takes psnr"),
+        (Svt, "-tune", "film", "leave it out"),
+        (X264, "-profile:v", "main10", "libx264 takes baseline"),
+        (Svt, "-pix_fmt", "yuv444p", "libsvtav1 takes yuv420p, yuv420p10le"),
+        (Vp9, "-pix_fmt", "yuva420p", "alpha"),
+        (X264, "-deadline", "good", "belongs to libvpx-vp9"),
+        (Vp9, "-deadline", "soon", "good, best, realtime"),
+    ] {
+        let said = with(codec, option, value);
+        assert!(said.contains(option) && said.contains(says), "{codec} {option} {value}: {said}");
+    }
+}
+
+#[test]
+fn rates_that_would_be_ignored_are_refused() {
+    let rates = |codec, crf: Option<f32>, rate: Option<u64>, max: Option<u64>, buffer: Option<u64>| {
+        judge_video(codec, |v| {
+            (v.crf, v.bitrate_bps, v.maxrate_bps, v.bufsize_bits) = (crf, rate, max, buffer);
+        })
+    };
+    let m = Some(2_000_000);
+    for (codec, crf, rate, max, buffer) in [
+        (X264, None, m, None, None),
+        (X264, Some(20.0), None, m, m),
+        (Vp9, Some(30.0), m, None, None),
+        (Svt, None, m, m, m),
+    ] {
+        assert_eq!(rates(codec, crf, rate, max, buffer), "ok");
+    }
+    for (codec, crf, rate, max, buffer, says) in [
+        (X264, Some(20.0), m, None, None, "would ignore -b:v"),
+        (Svt, Some(20.0), m, None, None, "would ignore -b:v"),
+        (X264, Some(20.0), None, m, None, "-maxrate without -bufsize"),
+        (X265, None, m, None, m, "-bufsize without -maxrate"),
+        (Vp9, Some(20.0), None, m, m, "need -b:v"),
+        (X264, None, m, Some(1_000_000), m, "is below -b:v"),
+        (X264, None, Some(10), None, None, "-b:v 10"),
+    ] {
+        let said = rates(codec, crf, rate, max, buffer);
+        assert!(said.contains(says), "{codec}: {said}");
+    }
+}
+
+#[test]
+fn containers_hold_what_ffmpeg_lets_them_hold() {
+    use AudioCodec::{Aac, Copy, Flac, Libopus};
+    use Container::{Mkv, Mov, Mp4, Webm};
+    let pairs = |container, v: VideoCodec, a: AudioCodec| {
+        judge(|spec| {
+            spec.container = container;
+            spec.video = Some(video(v));
+            spec.audio = Some(audio(a));
+        })
+    };
+    for (container, v, a) in [
+        (Mp4, Svt, Libopus),
+        (Mp4, Vp9, Aac),
+        (Mkv, X265, Flac),
+        (Mov, X264, Aac),
+        (Webm, Vp9, Libopus),
+        (Webm, Svt, Copy),
+    ] {
+        assert_eq!(pairs(container, v, a), "ok", "{container} {v} {a}");
+    }
+    for (container, v, a, says) in [
+        (Webm, X264, Libopus, "-c:v libx264: .webm"),
+        (Webm, Vp9, Aac, "-c:a aac: .webm"),
+        (Webm, Vp9, Flac, "-c:a flac: .webm"),
+        (Mov, Svt, Aac, "-c:v libsvtav1: .mov"),
+        (Mov, X264, Libopus, "-c:a libopus: .mov"),
+        (Mp4, X264, Flac, "experimental"),
+    ] {
+        let said = pairs(container, v, a);
+        assert!(said.starts_with("container_refuses") && said.contains(says), "{said}");
+    }
+}
+
+#[test]
+fn sizes_rates_and_trims_have_bounds() {
+    assert_eq!(judge(|spec| spec.chunk = Some(CHUNK_MIN)), "ok");
+    assert_eq!(
+        judge(|spec| spec.chunk = Some(Span::from_millis(499))),
+        "option_refused: --chunk 0.499: chunks are at least 500ms long"
+    );
+    assert!(judge(|spec| spec.trim.duration = Some(Span::ZERO)).contains("-t 0"));
+    assert!(judge(|spec| (spec.video, spec.audio) = (None, None)).contains("-vn with -an"));
+    assert!(judge(|spec| spec.output = spec.source.clone()).contains("source itself"));
+    assert!(judge(|spec| spec.maps = vec![parse::stream_map("-0:s").expect("a map")]).contains("leaves streams out"));
+    assert!(judge_video(X264, |v| v.gop_frames = Some(0)).contains("-g 0"));
+    assert!(judge_video(X264, |v| v.threads = Some(0)).contains("-threads 0"));
+    assert!(judge_video(X264, |v| v.threads = Some(65)).contains("-threads 65"));
+    assert!(judge_video(X264, |v| v.size = Some(Size { width: 20_000, height: 720 })).contains("-s 20000x720"));
+    assert!(judge_video(X264, |v| v.frame_rate = Some(Rational::new(0, 1))).contains("-r 0/1"));
+    assert!(judge_video(X264, |v| v.frame_rate = Some(Rational::new(24, 0))).contains("-r 24/0"));
+    assert!(judge_video(X264, |v| v.cpu_used = Some(4)).contains("-cpu-used"));
+    assert!(judge_video(Vp9, |v| v.cpu_used = Some(9)).contains("-cpu-used 9"));
+}
+
+#[test]
+fn odd_pictures_are_refused_where_the_pixels_are_known() {
+    let filtered = |pix_fmt: Option<&str>, chain: &str| {
+        judge_video(X264, |v| {
+            v.pix_fmt = pix_fmt.map(String::from);
+            v.filters = parse::filters(chain).expect("a chain");
+        })
+    };
+    assert!(filtered(Some("yuv420p"), "scale=321:180").contains("scale=321:180"));
+    assert_eq!(filtered(Some("yuv444p"), "scale=321:180"), "ok");
+    assert_eq!(filtered(None, "scale=321:180"), "ok");
+    assert_eq!(filtered(Some("yuv420p"), "scale=321:181,pad=322:182"), "ok");
+    assert!(judge_video(Svt, |v| v.size = Some(Size { width: 321, height: 180 })).contains("-s 321x180"));
+    assert!(filtered(None, "crop=0:5").contains("nothing of the picture"));
+    assert!(filtered(None, "scale=20000:-2").contains("16384"));
+    assert!(filtered(None, "format=rgb24").contains("\"rgb24\""));
+}
+
+#[test]
+fn audio_options_fit_their_encoder() {
+    let with = |codec, bitrate_bps, sample_rate_hz, channels| {
+        judge(|spec| spec.audio = Some(AudioSpec { codec, bitrate_bps, sample_rate_hz, channels }))
+    };
+    assert_eq!(with(AudioCodec::Aac, Some(128_000), Some(44_100), Some(2)), "ok");
+    assert!(with(AudioCodec::Copy, Some(128_000), None, None).contains("-b:a with -c:a copy"));
+    assert!(with(AudioCodec::Copy, None, None, Some(2)).contains("-ac with -c:a copy"));
+    assert!(with(AudioCodec::Flac, Some(128_000), None, None).contains("lossless"));
+    assert!(with(AudioCodec::Libopus, None, Some(44_100), None).contains("-ar 44100: libopus"));
+    assert!(with(AudioCodec::Aac, None, Some(50_000), None).contains("-ar 50000: aac"));
+    assert!(with(AudioCodec::Aac, Some(10), None, None).contains("-b:a 10"));
+    assert!(with(AudioCodec::Aac, None, None, Some(9)).contains("-ac 9"));
+}
+
+#[test]
+fn a_job_is_judged_with_its_service() {
+    let job = |priority, max_attempts, tasks| JobSpec {
+        name: "bench".into(),
+        service: Service::Bench(BenchSpec { tasks, call_time: Span::ZERO, through_executor: false }),
+        priority,
+        deadline: None,
+        max_attempts,
+    };
+    assert_eq!(job(100, 3, 1).check(), Ok(()));
+    for refused in [job(101, 3, 1), job(50, 0, 1), job(50, 3, 0)] {
+        assert_eq!(refused.check().map_err(|failure| failure.code), Err("option_refused".into()), "{refused:?}");
+    }
+}

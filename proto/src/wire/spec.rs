@@ -1,0 +1,297 @@
+//! Specs on the wire. Values that ffmpeg writes as text (`-vf`, `-map`, `-s`) travel as that text.
+
+use super::{BadField, from_name, name_of, narrow, v1};
+use crate::spec::{
+    AudioSpec, BenchSpec, EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, PRIORITY_DEFAULT, PRIORITY_MAX, Rational, Service,
+    Trim, Verify, VideoSpec, parse,
+};
+use crate::time::{Span, Timestamp};
+
+/// Most attempts a task may be given.
+const MAX_ATTEMPTS_LIMIT: u32 = 100;
+
+impl From<&JobSpec> for v1::JobSpec {
+    fn from(spec: &JobSpec) -> Self {
+        let service = match &spec.service {
+            Service::VideoEncode(encode) => v1::job_spec::Service::VideoEncode(encode.into()),
+            Service::Bench(bench) => v1::job_spec::Service::Bench(v1::BenchSpec {
+                tasks: bench.tasks,
+                call_time_us: bench.call_time.0,
+                through_executor: bench.through_executor,
+            }),
+        };
+        v1::JobSpec {
+            name: spec.name.clone(),
+            priority: Some(spec.priority.into()),
+            deadline_us: spec.deadline.map_or(0, |d| d.0),
+            max_attempts: spec.max_attempts.into(),
+            service: Some(service),
+        }
+    }
+}
+
+impl TryFrom<v1::JobSpec> for JobSpec {
+    type Error = BadField;
+
+    fn try_from(wire: v1::JobSpec) -> Result<Self, BadField> {
+        let service = match wire.service.ok_or_else(|| BadField::missing("spec.service"))? {
+            v1::job_spec::Service::VideoEncode(encode) => Service::VideoEncode(encode.try_into()?),
+            v1::job_spec::Service::Bench(bench) => Service::Bench(BenchSpec {
+                tasks: bench.tasks,
+                call_time: Span(bench.call_time_us),
+                through_executor: bench.through_executor,
+            }),
+        };
+        let max_attempts = match wire.max_attempts {
+            0 => MAX_ATTEMPTS_DEFAULT,
+            n @ 1..=MAX_ATTEMPTS_LIMIT => narrow("spec.max_attempts", n.into())?,
+            n => return Err(BadField::new("spec.max_attempts", format!("{n} is more than {MAX_ATTEMPTS_LIMIT}"))),
+        };
+        Ok(JobSpec {
+            name: wire.name,
+            service,
+            priority: priority("spec.priority", wire.priority.unwrap_or(PRIORITY_DEFAULT.into()))?,
+            deadline: (wire.deadline_us > 0).then_some(Timestamp(wire.deadline_us)),
+            max_attempts,
+        })
+    }
+}
+
+/// A priority, judged: 0 to 100.
+pub fn priority(field: &str, priority: u32) -> Result<u8, BadField> {
+    u8::try_from(priority)
+        .ok()
+        .filter(|p| *p <= PRIORITY_MAX)
+        .ok_or_else(|| BadField::new(field, format!("{priority} is not between 0 and {PRIORITY_MAX}")))
+}
+
+impl From<Rational> for v1::Rational {
+    fn from(r: Rational) -> Self {
+        v1::Rational { num: r.num, den: r.den }
+    }
+}
+
+fn rational(field: &str, wire: v1::Rational) -> Result<Rational, BadField> {
+    if wire.den <= 0 {
+        return Err(BadField::new(field, format!("{}/{} needs a positive denominator", wire.num, wire.den)));
+    }
+    Ok(Rational::new(wire.num, wire.den))
+}
+
+impl From<&EncodeSpec> for v1::EncodeSpec {
+    fn from(spec: &EncodeSpec) -> Self {
+        v1::EncodeSpec {
+            source: spec.source.clone(),
+            output: spec.output.clone(),
+            overwrite: spec.overwrite,
+            container: name_of(spec.container),
+            video: spec.video.as_ref().map(Into::into),
+            audio: spec.audio.as_ref().map(Into::into),
+            subtitles: name_of(spec.subtitles),
+            maps: spec.maps.iter().map(ToString::to_string).collect(),
+            start_us: spec.trim.start.map(|s| s.0),
+            duration_us: spec.trim.duration.map(|s| s.0),
+            chunk_us: spec.chunk.map(|s| s.0),
+            verify: name_of(spec.verify),
+            index: spec.index.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::EncodeSpec> for EncodeSpec {
+    type Error = BadField;
+
+    fn try_from(wire: v1::EncodeSpec) -> Result<Self, BadField> {
+        let map = |text: &String| parse::stream_map(text).map_err(|e| BadField::new("maps", e));
+        Ok(EncodeSpec {
+            source: wire.source,
+            output: wire.output,
+            overwrite: wire.overwrite,
+            container: from_name("container", &wire.container)?,
+            video: wire.video.map(TryInto::try_into).transpose()?,
+            audio: wire.audio.map(TryInto::try_into).transpose()?,
+            subtitles: match wire.subtitles.as_str() {
+                "" => crate::spec::Subtitles::default(),
+                name => from_name("subtitles", name)?,
+            },
+            maps: wire.maps.iter().map(map).collect::<Result<_, _>>()?,
+            trim: Trim { start: wire.start_us.map(Span), duration: wire.duration_us.map(Span) },
+            chunk: wire.chunk_us.map(Span),
+            verify: match wire.verify.as_str() {
+                "" => Verify::default(),
+                name => from_name("verify", name)?,
+            },
+            index: wire.index,
+        })
+    }
+}
+
+impl From<&VideoSpec> for v1::VideoSpec {
+    fn from(spec: &VideoSpec) -> Self {
+        v1::VideoSpec {
+            codec: name_of(spec.codec),
+            crf: spec.crf,
+            bitrate_bps: spec.bitrate_bps,
+            maxrate_bps: spec.maxrate_bps,
+            bufsize_bits: spec.bufsize_bits,
+            preset: spec.preset.clone(),
+            tune: spec.tune.clone(),
+            profile: spec.profile.clone(),
+            gop_frames: spec.gop_frames,
+            pix_fmt: spec.pix_fmt.clone(),
+            filters: parse::filters_text(&spec.filters),
+            size: spec.size.map(|s| s.to_string()),
+            frame_rate: spec.frame_rate.map(Into::into),
+            threads: spec.threads.map(Into::into),
+            deadline: spec.deadline.clone(),
+            cpu_used: spec.cpu_used.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<v1::VideoSpec> for VideoSpec {
+    type Error = BadField;
+
+    fn try_from(wire: v1::VideoSpec) -> Result<Self, BadField> {
+        let filters = match wire.filters.as_str() {
+            "" => Vec::new(),
+            text => parse::filters(text).map_err(|e| BadField::new("video.filters", e))?,
+        };
+        let cpu_used = wire
+            .cpu_used
+            .map(|n| i8::try_from(n).map_err(|_| BadField::new("video.cpu_used", format!("{n} is out of range"))));
+        Ok(VideoSpec {
+            codec: from_name("video.codec", &wire.codec)?,
+            crf: wire.crf,
+            bitrate_bps: wire.bitrate_bps,
+            maxrate_bps: wire.maxrate_bps,
+            bufsize_bits: wire.bufsize_bits,
+            preset: wire.preset,
+            tune: wire.tune,
+            profile: wire.profile,
+            gop_frames: wire.gop_frames,
+            pix_fmt: wire.pix_fmt,
+            filters,
+            size: wire.size.map(|s| parse::size(&s).map_err(|e| BadField::new("video.size", e))).transpose()?,
+            frame_rate: wire.frame_rate.map(|r| rational("video.frame_rate", r)).transpose()?,
+            threads: wire.threads.map(|n| narrow("video.threads", n.into())).transpose()?,
+            deadline: wire.deadline,
+            cpu_used: cpu_used.transpose()?,
+        })
+    }
+}
+
+impl From<&AudioSpec> for v1::AudioSpec {
+    fn from(spec: &AudioSpec) -> Self {
+        v1::AudioSpec {
+            codec: name_of(spec.codec),
+            bitrate_bps: spec.bitrate_bps,
+            sample_rate_hz: spec.sample_rate_hz,
+            channels: spec.channels.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<v1::AudioSpec> for AudioSpec {
+    type Error = BadField;
+
+    fn try_from(wire: v1::AudioSpec) -> Result<Self, BadField> {
+        Ok(AudioSpec {
+            codec: from_name("audio.codec", &wire.codec)?,
+            bitrate_bps: wire.bitrate_bps,
+            sample_rate_hz: wire.sample_rate_hz,
+            channels: wire.channels.map(|n| narrow("audio.channels", n.into())).transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{AudioCodec, Container, Filter, Size, StreamKind, StreamMap, Subtitles, VideoCodec};
+
+    fn full() -> JobSpec {
+        let video = VideoSpec {
+            codec: VideoCodec::LibvpxVp9,
+            crf: Some(21.5),
+            bitrate_bps: Some(1_000_000),
+            maxrate_bps: Some(2_000_000),
+            bufsize_bits: Some(4_000_000),
+            preset: Some("medium".into()),
+            tune: Some("film".into()),
+            profile: Some("high".into()),
+            gop_frames: Some(240),
+            pix_fmt: Some("yuv420p".into()),
+            filters: vec![
+                Filter::Crop { width: 640, height: 352, x: Some(0), y: Some(4) },
+                Filter::Scale { width: 320, height: -2, algorithm: Some("lanczos".into()) },
+                Filter::Fps(Rational::new(24000, 1001)),
+                Filter::Format(vec!["yuv420p".into()]),
+            ],
+            size: Some(Size { width: 320, height: 180 }),
+            frame_rate: Some(Rational::new(25, 1)),
+            threads: Some(4),
+            deadline: Some("good".into()),
+            cpu_used: Some(-3),
+        };
+        let audio = AudioSpec {
+            codec: AudioCodec::Libopus,
+            bitrate_bps: Some(128_000),
+            sample_rate_hz: Some(48_000),
+            channels: Some(2),
+        };
+        let encode = EncodeSpec {
+            source: "file:///in.mov".into(),
+            output: "file:///out.webm".into(),
+            overwrite: true,
+            container: Container::Webm,
+            video: Some(video),
+            audio: Some(audio),
+            subtitles: Subtitles::None,
+            maps: vec![
+                StreamMap { negative: false, optional: false, kind: Some(StreamKind::Video), index: Some(0) },
+                StreamMap { negative: false, optional: true, kind: Some(StreamKind::Audio), index: None },
+            ],
+            trim: Trim { start: Some(Span::from_secs(1)), duration: Some(Span::from_secs(9)) },
+            chunk: Some(Span::from_secs(5)),
+            verify: Verify::Full,
+            index: Some("file:///out.json".into()),
+        };
+        JobSpec {
+            name: "in.mov".into(),
+            service: Service::VideoEncode(encode),
+            priority: 60,
+            deadline: Some(Timestamp(7)),
+            max_attempts: 5,
+        }
+    }
+
+    #[test]
+    fn a_full_spec_survives_the_wire() {
+        let spec = full();
+        assert_eq!(JobSpec::try_from(v1::JobSpec::from(&spec)), Ok(spec));
+    }
+
+    #[test]
+    fn a_bad_field_is_named() {
+        type Spoil = fn(&mut v1::JobSpec);
+        let cases: [(Spoil, &str); 4] = [
+            (|s| s.service = None, "spec.service"),
+            (|s| s.priority = Some(101), "spec.priority"),
+            (|s| s.max_attempts = 101, "spec.max_attempts"),
+            (
+                |s| {
+                    if let Some(v1::job_spec::Service::VideoEncode(e)) = &mut s.service {
+                        e.container = "avi".into();
+                    }
+                },
+                "container",
+            ),
+        ];
+        for (spoil, field) in cases {
+            let mut wire = v1::JobSpec::from(&full());
+            spoil(&mut wire);
+            assert_eq!(JobSpec::try_from(wire).map_err(|e| e.field), Err(field.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The scheduler from outside: inputs in, facts and effects out.
+
+use spool_proto::ids::{JobId, TaskId, WorkerName};
+use spool_proto::time::Timestamp;
+
+use crate::config::Config;
+use crate::io::{Effect, Input, Outcome, Record, Refusal, Reply, ToWorker, Token};
+use crate::job::{Ending, Life};
+use crate::snapshot::{DirtyJob, EngineSnapshot, JobSnapshot, TaskPart};
+use crate::state::{Illegal, State};
+use crate::task;
+
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) config: Config,
+    pub(crate) state: State,
+    /// When each worker's silence is looked at next.
+    pub(crate) alarms: std::collections::BTreeSet<(Timestamp, WorkerName)>,
+    /// Jobs to announce at the end of this turn.
+    changed: Vec<JobId>,
+}
+
+impl Engine {
+    pub fn new(config: Config) -> Engine {
+        Engine { config, state: State::new(), alarms: std::collections::BTreeSet::new(), changed: Vec::new() }
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Folds one input in. Time-outs are looked at only on [`Input::Tick`]: a shell that fell behind must hand over what workers
+    /// said meanwhile before it lets time speak.
+    pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Submit { token, job } => self.submit(now, token, job, out),
+            Input::Advance { job, next } => self.advance(now, job, next, out),
+            Input::Cancel { token, job, reason } => self.cancel(now, token, job, reason, out),
+            Input::Retry { token, job } => self.retry(now, token, job, out),
+            Input::SetPriority { token, job, priority } => self.set_priority(now, token, job, priority, out),
+            Input::Forget { job } => self.forget(job, out),
+            Input::Register { worker, incarnation, capacity, backends, held } => {
+                self.register(now, worker, incarnation, (capacity, backends), held, out);
+            }
+            Input::Disconnected { worker, incarnation } => self.disconnected(&worker, incarnation),
+            Input::Heartbeat { worker, incarnation } => {
+                self.heard(now, &worker, incarnation);
+            }
+            Input::Report { worker, incarnation, task, fence, report } => {
+                if self.heard(now, &worker, incarnation) {
+                    self.report(now, &worker, task, fence, report, out);
+                }
+            }
+            Input::Cordon { token, worker, cordoned, drain, reason } => {
+                self.cordon(now, token, worker, (cordoned, drain, reason), out);
+            }
+            Input::Leaving { worker, incarnation } => self.leaving(now, &worker, incarnation, out),
+            Input::Tick => self.tick(now, out),
+        }
+        self.round(now, out);
+        self.changed.sort_unstable();
+        self.changed.dedup();
+        out.extend(self.changed.drain(..).map(|job| Effect::Changed { job }));
+    }
+
+    /// When to call with [`Input::Tick`], if nothing else happens. `None`: nothing waits for time.
+    pub fn next_wakeup(&self) -> Option<Timestamp> {
+        let backoff = self.state.backoff.first().map(|(at, _)| *at);
+        let alarm = self.alarms.first().map(|(at, _)| *at);
+        backoff.into_iter().chain(alarm).min()
+    }
+
+    /// Folds a record of the journal; emits nothing.
+    ///
+    /// # Errors
+    /// The record cannot follow on what came before: the journal is damaged. The engine is not to be used further.
+    pub fn replay(&mut self, record: &Record) -> Result<(), Illegal> {
+        self.state.apply(record)
+    }
+
+    /// After the last record: every worker that holds leases counts as just disconnected, workflows that have the word are asked again.
+    pub fn resume(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        self.state.touched.clear();
+        let workers: Vec<WorkerName> = self.state.workers.keys().cloned().collect();
+        for name in workers {
+            let worker = self.state.workers.get_mut(&name).expect("just listed");
+            worker.last_heard = now;
+            self.arm(&name, now + self.config.lease);
+        }
+        let jobs: Vec<JobId> = self.state.jobs.keys().copied().collect();
+        for job in jobs {
+            self.settle(now, job, out);
+        }
+    }
+
+    // ------------------------------------------------------------ checkpoints
+
+    pub fn snapshot(&self) -> EngineSnapshot {
+        self.state.snapshot()
+    }
+
+    /// What changed since the last [`Self::checkpointed`], by job.
+    pub fn dirty(&self) -> Vec<DirtyJob> {
+        let dirty = self.state.jobs.values().filter(|job| job.dirty_header || !job.dirty_parts.is_empty());
+        let entry = |job: &crate::job::Job| DirtyJob {
+            job: job.id,
+            header: job.dirty_header,
+            parts: job.dirty_parts.iter().copied().collect(),
+        };
+        dirty.map(entry).collect()
+    }
+
+    /// Jobs dropped since the last [`Self::checkpointed`].
+    pub fn forgotten(&self) -> &[JobId] {
+        &self.state.forgotten
+    }
+
+    pub fn job_snapshot(&self, job: JobId) -> Option<JobSnapshot> {
+        Some(self.state.jobs.get(&job)?.snapshot(&self.state.shapes))
+    }
+
+    pub fn task_part(&self, job: JobId, part: u32) -> Option<TaskPart> {
+        let size = usize::try_from(crate::snapshot::PART).ok()?;
+        let tasks = self.state.jobs.get(&job)?.tasks.chunks(size).nth(usize::try_from(part).ok()?)?;
+        Some(TaskPart { job, part, tasks: tasks.iter().map(task::Task::snapshot).collect() })
+    }
+
+    /// Everything dirty is written: forget the marks.
+    pub fn checkpointed(&mut self) {
+        self.state.forgotten.clear();
+        for job in self.state.jobs.values_mut() {
+            job.dirty_header = false;
+            job.dirty_parts.clear();
+        }
+    }
+
+    /// Takes over what belongs to no job. Before jobs and records.
+    pub fn restore(&mut self, snapshot: EngineSnapshot) {
+        self.state.restore(snapshot);
+    }
+
+    /// Takes over a job; `parts` in order.
+    ///
+    /// # Errors
+    /// The snapshot contradicts itself or what is there already.
+    pub fn restore_job(&mut self, job: JobSnapshot, parts: Vec<TaskPart>) -> Result<(), Illegal> {
+        self.state.restore_job(job, parts)
+    }
+
+    // ------------------------------------------------------------ what the other files share
+
+    /// Folds a fact the engine has just decided, and hands it to the journal.
+    pub(crate) fn record(&mut self, record: Record, out: &mut Vec<Effect>) {
+        self.state.apply(&record).unwrap_or_else(|broken| panic!("the engine decided what cannot be: {broken}"));
+        out.push(Effect::Record(record));
+    }
+
+    pub(crate) fn changed(&mut self, job: JobId) {
+        if self.changed.last() != Some(&job) {
+            self.changed.push(job);
+        }
+    }
+
+    pub(crate) fn send(&self, worker: &WorkerName, message: ToWorker, out: &mut Vec<Effect>) {
+        let Some(known) = self.state.workers.get(worker).filter(|known| known.connected) else { return };
+        let Some(incarnation) = known.incarnation else { return };
+        out.push(Effect::Send { worker: worker.clone(), incarnation, message });
+    }
+
+    pub(crate) fn reply(token: Token, reply: Reply, out: &mut Vec<Effect>) {
+        out.push(Effect::Reply { token, reply });
+    }
+
+    pub(crate) fn refuse(token: Token, refusal: Refusal, out: &mut Vec<Effect>) {
+        Self::reply(token, Reply::Refused(refusal), out);
+    }
+
+    /// Tells a worker to let go of a lease, and remembers it for when the worker comes back without having heard.
+    pub(crate) fn revoke(&mut self, worker: &WorkerName, task: TaskId, reason: &'static str, out: &mut Vec<Effect>) {
+        let Some(known) = self.state.workers.get_mut(worker) else { return };
+        let Some(held) = known.held.get_mut(&task) else { return };
+        held.revoked = Some(reason);
+        let fence = held.fence;
+        self.send(worker, ToWorker::Revoke { task, fence, reason }, out);
+    }
+
+    /// What follows for the job from its last change: the next phase, or its end.
+    pub(crate) fn settle(&mut self, now: Timestamp, id: JobId, out: &mut Vec<Effect>) {
+        let Some(job) = self.state.jobs.get(&id) else { return };
+        if job.waits_for_workflow() {
+            out.push(Effect::Advance { job: id });
+            return;
+        }
+        let Life::Ending(ending) = &job.life else { return };
+        if job.leased() > 0 {
+            return;
+        }
+        let outcome = match ending.clone() {
+            Ending::Cancel { reason } => Outcome::Cancelled { reason },
+            Ending::Fail { failure } => Outcome::Failed { failure },
+        };
+        self.finish(now, id, outcome, out);
+    }
+
+    pub(crate) fn finish(&mut self, now: Timestamp, job: JobId, outcome: Outcome, out: &mut Vec<Effect>) {
+        self.record(Record::JobFinished { job, outcome, at: now }, out);
+        self.changed(job);
+        out.push(Effect::Ended { job });
+    }
+
+    /// Asks every worker that holds a task of an ending job to let go.
+    pub(crate) fn revoke_all(&mut self, id: JobId, out: &mut Vec<Effect>) {
+        let Some(job) = self.state.jobs.get(&id).filter(|job| job.leased() > 0) else { return };
+        let leases = job.current().filter_map(|index| {
+            let lease = job.task(index)?.lease()?;
+            Some((TaskId { job: id, index }, lease.worker.clone()))
+        });
+        for (task, worker) in leases.collect::<Vec<_>>() {
+            self.revoke(&worker, task, crate::revoke::CANCELLED, out);
+        }
+    }
+}

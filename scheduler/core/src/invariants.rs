@@ -1,0 +1,106 @@
+//! What must hold after every step.
+
+use std::collections::BTreeSet;
+
+use spool_proto::ids::TaskId;
+
+use crate::engine::Engine;
+use crate::io::Advance;
+use crate::job::{Counts, Job};
+use crate::state::is_ending;
+use crate::task::State;
+
+impl Engine {
+    /// Reads the whole state; for tests.
+    ///
+    /// # Panics
+    /// If the state contradicts itself, with what is broken.
+    pub fn check_invariants(&self) {
+        let state = &self.state;
+        state.queue.check_invariants();
+        for (name, worker) in &state.workers {
+            worker.check_invariants(name, &state.shapes);
+            for (task, held) in &worker.held {
+                let lease = state.task(*task).and_then(|task| task.lease());
+                let same = lease.is_some_and(|lease| lease.fence == held.fence && lease.worker == *name);
+                assert!(same, "worker {name} holds {task}, which is leased as {lease:?}");
+            }
+            for task in worker.expecting.keys() {
+                let lease = state.task(*task).and_then(|task| task.lease());
+                assert!(lease.is_some(), "worker {name} expects {task}, which nobody holds");
+            }
+            if let Some(at) = worker.alarm {
+                assert!(self.alarms.contains(&(at, name.clone())), "worker {name}: its alarm is not set");
+            }
+            assert!(worker.held.is_empty() || worker.alarm.is_some(), "worker {name} holds leases that never expire");
+        }
+        let waiting: Vec<TaskId> = state.queue.all().map(|(_, task)| task).collect();
+        let lines: BTreeSet<TaskId> = waiting.iter().copied().collect();
+        assert_eq!(waiting.len(), lines.len(), "a task waits twice");
+        let mut expected = 0;
+        for job in state.jobs.values() {
+            expected += self.check_job(job, &lines);
+        }
+        assert_eq!(lines.len(), expected, "a task waits that should not");
+    }
+
+    /// Gives the number of its tasks that stand in a line.
+    fn check_job(&self, job: &Job, lines: &BTreeSet<TaskId>) -> usize {
+        let mut standing = 0;
+        for (number, phase) in (0..).zip(&job.phases) {
+            let (mut counts, mut running) = (Counts::default(), 0);
+            let (mut made, mut making) = (Advance::default(), Advance::default());
+            let indexes = job.runs[phase.runs.clone()].iter().flat_map(|run| {
+                assert_eq!(run.phase, number, "{}: a run in the wrong phase", job.id);
+                run.first..run.first + run.count
+            });
+            for index in indexes {
+                let id = TaskId { job: job.id, index };
+                let task = job.task(index).unwrap_or_else(|| panic!("{id} is not there"));
+                let waits = match &task.state {
+                    State::Queued => {
+                        counts.queued += 1;
+                        true
+                    }
+                    State::Backoff { until } => {
+                        counts.backoff += 1;
+                        let sleeps = self.state.backoff.contains(&(*until, id));
+                        assert_ne!(sleeps, lines.contains(&id), "{id} sleeps and waits, or neither");
+                        !sleeps
+                    }
+                    State::Leased(lease) => {
+                        counts.leased += 1;
+                        assert!(lease.fence.0 < self.state.next_fence, "{id}: a fence of the future");
+                        let held = self.state.workers.get(&lease.worker).and_then(|worker| worker.held.get(&id));
+                        let held = held.unwrap_or_else(|| panic!("{id} is leased to {}, who lacks it", lease.worker));
+                        running += u32::from(held.started.is_some());
+                        making.add(&held.advance);
+                        false
+                    }
+                    State::Done(done) => {
+                        counts.done += 1;
+                        made.add(&done.advance);
+                        false
+                    }
+                    State::Failed => {
+                        counts.failed += 1;
+                        false
+                    }
+                    State::Cancelled => {
+                        counts.cancelled += 1;
+                        false
+                    }
+                };
+                assert_eq!(waits, lines.contains(&id), "{id} is {}, in line: {}", task.state.name(), !waits);
+                standing += usize::from(waits);
+            }
+            assert_eq!((counts, running), (phase.counts, phase.running), "{}: {} miscounts", job.id, phase.name);
+            assert_eq!((made, making), (phase.made, phase.making), "{}: {} sums wrong", job.id, phase.name);
+        }
+        assert!(!job.state().is_final() || job.leased() == 0, "{} is final and leased", job.id);
+        assert!(!job.state().is_final() || standing == 0, "{} is final and waits", job.id);
+        assert!(!is_ending(&job.life) || (job.leased() > 0 && standing == 0), "{} should have ended", job.id);
+        assert!(job.id.0 < self.state.next_job, "{} is of the future", job.id);
+        standing
+    }
+}

@@ -1,0 +1,37 @@
+//! The scheduling engine, pure: time and events in, facts and effects out. No IO, no clock, no randomness; the same inputs give the
+//! same effects.
+//!
+//! Reading order: [`io`] is the contract with the shell; [`engine`] takes an input and shares the small verbs; `commands`, `reports`,
+//! `fleet` and `timers` decide what each input means; `state` folds the facts they decide (live and on replay); `job`, `task`,
+//! `queue`, `workers` and `shapes` are what it holds; `place` matches waiting tasks and workers (`README.md` says how);
+//! [`query`] and `explain` are for readers; [`snapshot`] is the durable state as plain values; `invariants` says what always holds.
+
+mod commands;
+pub mod config;
+pub mod engine;
+mod explain;
+mod fleet;
+mod invariants;
+pub mod io;
+pub mod job;
+mod place;
+pub mod query;
+mod queue;
+mod reports;
+mod retry;
+pub mod revoke;
+mod shapes;
+pub mod snapshot;
+mod state;
+pub mod task;
+mod timers;
+mod workers;
+
+#[cfg(test)]
+mod testing;
+
+pub use config::Config;
+pub use engine::Engine;
+pub use job::{Counts, Job, Phase};
+pub use query::TaskInfo;
+pub use state::Illegal;

@@ -1,0 +1,128 @@
+//! What workers say about the tasks they hold, and what it means for the task and its job.
+
+use spool_proto::failure::{Class, Failure};
+use spool_proto::ids::{Fence, TaskId, WorkerName};
+use spool_proto::time::Timestamp;
+
+use crate::engine::Engine;
+use crate::io::{Advance, Effect, Record, Report, ToWorker};
+use crate::retry;
+use crate::revoke;
+use crate::state::is_ending;
+
+impl Engine {
+    /// Only the holder of the task's lease is listened to; all others are told that it is stale.
+    pub(crate) fn report(
+        &mut self,
+        now: Timestamp,
+        worker: &WorkerName,
+        task: TaskId,
+        fence: Fence,
+        report: Report,
+        out: &mut Vec<Effect>,
+    ) {
+        let lease = self.state.task(task).and_then(|task| task.lease());
+        if lease.is_none_or(|lease| lease.fence != fence || lease.worker != *worker) {
+            return self.send(worker, ToWorker::Revoke { task, fence, reason: revoke::STALE }, out);
+        }
+        match report {
+            Report::Started { at } => self.task_started(worker, task, at),
+            Report::Advanced(advance) => self.task_advanced(worker, task, advance),
+            Report::Finished { started, finished, answer, advance } => {
+                if let Some(run) = self.state.jobs.get(&task.job).and_then(|job| job.run_of(task.index)) {
+                    self.state.shapes.learn(run.shape, finished.since(started));
+                }
+                self.record(Record::Finished { task, fence, started, finished, answer, advance }, out);
+                self.settle_after(now, task, out);
+            }
+            Report::Failed { failure } => self.task_failed(now, task, fence, failure, out),
+            Report::Returned { reason } => self.let_go(now, task, fence, reason, false, out),
+        }
+        self.changed(task.job);
+    }
+
+    /// The worker runs it: by its report, or by what it says it holds.
+    pub(crate) fn task_started(&mut self, name: &WorkerName, task: TaskId, at: Timestamp) {
+        let worker = self.state.workers.get_mut(name).expect("it holds a lease");
+        let held = worker.held.get_mut(&task).expect("it holds the lease");
+        if held.started.is_some() {
+            return;
+        }
+        // Too late to take it back.
+        let taker = held.taker.take();
+        if held.revoked == Some(revoke::RETRACTED) {
+            held.revoked = None;
+        }
+        let foreseen = held.charged;
+        worker.start(task, at, &self.state.shapes);
+        if let Some(taker) = taker.and_then(|name| self.state.workers.get_mut(&name)) {
+            taker.expecting.remove(&task);
+        }
+        if !foreseen {
+            self.state.touched.insert(name.clone());
+        }
+        let job = self.state.jobs.get_mut(&task.job).expect("it has a lease");
+        job.phases.last_mut().expect("it has a task").running += 1;
+    }
+
+    fn task_advanced(&mut self, name: &WorkerName, task: TaskId, advance: Advance) {
+        let worker = self.state.workers.get_mut(name).expect("it holds a lease");
+        let held = worker.held.get_mut(&task).expect("it holds the lease");
+        let job = self.state.jobs.get_mut(&task.job).expect("it has a lease");
+        let making = &mut job.phases.last_mut().expect("it has a task").making;
+        making.sub(&held.advance);
+        making.add(&advance);
+        held.advance = advance;
+    }
+
+    fn task_failed(&mut self, now: Timestamp, id: TaskId, fence: Fence, failure: Failure, out: &mut Vec<Effect>) {
+        let job = &self.state.jobs[&id.job];
+        if is_ending(&job.life) {
+            return self.let_go(now, id, fence, String::new(), false, out);
+        }
+        let task = job.task(id.index).expect("it has a lease");
+        let failures = u32::from(task.attempts) + 1;
+        let again = failure.class.is_retryable() && failures < u32::from(job.new.max_attempts.max(1));
+        let retry_at = again.then(|| now + retry::backoff(&self.config, id, failures));
+        self.record(Record::AttemptFailed { task: id, fence, failure, retry_at, at: now }, out);
+        if !again {
+            self.revoke_all(id.job, out);
+        }
+        self.settle_after(now, id, out);
+    }
+
+    /// The lease ends without a verdict. `lost`: with its worker, while the task may have run.
+    pub(crate) fn let_go(
+        &mut self,
+        now: Timestamp,
+        id: TaskId,
+        fence: Fence,
+        reason: String,
+        lost: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let job = &self.state.jobs[&id.job];
+        if is_ending(&job.life) {
+            self.record(Record::TaskCancelled { task: id, at: now }, out);
+            return self.settle_after(now, id, out);
+        }
+        let losses = job.task(id.index).map_or(0, |task| task.losses);
+        if lost && losses >= self.config.max_losses {
+            let times = u32::from(losses) + 1;
+            let message = format!("{times} workers were lost while they ran it, the last one because: {reason}");
+            let failure = Failure::new(Class::Internal, "workers_lost", message);
+            self.record(Record::AttemptFailed { task: id, fence, failure, retry_at: None, at: now }, out);
+            self.revoke_all(id.job, out);
+            self.settle_after(now, id, out);
+        } else {
+            self.record(Record::LeaseEnded { task: id, fence, reason, counted: lost, at: now }, out);
+        }
+        self.changed(id.job);
+    }
+
+    /// As [`Self::settle`], for a change that only matters if the job ends or its phase is complete.
+    fn settle_after(&mut self, now: Timestamp, task: TaskId, out: &mut Vec<Effect>) {
+        self.settle(now, task.job, out);
+        self.changed(task.job);
+    }
+}

@@ -1,0 +1,8 @@
+//! Why a worker is told to let go.
+
+/// Its job is cancelled or fails.
+pub const CANCELLED: &str = "cancelled";
+/// Another worker has room for it now.
+pub const RETRACTED: &str = "retracted";
+/// The lease is over: someone else may hold the task.
+pub const STALE: &str = "stale";

@@ -1,0 +1,106 @@
+//! Shapes, interned: placement compares small numbers, and every queue, estimate and prefetch line belongs to one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use spool_proto::time::Span;
+
+use crate::io::Shape;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ShapeId(u32);
+
+impl ShapeId {
+    pub(crate) fn index(self) -> usize {
+        usize::try_from(self.0).expect("32 bits fit in an index")
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Shapes {
+    ids: BTreeMap<Arc<Shape>, ShapeId>,
+    slots: Vec<Slot>,
+    free: Vec<ShapeId>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    shape: Arc<Shape>,
+    /// Runs of tasks that have this shape.
+    users: u32,
+    /// How long a task runs, a moving average; `None` until one has finished.
+    estimate: Option<Span>,
+}
+
+impl Shapes {
+    /// One more user of the shape; paired with [`Self::release`].
+    pub(crate) fn intern(&mut self, shape: &Shape) -> ShapeId {
+        if let Some(&id) = self.ids.get(shape) {
+            self.slots[id.index()].users += 1;
+            return id;
+        }
+        let shape = Arc::new(shape.clone());
+        let slot = Slot { shape: shape.clone(), users: 1, estimate: None };
+        let id = match self.free.pop() {
+            Some(id) => {
+                self.slots[id.index()] = slot;
+                id
+            }
+            None => {
+                self.slots.push(slot);
+                ShapeId(u32::try_from(self.slots.len() - 1).expect("fewer shapes than tasks"))
+            }
+        };
+        self.ids.insert(shape, id);
+        id
+    }
+
+    pub(crate) fn release(&mut self, id: ShapeId) {
+        let slot = &mut self.slots[id.index()];
+        slot.users -= 1;
+        if slot.users == 0 {
+            self.ids.remove(&slot.shape);
+            self.free.push(id);
+        }
+    }
+
+    pub(crate) fn get(&self, id: ShapeId) -> &Arc<Shape> {
+        &self.slots[id.index()].shape
+    }
+
+    pub(crate) fn estimate(&self, id: ShapeId) -> Option<Span> {
+        self.slots[id.index()].estimate
+    }
+
+    /// A task of the shape ran for `sample`. The newest run weighs an eighth.
+    pub(crate) fn learn(&mut self, id: ShapeId, sample: Span) {
+        let estimate = &mut self.slots[id.index()].estimate;
+        *estimate = Some(match *estimate {
+            None => sample,
+            Some(old) => Span((old.saturating_mul(7) + sample).0 / 8),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(function: &str) -> Shape {
+        Shape { function: function.into(), ..crate::testing::shape(0) }
+    }
+
+    #[test]
+    fn a_released_shape_gives_its_number_back() {
+        let mut shapes = Shapes::default();
+        let a = shapes.intern(&shape("a"));
+        assert_eq!(shapes.intern(&shape("a")), a);
+        shapes.learn(a, Span(80));
+        shapes.release(a);
+        assert_eq!(shapes.estimate(a), Some(Span(80)));
+        shapes.release(a);
+        let b = shapes.intern(&shape("b"));
+        assert_eq!((b, shapes.estimate(b)), (a, None));
+        assert_eq!(shapes.get(b).function, "b");
+    }
+}

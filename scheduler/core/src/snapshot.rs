@@ -1,0 +1,126 @@
+//! The durable state as plain values, for checkpoints: what a store writes and reads back.
+//!
+//! A job is written as one [`JobSnapshot`] and its tasks in parts of [`PART`], so that a checkpoint rewrites only what changed.
+//! [`crate::Engine::restore`], then [`crate::Engine::restore_job`] for every job, then [`crate::Engine::replay`] of the journal's
+//! tail, then [`crate::Engine::resume`] give the engine back.
+
+use spool_proto::failure::Failure;
+use spool_proto::ids::{Fence, JobId, WorkerName};
+use spool_proto::time::Timestamp;
+
+use crate::io::{Advance, Blob, NewJob, TaskRun};
+
+/// Tasks in a part; only the last one of a job may have fewer.
+pub const PART: u32 = 4096;
+
+/// What belongs to no job.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EngineSnapshot {
+    pub next_job: u64,
+    pub next_fence: u64,
+    /// In order of name.
+    pub cordons: Vec<CordonSnapshot>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CordonSnapshot {
+    pub worker: WorkerName,
+    pub drain: bool,
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+/// A job without its tasks' fates.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobSnapshot {
+    pub job: JobId,
+    pub new: NewJob,
+    pub life: LifeSnapshot,
+    pub submitted: Timestamp,
+    pub started: Option<Timestamp>,
+    pub finished: Option<Timestamp>,
+    pub phases: Vec<PhaseSnapshot>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhaseSnapshot {
+    pub name: String,
+    pub started: Timestamp,
+    pub finished: Option<Timestamp>,
+    /// Task indexes run on from the phase before.
+    pub runs: Vec<TaskRun>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum LifeSnapshot {
+    Queued,
+    Running,
+    /// Cancel was asked; workers still hold leases.
+    Cancelling {
+        reason: String,
+    },
+    /// A task failed for good; workers still hold leases.
+    Failing {
+        failure: Failure,
+    },
+    Done {
+        output: Blob,
+    },
+    Failed {
+        failure: Failure,
+    },
+    Cancelled {
+        reason: String,
+    },
+}
+
+/// Tasks `part * PART ..` of a job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskPart {
+    pub job: JobId,
+    pub part: u32,
+    pub tasks: Vec<TaskSnapshot>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskSnapshot {
+    pub state: TaskStateSnapshot,
+    /// Attempts that failed since the job was submitted or retried.
+    pub attempts: u16,
+    /// Leases lost with their worker since then.
+    pub losses: u8,
+    /// Oldest first; bounded by [`crate::task::HISTORY`].
+    pub history: Vec<AttemptEnd>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskStateSnapshot {
+    Queued,
+    Backoff { until: Timestamp },
+    Leased { fence: Fence, worker: WorkerName, at: Timestamp },
+    Done { fence: Fence, worker: WorkerName, started: Timestamp, finished: Timestamp, answer: Blob, advance: Advance },
+    Failed,
+    Cancelled,
+}
+
+/// One attempt that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptEnd {
+    pub attempt: u32,
+    pub fence: Fence,
+    pub worker: WorkerName,
+    pub leased: Timestamp,
+    pub ended: Timestamp,
+    /// For a lost lease: class `internal`, code `lease_lost`.
+    pub failure: Failure,
+}
+
+/// What changed since the last checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirtyJob {
+    pub job: JobId,
+    /// The [`JobSnapshot`] has to be written again.
+    pub header: bool,
+    /// These [`TaskPart`]s have to be written again, ascending.
+    pub parts: Vec<u32>,
+}

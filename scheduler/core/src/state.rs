@@ -1,0 +1,470 @@
+//! Everything the engine holds, and the one function that folds a fact into it: [`State::apply`] serves the live engine and replay
+//! alike, so both end in the same state.
+//!
+//! Durable are jobs, tasks, cordons and the two counters. The queue, the back-off calendar and what workers hold are indexes over
+//! them, kept in step here. Connections, room and progress are volatile and known only from workers' own words.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use spool_proto::failure::{Class, Failure};
+use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
+use spool_proto::time::Timestamp;
+
+use crate::io::{NewJob, Outcome, Record, TaskRun};
+use crate::job::{self, Job, Life};
+use crate::queue::{Key, Queue};
+use crate::shapes::Shapes;
+use crate::snapshot::{AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, TaskPart};
+use crate::task::{self, Lease, Task};
+use crate::workers::Worker;
+
+/// A record or snapshot that cannot follow on what came before: a damaged journal.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Illegal {
+    #[error("job {0} is not known")]
+    NoSuchJob(JobId),
+    #[error("task {0} is not known")]
+    NoSuchTask(TaskId),
+    #[error("job {0} exists already")]
+    JobExists(JobId),
+    #[error("job {job} cannot {event} while it is {state}")]
+    Job { job: JobId, state: &'static str, event: &'static str },
+    #[error("task {task} cannot {event} while it is {state}")]
+    Task { task: TaskId, state: &'static str, event: &'static str },
+    #[error("job {job} has more than 2^32 tasks")]
+    TooManyTasks { job: JobId },
+    #[error("the parts of job {job} hold {found} tasks, its phases {expected}")]
+    Parts { job: JobId, found: usize, expected: usize },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) next_job: u64,
+    pub(crate) next_fence: u64,
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) cordons: BTreeMap<WorkerName, CordonSnapshot>,
+    // Indexes.
+    pub(crate) requests: BTreeMap<String, JobId>,
+    pub(crate) shapes: Shapes,
+    pub(crate) queue: Queue,
+    pub(crate) backoff: BTreeSet<(Timestamp, TaskId)>,
+    pub(crate) workers: BTreeMap<WorkerName, Worker>,
+    // Marks.
+    /// Workers to look at in this turn: room or lines have changed.
+    pub(crate) touched: BTreeSet<WorkerName>,
+    /// Jobs dropped since the last checkpoint.
+    pub(crate) forgotten: Vec<JobId>,
+}
+
+impl State {
+    pub(crate) fn new() -> State {
+        State { next_job: 1, next_fence: 1, ..State::default() }
+    }
+
+    pub(crate) fn task(&self, id: TaskId) -> Option<&Task> {
+        self.jobs.get(&id.job)?.task(id.index)
+    }
+
+    pub(crate) fn apply(&mut self, record: &Record) -> Result<(), Illegal> {
+        match record {
+            Record::JobSubmitted { job, new, at } => self.submitted(*job, new, *at),
+            Record::PhaseStarted { job, name, tasks, at } => self.phase_started(*job, name, tasks, *at),
+            Record::Leased { task, fence, worker, at } => self.leased(*task, *fence, worker, *at),
+            Record::Finished { task, fence, started, finished, answer, advance } => {
+                let event = task::Event::Finish {
+                    fence: *fence,
+                    started: *started,
+                    finished: *finished,
+                    answer: answer.clone(),
+                    advance: *advance,
+                };
+                self.end_lease(*task, event)?;
+                let job = self.job_mut(task.job)?;
+                let phase = job.phases.last_mut().ok_or(Illegal::NoSuchTask(*task))?;
+                phase.made.add(advance);
+                if phase.counts.done == phase.counts.total() {
+                    phase.finished = Some(phase.started.max(*finished));
+                    job.dirty_header = true;
+                }
+                Ok(())
+            }
+            Record::AttemptFailed { task, fence, failure, retry_at, at } => {
+                self.attempt_failed(*task, *fence, failure, *retry_at, *at)
+            }
+            Record::LeaseEnded { task, fence, reason, counted, at } => {
+                let lease = self.end_lease(*task, task::Event::LetGo { fence: *fence })?;
+                if *counted {
+                    let failure = Failure::new(Class::Internal, "lease_lost", reason.as_str());
+                    self.job_mut(task.job)?.change(task.index, |t| {
+                        t.losses = t.losses.saturating_add(1);
+                        t.remember(end_of(t.attempt(), lease, failure, *at));
+                    });
+                }
+                self.enqueue(*task);
+                Ok(())
+            }
+            Record::CancelAsked { job, reason, .. } => {
+                self.turn(*job, job::Event::CancelAsked { reason: reason.clone() })?;
+                self.cancel_waiting(*job)
+            }
+            Record::TaskCancelled { task, .. } => self.end_lease(*task, task::Event::Cancel).map(|_| ()),
+            Record::JobFinished { job, outcome, at } => self.job_finished(*job, outcome, *at),
+            Record::JobRetried { job, .. } => self.job_retried(*job),
+            Record::PrioritySet { job, priority, .. } => self.priority_set(*job, *priority),
+            Record::Cordoned { worker, cordoned, drain, reason, at } => {
+                if *cordoned {
+                    let (worker, reason) = (worker.clone(), reason.clone());
+                    self.cordons.insert(worker.clone(), CordonSnapshot { worker, drain: *drain, reason, at: *at });
+                } else {
+                    self.cordons.remove(worker);
+                }
+                Ok(())
+            }
+            Record::JobForgotten { job } => self.job_forgotten(*job),
+        }
+    }
+
+    fn submitted(&mut self, id: JobId, new: &NewJob, at: Timestamp) -> Result<(), Illegal> {
+        if self.jobs.contains_key(&id) {
+            return Err(Illegal::JobExists(id));
+        }
+        if !new.request_id.is_empty() {
+            self.requests.insert(new.request_id.clone(), id);
+        }
+        self.next_job = self.next_job.max(id.0 + 1);
+        self.jobs.insert(id, Job::new(id, new.clone(), at));
+        Ok(())
+    }
+
+    fn phase_started(&mut self, id: JobId, name: &str, tasks: &[TaskRun], at: Timestamp) -> Result<(), Illegal> {
+        let job = self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))?;
+        if !job.waits_for_workflow() {
+            return Err(Illegal::Job { job: id, state: job.state().name(), event: "start a phase" });
+        }
+        if !fits_in_job(job, tasks) {
+            return Err(Illegal::TooManyTasks { job: id });
+        }
+        if let Some(last) = job.phases.last_mut() {
+            last.finished.get_or_insert(at);
+        }
+        job.push_phase(name.to_owned(), tasks.to_vec(), at, &mut self.shapes);
+        let phase = job.phases.last().expect("just pushed");
+        for run in &job.runs[phase.runs.clone()] {
+            self.queue.push(run.shape, Key::new(job, run, run.first), run.first + run.count);
+        }
+        Ok(())
+    }
+
+    fn leased(&mut self, id: TaskId, fence: Fence, worker: &WorkerName, at: Timestamp) -> Result<(), Illegal> {
+        let job = self.jobs.get_mut(&id.job).ok_or(Illegal::NoSuchJob(id.job))?;
+        let run = job.run_of(id.index).ok_or(Illegal::NoSuchTask(id))?;
+        let (shape, key) = (run.shape, Key::new(job, run, id.index));
+        let before = &job.task(id.index).ok_or(Illegal::NoSuchTask(id))?.state;
+        let lease = Lease { fence, worker: worker.clone(), at };
+        let state = before.next(task::Event::Lease(lease)).map_err(illegal_task(id))?;
+        let life = job.life.next(job::Event::Leased).map_err(illegal_job(id.job))?;
+        if !self.queue.remove(shape, key)
+            && let task::State::Backoff { until } = before
+        {
+            self.backoff.remove(&(*until, id));
+        }
+        job.dirty_header |= job.life != life;
+        job.life = life;
+        job.started.get_or_insert(at);
+        job.change(id.index, |task| task.state = state);
+        self.next_fence = self.next_fence.max(fence.0 + 1);
+        self.workers.entry(worker.clone()).or_default().hold(id, fence, shape);
+        Ok(())
+    }
+
+    /// Ends the lease by `event` and gives it back as it was.
+    fn end_lease(&mut self, id: TaskId, event: task::Event) -> Result<Lease, Illegal> {
+        let job = self.jobs.get_mut(&id.job).ok_or(Illegal::NoSuchJob(id.job))?;
+        let task = job.task(id.index).ok_or(Illegal::NoSuchTask(id))?;
+        let lease =
+            task.lease().cloned().ok_or(Illegal::Task { task: id, state: task.state.name(), event: "end a lease" })?;
+        let state = task.state.next(event).map_err(illegal_task(id))?;
+        job.change(id.index, |task| task.state = state);
+        let worker = self.workers.get_mut(&lease.worker).expect("a lease's worker is indexed");
+        if let Some(held) = worker.drop_lease(id, &self.shapes) {
+            let phase = job.phases.last_mut().expect("it has a task");
+            phase.making.sub(&held.advance);
+            if held.started.is_some() {
+                phase.running -= 1;
+            }
+            if let Some(taker) = held.taker.and_then(|name| self.workers.get_mut(&name)) {
+                taker.expecting.remove(&id);
+            }
+        }
+        if !self.touched.contains(&lease.worker) {
+            self.touched.insert(lease.worker.clone());
+        }
+        Ok(lease)
+    }
+
+    fn attempt_failed(
+        &mut self,
+        id: TaskId,
+        fence: Fence,
+        failure: &Failure,
+        retry_at: Option<Timestamp>,
+        at: Timestamp,
+    ) -> Result<(), Illegal> {
+        let lease = self.end_lease(id, task::Event::Fail { fence, retry_at })?;
+        let job = self.job_mut(id.job)?;
+        job.change(id.index, |task| {
+            task.attempts = task.attempts.saturating_add(1);
+            let attempt = u32::from(task.attempts);
+            task.remember(end_of(attempt, lease, failure.clone(), at));
+        });
+        match retry_at {
+            Some(until) => {
+                self.backoff.insert((until, id));
+                Ok(())
+            }
+            None => {
+                let failure = self.verdict(id, failure);
+                self.turn(id.job, job::Event::TaskFailed { failure })?;
+                self.cancel_waiting(id.job)
+            }
+        }
+    }
+
+    /// A task's last failure as its job's: with the task's name and how often it was tried.
+    fn verdict(&self, id: TaskId, failure: &Failure) -> Failure {
+        let job = &self.jobs[&id.job];
+        let (task, run) = (job.task(id.index).expect("it failed"), job.run_of(id.index).expect("it failed"));
+        let function = &self.shapes.get(run.shape).function;
+        let label = if run.label.is_empty() { String::new() } else { format!(", {}", run.label) };
+        let tried = if task.attempts > 1 { format!(" after {} attempts", task.attempts) } else { String::new() };
+        let message = format!("{function} ({id}{label}) failed{tried}: {}", failure.message);
+        Failure { message, ..failure.clone() }
+    }
+
+    fn job_finished(&mut self, id: JobId, outcome: &Outcome, at: Timestamp) -> Result<(), Illegal> {
+        let job = self.job_mut(id)?;
+        if job.leased() > 0 || (matches!(outcome, Outcome::Done { .. }) && !job.waits_for_workflow()) {
+            return Err(Illegal::Job { job: id, state: job.state().name(), event: "finish with open tasks" });
+        }
+        self.turn(id, job::Event::Finish(outcome.clone()))?;
+        let job = self.job_mut(id)?;
+        job.finished = Some(at);
+        if let Some(phase) = job.phases.last_mut() {
+            phase.finished.get_or_insert(at);
+        }
+        Ok(())
+    }
+
+    fn job_retried(&mut self, id: JobId) -> Result<(), Illegal> {
+        self.turn(id, job::Event::Retry)?;
+        let job = self.job_mut(id)?;
+        job.finished = None;
+        let mut again = Vec::new();
+        for index in job.current() {
+            if job.task(index).is_some_and(|t| matches!(t.state, task::State::Failed | task::State::Cancelled)) {
+                job.change(index, |task| {
+                    task.state = task.state.next(task::Event::Retry).expect("failed or cancelled");
+                    (task.attempts, task.losses) = (0, 0);
+                });
+                again.push(TaskId { job: id, index });
+            }
+        }
+        if !again.is_empty() {
+            job.phases.last_mut().expect("it has tasks").finished = None;
+        }
+        // Runs of neighbours go in as one entry.
+        for neighbours in again.chunk_by(|a, b| a.index + 1 == b.index) {
+            let mut from = neighbours[0].index;
+            let end = from + u32::try_from(neighbours.len()).expect("no more than a job's tasks");
+            while from < end {
+                let job = &self.jobs[&id];
+                let run = job.run_of(from).expect("it was retried");
+                let stop = end.min(run.first + run.count);
+                self.queue.push(run.shape, Key::new(job, run, from), stop);
+                from = stop;
+            }
+        }
+        Ok(())
+    }
+
+    fn priority_set(&mut self, id: JobId, priority: u8) -> Result<(), Illegal> {
+        let waiting = self.take_waiting(id)?;
+        let job = self.job_mut(id)?;
+        job.new.priority = priority;
+        job.dirty_header = true;
+        let job = &self.jobs[&id];
+        for range in waiting {
+            let run = job.run_of(range.start).expect("it waited");
+            self.queue.push(run.shape, Key::new(job, run, range.start), range.end);
+        }
+        Ok(())
+    }
+
+    fn job_forgotten(&mut self, id: JobId) -> Result<(), Illegal> {
+        let job = self.jobs.get(&id).ok_or(Illegal::NoSuchJob(id))?;
+        if !job.state().is_final() {
+            return Err(Illegal::Job { job: id, state: job.state().name(), event: "be forgotten" });
+        }
+        let job = self.jobs.remove(&id).expect("just found");
+        for run in &job.runs {
+            self.shapes.release(run.shape);
+        }
+        if self.requests.get(&job.new.request_id) == Some(&id) {
+            self.requests.remove(&job.new.request_id);
+        }
+        self.forgotten.push(id);
+        Ok(())
+    }
+
+    /// Puts a queued task, or one whose back-off is over, in its line.
+    pub(crate) fn enqueue(&mut self, id: TaskId) {
+        let Some(job) = self.jobs.get(&id.job) else { return };
+        let Some(run) = job.run_of(id.index) else { return };
+        self.queue.push(run.shape, Key::new(job, run, id.index), id.index + 1);
+    }
+
+    fn turn(&mut self, id: JobId, event: job::Event) -> Result<(), Illegal> {
+        let job = self.job_mut(id)?;
+        job.life = job.life.next(event).map_err(illegal_job(id))?;
+        job.dirty_header = true;
+        Ok(())
+    }
+
+    /// Takes all tasks of the job out of the lines.
+    fn take_waiting(&mut self, id: JobId) -> Result<Vec<std::ops::Range<u32>>, Illegal> {
+        let job = self.jobs.get(&id).ok_or(Illegal::NoSuchJob(id))?;
+        let Some(phase) = job.phases.last() else { return Ok(Vec::new()) };
+        let shapes: BTreeMap<_, _> = job.runs[phase.runs.clone()].iter().map(|run| (run.shape, run)).collect();
+        let mut taken = Vec::new();
+        for (shape, run) in shapes {
+            let waited = self.queue.remove_job(shape, Key::new(job, run, run.first));
+            taken.extend(waited.into_iter().map(|(_, range)| range));
+        }
+        Ok(taken)
+    }
+
+    /// Cancels everything of the job that no worker holds.
+    fn cancel_waiting(&mut self, id: JobId) -> Result<(), Illegal> {
+        self.take_waiting(id)?;
+        let job = self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))?;
+        for index in job.current() {
+            let state = job.task(index).map(|task| &task.state);
+            if let Some(task::State::Backoff { until }) = state {
+                self.backoff.remove(&(*until, TaskId { job: id, index }));
+            }
+            if matches!(state, Some(task::State::Queued | task::State::Backoff { .. })) {
+                job.change(index, |task| {
+                    task.state = task.state.next(task::Event::Cancel).expect("queued or in back-off");
+                });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn job_mut(&mut self, id: JobId) -> Result<&mut Job, Illegal> {
+        self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))
+    }
+
+    // ------------------------------------------------------------ snapshots
+
+    pub(crate) fn snapshot(&self) -> EngineSnapshot {
+        EngineSnapshot {
+            next_job: self.next_job,
+            next_fence: self.next_fence,
+            cordons: self.cordons.values().cloned().collect(),
+        }
+    }
+
+    pub(crate) fn restore(&mut self, snapshot: EngineSnapshot) {
+        self.next_job = self.next_job.max(snapshot.next_job);
+        self.next_fence = self.next_fence.max(snapshot.next_fence);
+        self.cordons = snapshot.cordons.into_iter().map(|cordon| (cordon.worker.clone(), cordon)).collect();
+    }
+
+    /// Brings a job back. `parts` hold its tasks, in order.
+    pub(crate) fn restore_job(&mut self, snapshot: JobSnapshot, parts: Vec<TaskPart>) -> Result<(), Illegal> {
+        let id = snapshot.job;
+        let mut phases = snapshot.phases.into_iter();
+        self.submitted(id, &snapshot.new, snapshot.submitted)?;
+        let job = self.jobs.get_mut(&id).expect("just submitted");
+        for phase in phases.by_ref() {
+            if !fits_in_job(job, &phase.runs) {
+                return Err(Illegal::TooManyTasks { job: id });
+            }
+            job.push_phase(phase.name, phase.runs, phase.started, &mut self.shapes);
+            job.phases.last_mut().expect("just pushed").finished = phase.finished;
+        }
+        let found = parts.iter().map(|part| part.tasks.len()).sum();
+        let expected = job.tasks.len();
+        if found != expected {
+            return Err(Illegal::Parts { job: id, found, expected });
+        }
+        for (index, task) in (0..).zip(parts.into_iter().flat_map(|part| part.tasks)) {
+            job.change(index, |old| *old = Task::restore(old.run, task));
+        }
+        (job.life, job.started, job.finished) = (snapshot.life.into(), snapshot.started, snapshot.finished);
+        (job.dirty_header, job.dirty_parts) = (false, BTreeSet::new());
+        self.index(id);
+        Ok(())
+    }
+
+    /// Builds the indexes over a restored job.
+    fn index(&mut self, id: JobId) {
+        let job = self.jobs.get_mut(&id).expect("just restored");
+        for phase in 0..job.phases.len() {
+            let mut made = crate::io::Advance::default();
+            for run in &job.runs[job.phases[phase].runs.clone()] {
+                let mut queued: Option<std::ops::Range<u32>> = None;
+                for index in run.first..run.first + run.count {
+                    let task = TaskId { job: id, index };
+                    match &job.task(index).expect("the run has it").state {
+                        task::State::Queued => match &mut queued {
+                            Some(range) if range.end == index => range.end += 1,
+                            other => {
+                                if let Some(range) = other.replace(index..index + 1) {
+                                    self.queue.push(run.shape, Key::new(job, run, range.start), range.end);
+                                }
+                            }
+                        },
+                        task::State::Backoff { until } => {
+                            self.backoff.insert((*until, task));
+                        }
+                        task::State::Leased(lease) => {
+                            let worker = self.workers.entry(lease.worker.clone()).or_default();
+                            worker.hold(task, lease.fence, run.shape);
+                        }
+                        task::State::Done(done) => made.add(&done.advance),
+                        task::State::Failed | task::State::Cancelled => {}
+                    }
+                }
+                if let Some(range) = queued {
+                    self.queue.push(run.shape, Key::new(job, run, range.start), range.end);
+                }
+            }
+            job.phases[phase].made = made;
+        }
+    }
+}
+
+/// Whether the job can number these tasks too.
+pub(crate) fn fits_in_job(job: &Job, tasks: &[TaskRun]) -> bool {
+    let new: u64 = tasks.iter().map(|run| u64::from(run.count)).sum();
+    u64::from(job.task_count()) + new < u64::from(u32::MAX)
+}
+
+fn end_of(attempt: u32, lease: Lease, failure: Failure, ended: Timestamp) -> AttemptEnd {
+    AttemptEnd { attempt, fence: lease.fence, worker: lease.worker, leased: lease.at, ended, failure }
+}
+
+fn illegal_task(task: TaskId) -> impl Fn((&'static str, &'static str)) -> Illegal {
+    move |(state, event)| Illegal::Task { task, state, event }
+}
+
+fn illegal_job(job: JobId) -> impl Fn((&'static str, &'static str)) -> Illegal {
+    move |(state, event)| Illegal::Job { job, state, event }
+}
+
+/// For a job's life to be compared by the invariants.
+pub(crate) fn is_ending(life: &Life) -> bool {
+    matches!(life, Life::Ending(_))
+}

@@ -1,0 +1,214 @@
+//! A task: its state machine and its history.
+
+use spool_proto::ids::{Fence, WorkerName};
+use spool_proto::time::Timestamp;
+
+use crate::io::{Advance, Blob};
+use crate::snapshot::{AttemptEnd, TaskSnapshot, TaskStateSnapshot};
+
+/// Attempts that came to nothing are remembered up to this many, the latest ones.
+pub const HISTORY: usize = 32;
+
+/// Kept small: a job may have a million of them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Task {
+    pub(crate) state: State,
+    pub(crate) history: Vec<AttemptEnd>,
+    /// Index of its run in the job.
+    pub(crate) run: u32,
+    /// Attempts that failed.
+    pub(crate) attempts: u16,
+    /// Leases lost with their worker.
+    pub(crate) losses: u8,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum State {
+    Queued,
+    /// Waits until then, and after that for a worker. That the wait is over is not a fact of the journal: time tells.
+    Backoff {
+        until: Timestamp,
+    },
+    Leased(Lease),
+    Done(Done),
+    Failed,
+    Cancelled,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Lease {
+    pub(crate) fence: Fence,
+    pub(crate) worker: WorkerName,
+    pub(crate) at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Done {
+    pub(crate) fence: Fence,
+    pub(crate) worker: WorkerName,
+    pub(crate) started: Timestamp,
+    pub(crate) finished: Timestamp,
+    pub(crate) answer: Blob,
+    pub(crate) advance: Advance,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Event {
+    Lease(Lease),
+    Finish {
+        fence: Fence,
+        started: Timestamp,
+        finished: Timestamp,
+        answer: Blob,
+        advance: Advance,
+    },
+    Fail {
+        fence: Fence,
+        retry_at: Option<Timestamp>,
+    },
+    /// The lease ended without a verdict.
+    LetGo {
+        fence: Fence,
+    },
+    Cancel,
+    Retry,
+}
+
+impl State {
+    /// The whole state machine. `Err` names the pair that must not meet.
+    pub(crate) fn next(&self, event: Event) -> Result<State, (&'static str, &'static str)> {
+        match (self, event) {
+            (State::Queued | State::Backoff { .. }, Event::Lease(lease)) => Ok(State::Leased(lease)),
+            (State::Leased(lease), Event::Finish { fence, started, finished, answer, advance })
+                if lease.fence == fence =>
+            {
+                Ok(State::Done(Done { fence, worker: lease.worker.clone(), started, finished, answer, advance }))
+            }
+            (State::Leased(lease), Event::Fail { fence, retry_at }) if lease.fence == fence => {
+                Ok(retry_at.map_or(State::Failed, |until| State::Backoff { until }))
+            }
+            (State::Leased(lease), Event::LetGo { fence }) if lease.fence == fence => Ok(State::Queued),
+            (State::Queued | State::Backoff { .. } | State::Leased(_), Event::Cancel) => Ok(State::Cancelled),
+            (State::Failed | State::Cancelled, Event::Retry) => Ok(State::Queued),
+            (state, event) => Err((state.name(), event.name())),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            State::Queued => "queued",
+            State::Backoff { .. } => "backoff",
+            State::Leased(_) => "leased",
+            State::Done(_) => "done",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Event {
+    fn name(&self) -> &'static str {
+        match self {
+            Event::Lease(_) => "lease",
+            Event::Finish { .. } => "finish (under this fence)",
+            Event::Fail { .. } => "fail (under this fence)",
+            Event::LetGo { .. } => "let go (under this fence)",
+            Event::Cancel => "cancel",
+            Event::Retry => "retry",
+        }
+    }
+}
+
+impl Task {
+    pub(crate) fn new(run: u32) -> Task {
+        Task { state: State::Queued, history: Vec::new(), run, attempts: 0, losses: 0 }
+    }
+
+    pub(crate) fn lease(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Leased(lease) => Some(lease),
+            _ => None,
+        }
+    }
+
+    /// Number of the current, next or last attempt, from 1.
+    pub(crate) fn attempt(&self) -> u32 {
+        let failed = u32::from(self.attempts);
+        if matches!(self.state, State::Failed) { failed.max(1) } else { failed + 1 }
+    }
+
+    pub(crate) fn history(&self) -> &[AttemptEnd] {
+        &self.history
+    }
+
+    pub(crate) fn remember(&mut self, end: AttemptEnd) {
+        if self.history.len() == HISTORY {
+            self.history.remove(0);
+        }
+        self.history.push(end);
+    }
+
+    /// The worker the last attempt failed on.
+    pub(crate) fn failed_on(&self) -> Option<&WorkerName> {
+        self.history().last().map(|end| &end.worker)
+    }
+
+    pub(crate) fn snapshot(&self) -> TaskSnapshot {
+        let state = match self.state.clone() {
+            State::Queued => TaskStateSnapshot::Queued,
+            State::Backoff { until } => TaskStateSnapshot::Backoff { until },
+            State::Leased(Lease { fence, worker, at }) => TaskStateSnapshot::Leased { fence, worker, at },
+            State::Done(Done { fence, worker, started, finished, answer, advance }) => {
+                TaskStateSnapshot::Done { fence, worker, started, finished, answer, advance }
+            }
+            State::Failed => TaskStateSnapshot::Failed,
+            State::Cancelled => TaskStateSnapshot::Cancelled,
+        };
+        TaskSnapshot { state, attempts: self.attempts, losses: self.losses, history: self.history().to_vec() }
+    }
+
+    pub(crate) fn restore(run: u32, snapshot: TaskSnapshot) -> Task {
+        let state = match snapshot.state {
+            TaskStateSnapshot::Queued => State::Queued,
+            TaskStateSnapshot::Backoff { until } => State::Backoff { until },
+            TaskStateSnapshot::Leased { fence, worker, at } => State::Leased(Lease { fence, worker, at }),
+            TaskStateSnapshot::Done { fence, worker, started, finished, answer, advance } => {
+                State::Done(Done { fence, worker, started, finished, answer, advance })
+            }
+            TaskStateSnapshot::Failed => State::Failed,
+            TaskStateSnapshot::Cancelled => State::Cancelled,
+        };
+        Task { state, history: snapshot.history, run, attempts: snapshot.attempts, losses: snapshot.losses }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_million_tasks_fit_in_128_mib() {
+        assert!(size_of::<Task>() <= 128, "{}", size_of::<Task>());
+    }
+
+    #[test]
+    fn a_stale_fence_is_an_illegal_transition() {
+        let held = State::Leased(Lease { fence: Fence(7), worker: "w".into(), at: Timestamp(0) });
+        assert_eq!(held.next(Event::LetGo { fence: Fence(7) }), Ok(State::Queued));
+        assert!(held.next(Event::LetGo { fence: Fence(6) }).is_err());
+        assert!(State::Cancelled.next(Event::Fail { fence: Fence(7), retry_at: None }).is_err());
+        assert!(State::Done(done()).next(Event::Cancel).is_err());
+        assert!(State::Done(done()).next(Event::Retry).is_err());
+    }
+
+    fn done() -> Done {
+        Done {
+            fence: Fence(1),
+            worker: "w".into(),
+            started: Timestamp(0),
+            finished: Timestamp(1),
+            answer: Blob::from(&b""[..]),
+            advance: Advance::default(),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The engine through its public face.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod cancel;
+mod explain;
+mod fleet;
+mod harness;
+mod order;
+mod prefetch;
+mod replay;
+mod retries;

@@ -1,0 +1,59 @@
+//! `spool.v1` over the run loop and the archive.
+
+mod fleet;
+mod jobs;
+mod logs;
+mod watch;
+mod workers;
+
+use spool_core::io::{Refusal, Reply};
+use spool_proto::failure::{Class, Failure};
+use spool_proto::ids::JobId;
+use spool_proto::wire::BadField;
+use spool_proto::wire::status::with_failure;
+use tonic::{Code, Status};
+
+pub(crate) use fleet::Fleet;
+pub(crate) use jobs::Jobs;
+pub(crate) use workers::Workers;
+
+/// The status of a failure that is the server's answer, not a job's end.
+fn status(failure: &Failure) -> Status {
+    let code = match failure.code.as_str() {
+        "no_such_job" | "no_such_worker" => Code::NotFound,
+        "wrong_state" => Code::FailedPrecondition,
+        "store_full" => Code::ResourceExhausted,
+        _ => match failure.class {
+            Class::Input | Class::Spec => Code::InvalidArgument,
+            Class::Transient | Class::Host => Code::Unavailable,
+            Class::Capacity => Code::ResourceExhausted,
+            Class::Internal => Code::Internal,
+        },
+    };
+    with_failure(code, failure)
+}
+
+fn refused(refusal: &Refusal) -> Failure {
+    let code = match refusal {
+        Refusal::NoSuchJob(_) => "no_such_job",
+        Refusal::NoSuchWorker(_) => "no_such_worker",
+        Refusal::WrongState { .. } => "wrong_state",
+    };
+    Failure::new(Class::Spec, code, refusal.to_string())
+}
+
+/// For requests that are answered with nothing but yes or no.
+fn accepted(reply: Reply) -> Result<(), Failure> {
+    match reply {
+        Reply::Ok | Reply::Submitted { .. } => Ok(()),
+        Reply::Refused(refusal) => Err(refused(&refusal)),
+    }
+}
+
+fn no_such_job(job: JobId) -> Failure {
+    refused(&Refusal::NoSuchJob(job))
+}
+
+fn job_id(field: &str, text: &str) -> Result<JobId, BadField> {
+    text.parse().map_err(|e| BadField::new(field, e))
+}

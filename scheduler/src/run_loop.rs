@@ -1,0 +1,340 @@
+//! The run loop: the only one that touches the engine.
+//!
+//! ```text
+//! drain a bounded batch → fold it (and what workflows say to it) → append its records as one row → release its effects
+//!                       → answer questions → archive, forget, checkpoint
+//! ```
+//!
+//! The next turn starts when the append has returned: while one turn is made durable, the next one gathers. Nothing runs on a timer
+//! but what the engine itself waits for, so an idle loop sleeps.
+
+pub(crate) mod connections;
+pub(crate) mod inbox;
+mod keeper;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use spool_core::engine::Engine;
+use spool_core::io::{Effect, Input, Next, Record, Token};
+use spool_proto::failure::{Class, Failure};
+use spool_proto::ids::JobId;
+use spool_proto::time::Timestamp;
+use spool_proto::uri;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, info, warn};
+
+use crate::store::{Store, StoreError};
+use crate::workflow::{self, Place};
+use connections::Connections;
+use inbox::{Answer, Message};
+use keeper::Keeper;
+pub use keeper::Limits;
+
+/// Messages a turn takes at most: bounds the row, and how long a question waits. At 330 commits a second (an ordinary disk) this
+/// allows over a million messages a second, more than one core folds.
+pub(crate) const BATCH: usize = 4_096;
+
+/// First and longest wait before an append that failed is tried again.
+const APPEND_RETRY: Duration = Duration::from_millis(100);
+const APPEND_RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// A film that cannot be split gets at most this many threads: encoders gain little from more.
+const UNSPLIT_THREADS_MAX: u64 = 16;
+
+pub(crate) struct RunLoop<S> {
+    engine: Engine,
+    store: S,
+    inbox: mpsc::Receiver<Message>,
+    /// Taken from the inbox, not folded yet.
+    backlog: VecDeque<Message>,
+    keeper: Keeper,
+    connections: Connections,
+    watchers: BTreeMap<JobId, watch::Sender<()>>,
+    asked: BTreeMap<Token, oneshot::Sender<Answer>>,
+    next_token: u64,
+    /// Never runs backwards, whatever the wall clock does.
+    clock: Timestamp,
+    effects: Vec<Effect>,
+    artifacts: PathBuf,
+}
+
+impl<S: Store> RunLoop<S> {
+    /// `engine` is as it was kept; see [`crate::recovery`].
+    pub(crate) fn new(
+        engine: Engine,
+        store: S,
+        limits: Limits,
+        inbox: mpsc::Receiver<Message>,
+        artifacts: PathBuf,
+    ) -> RunLoop<S> {
+        RunLoop {
+            engine,
+            store,
+            inbox,
+            backlog: VecDeque::new(),
+            keeper: Keeper::new(limits, artifacts.clone()),
+            connections: Connections::default(),
+            watchers: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            next_token: 0,
+            clock: Timestamp::ZERO,
+            effects: Vec::new(),
+            artifacts,
+        }
+    }
+
+    /// Runs until `stop` is set or every handle is gone, then writes a last checkpoint.
+    ///
+    /// # Errors
+    /// When the store is damaged: nothing can be promised any more.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), StoreError> {
+        let now = self.now();
+        self.engine.resume(now, &mut self.effects);
+        self.keeper.find_final(&self.engine, &self.store.reader()).await?;
+        self.finish_turn(&mut stop).await?;
+        while !*stop.borrow() {
+            let wakeup = self.wakeup();
+            tokio::select! {
+                biased;
+                stopped = stop.changed() => match stopped {
+                    Ok(()) => continue,
+                    Err(_) => break,
+                },
+                received = self.inbox.recv(), if self.backlog.is_empty() => match received {
+                    Some(message) => self.backlog.push_back(message),
+                    None => break,
+                },
+                () = std::future::ready(()), if !self.backlog.is_empty() => {}
+                () = sleep_until(wakeup) => {}
+            }
+            self.turn(&mut stop).await?;
+        }
+        // Streams and watches end here, so that the servers around the loop can.
+        self.connections = Connections::default();
+        self.watchers.clear();
+        self.asked.clear();
+        self.keeper.checkpoint(&mut self.engine, &mut self.store).await;
+        Ok(())
+    }
+
+    fn now(&mut self) -> Timestamp {
+        self.clock = self.clock.max(Timestamp::now());
+        self.clock
+    }
+
+    fn wakeup(&self) -> Option<Timestamp> {
+        self.engine.next_wakeup().into_iter().chain(self.keeper.next_wakeup()).min()
+    }
+
+    async fn turn(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), StoreError> {
+        let now = self.now();
+        while self.backlog.len() < BATCH {
+            let Ok(message) = self.inbox.try_recv() else { break };
+            self.backlog.push_back(message);
+        }
+        let mut questions = Vec::new();
+        for _ in 0..BATCH {
+            match self.backlog.pop_front() {
+                Some(Message::Query(question)) => questions.push(question),
+                Some(message) => self.fold(now, message),
+                None => break,
+            }
+        }
+        // Time speaks only when everything that was said before it has been heard.
+        if self.backlog.is_empty() && self.engine.next_wakeup().is_some_and(|at| at <= now) {
+            self.engine.handle(now, Input::Tick, &mut self.effects);
+        }
+        self.finish_turn(stop).await?;
+        for question in questions {
+            question(&self.engine, now);
+        }
+        Ok(())
+    }
+
+    fn fold(&mut self, now: Timestamp, message: Message) {
+        match message {
+            Message::Tell(input) => self.engine.handle(now, input, &mut self.effects),
+            Message::Ask { request, answer } => {
+                self.next_token += 1;
+                let token = Token(self.next_token);
+                self.asked.insert(token, answer);
+                self.engine.handle(now, request(token), &mut self.effects);
+            }
+            Message::Attach { worker, incarnation, register, orders } => {
+                self.connections.open(worker, incarnation, orders);
+                self.engine.handle(now, register, &mut self.effects);
+            }
+            Message::Detach { worker, incarnation, orders } => {
+                if self.connections.close(&worker, incarnation, &orders) {
+                    self.engine.handle(now, Input::Disconnected { worker, incarnation }, &mut self.effects);
+                }
+            }
+            Message::Query(question) => question(&self.engine, now),
+            Message::Watch { job, answer } => {
+                let receiver = match self.engine.job(job) {
+                    Some(_) => self.watchers.entry(job).or_insert_with(|| watch::Sender::new(())).subscribe(),
+                    // Nothing will ever change: the receiver finds its sender gone.
+                    None => watch::channel(()).1,
+                };
+                // Who asked may have gone.
+                drop(answer.send(receiver));
+            }
+        }
+    }
+
+    /// Asks workflows, makes the turn durable, releases its effects, keeps house.
+    async fn finish_turn(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), StoreError> {
+        let (mut records, mut effects) = (Vec::new(), Vec::new());
+        // A turn may change one job a thousand times; who watches is told once.
+        let mut changed = BTreeSet::new();
+        for effect in self.advance_workflows() {
+            match effect {
+                Effect::Record(record) => records.push(record),
+                Effect::Changed { job } => {
+                    changed.insert(job);
+                }
+                other => effects.push(other),
+            }
+        }
+        if !records.is_empty() && !self.append(&records, stop).await? {
+            return Ok(());
+        }
+        for effect in effects {
+            self.release(effect);
+        }
+        for job in changed {
+            if self.watchers.get(&job).is_some_and(|watcher| watcher.send(()).is_err()) {
+                self.watchers.remove(&job);
+            }
+        }
+        for input in self.connections.flush() {
+            self.backlog.push_back(Message::Tell(input));
+        }
+        let now = self.now();
+        for job in self.keeper.keep(now, &mut self.engine, &mut self.store).await {
+            self.watchers.remove(&job);
+            self.backlog.push_back(Message::Tell(Input::Forget { job }));
+        }
+        Ok(())
+    }
+
+    /// A workflow is a pure function of durable and just decided facts, so its answer may go into the same turn. It is journaled with
+    /// them or not at all.
+    fn advance_workflows(&mut self) -> Vec<Effect> {
+        let mut done = Vec::new();
+        let now = self.now();
+        while !self.effects.is_empty() {
+            for effect in std::mem::take(&mut self.effects) {
+                let Effect::Advance { job } = effect else {
+                    done.push(effect);
+                    continue;
+                };
+                let Some(found) = self.engine.job(job) else { continue };
+                let folder = self.artifacts.join(job.to_string());
+                let place =
+                    Place { artifacts: uri::prefix_from_path(&folder), unsplit_threads: self.unsplit_threads() };
+                let mut next = workflow::next(&self.engine, found, &place);
+                if found.request().service == workflow::VIDEO_ENCODE && matches!(next, Next::Phase { .. }) {
+                    // Workers store pieces there and never make it: when it is gone, the job is over.
+                    if let Err(e) = std::fs::create_dir_all(&folder) {
+                        next = Next::Fail { failure: unwritable(&folder, &e) };
+                    }
+                }
+                self.engine.handle(now, Input::Advance { job, next }, &mut self.effects);
+            }
+        }
+        done
+    }
+
+    /// Cores of the largest worker that is connected.
+    fn unsplit_threads(&self) -> u16 {
+        let connected = self.engine.workers().filter(|worker| worker.connected);
+        let cores = connected.map(|worker| worker.capacity.cpu / 1_000).max().unwrap_or(1);
+        u16::try_from(cores.clamp(1, UNSPLIT_THREADS_MAX)).expect("at most 16")
+    }
+
+    /// Appends until it succeeds. Meanwhile requests are refused, questions answered, and what workers say is kept for later. False:
+    /// the server was stopped before.
+    async fn append(&mut self, records: &[Record], stop: &mut watch::Receiver<bool>) -> Result<bool, StoreError> {
+        let mut wait = APPEND_RETRY;
+        let mut refused = false;
+        loop {
+            let problem = match self.store.append(records).await {
+                Ok(()) => {
+                    if refused {
+                        info!("the journal can be written again");
+                    }
+                    return Ok(true);
+                }
+                Err(damaged @ StoreError::Damaged(_)) => {
+                    error!(error = %damaged, "the store is damaged; the server stops");
+                    return Err(damaged);
+                }
+                Err(problem) => problem.failure(),
+            };
+            if !refused {
+                error!(code = problem.code, "{}", problem.message);
+                refused = true;
+            }
+            let held = problem.clone().with_evidence(
+                "the request is held and carried out when the journal can be written again; asking again with the same request id is safe",
+            );
+            for answer in std::mem::take(&mut self.asked).into_values() {
+                drop(answer.send(Err(held.clone())));
+            }
+            let until = tokio::time::Instant::now() + wait;
+            wait = (wait * 2).min(APPEND_RETRY_MAX);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = tokio::time::sleep_until(until) => break,
+                    stopped = stop.changed() => {
+                        if stopped.is_err() || *stop.borrow() {
+                            warn!("stopped with a turn that could not be written; it was not acknowledged to anybody");
+                            return Ok(false);
+                        }
+                    }
+                    received = self.inbox.recv(), if self.backlog.len() < inbox::INBOX => match received {
+                        Some(Message::Ask { answer, .. }) => drop(answer.send(Err(problem.clone()))),
+                        Some(Message::Query(question)) => question(&self.engine, self.clock),
+                        Some(message) => self.backlog.push_back(message),
+                        None => return Ok(false),
+                    },
+                }
+            }
+        }
+    }
+
+    fn release(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reply { token, reply } => {
+                if let Some(answer) = self.asked.remove(&token) {
+                    // Who asked may have gone.
+                    drop(answer.send(Ok(reply)));
+                }
+            }
+            Effect::Send { worker, incarnation, message } => {
+                self.connections.push(worker, incarnation, message, self.engine.config().lease);
+            }
+            Effect::Ended { job } => self.keeper.ended(&self.engine, job),
+            Effect::Record(_) | Effect::Changed { .. } | Effect::Advance { .. } => unreachable!("taken out before"),
+        }
+    }
+}
+
+/// Sleeps for ever without a time.
+async fn sleep_until(at: Option<Timestamp>) {
+    match at {
+        // A millisecond more, since the timer's granularity would else wake the loop just before its time.
+        Some(at) => tokio::time::sleep(Duration::from(at.since(Timestamp::now())) + Duration::from_millis(1)).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn unwritable(folder: &Path, error: &std::io::Error) -> Failure {
+    let message =
+        format!("{} cannot be made: {error}; see to the data directory, then retry the job", folder.display());
+    Failure::new(Class::Host, "artifacts_unwritable", message)
+}

@@ -1,0 +1,225 @@
+//! Keeps house between turns: archives jobs that became final, forgets those nobody needs in memory, writes checkpoints, removes
+//! artifacts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
+
+use spool_core::engine::Engine;
+use spool_proto::ids::JobId;
+use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::JobState;
+use tracing::{debug, error, warn};
+
+use crate::store::{Archive, Checkpoint, Store, StoreError};
+use crate::view;
+
+/// How long things are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// A job that is done leaves memory after this long; it is in the archive from its end on.
+    pub keep_done: Span,
+    /// More done jobs than this are not kept in memory, once they are [`Limits::keep_done_least`] old.
+    pub keep_done_jobs: usize,
+    /// Every done job is kept this long: longer than any request is under way, so that a request id is always found in memory
+    /// or in the archive.
+    pub keep_done_least: Span,
+    /// A failed or cancelled job, with its pieces, may be retried for this long.
+    pub keep_failed: Span,
+    /// Smallest journal that is worth a checkpoint, bytes. A state that is larger asks for a larger journal, so that the cost of
+    /// checkpoints stays in proportion to what happens.
+    pub checkpoint_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            keep_done: Span::from_secs(600),
+            keep_done_jobs: 200,
+            keep_done_least: Span::from_secs(30),
+            keep_failed: Span::from_secs(7 * 24 * 3600),
+            checkpoint_bytes: 16 << 20,
+        }
+    }
+}
+
+/// Wait before an archive entry that failed is tried again.
+const ARCHIVE_RETRY: Span = Span::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct Keeper {
+    limits: Limits,
+    artifacts: PathBuf,
+    /// Final, not in the archive yet.
+    to_archive: VecDeque<JobId>,
+    archive_at: Timestamp,
+    /// Final and archived, by when they became final.
+    done: BTreeSet<(Timestamp, JobId)>,
+    failed: BTreeSet<(Timestamp, JobId)>,
+    /// When each of them became final.
+    final_at: BTreeMap<JobId, Timestamp>,
+    /// Journal bytes at which the next checkpoint is due.
+    checkpoint_due: u64,
+}
+
+impl Keeper {
+    pub(super) fn new(limits: Limits, artifacts: PathBuf) -> Keeper {
+        Keeper {
+            checkpoint_due: limits.checkpoint_bytes,
+            limits,
+            artifacts,
+            to_archive: VecDeque::new(),
+            archive_at: Timestamp::ZERO,
+            done: BTreeSet::new(),
+            failed: BTreeSet::new(),
+            final_at: BTreeMap::new(),
+        }
+    }
+
+    /// After a start: final jobs the archive does not have as they are, and folders of jobs nobody will go on with.
+    pub(super) async fn find_final<A: Archive>(&mut self, engine: &Engine, archive: &A) -> Result<(), StoreError> {
+        for job in engine.jobs().filter(|job| job.state().is_final()) {
+            let archived = archive.get(job.id(), true).await?;
+            if archived.is_some_and(|view| view.finished == job.finished() && view.state == job.state()) {
+                self.keep_until_due(engine, job.id());
+            } else {
+                self.to_archive.push_back(job.id());
+            }
+        }
+        let in_use = |name: &str| {
+            let job = name.parse().ok().and_then(|id| engine.job(id));
+            job.is_some_and(|job| job.state() != JobState::Done)
+        };
+        let Ok(folders) = std::fs::read_dir(&self.artifacts) else { return Ok(()) };
+        for folder in folders.flatten() {
+            if !folder.file_name().to_str().is_some_and(in_use) {
+                remove_folder(folder.path());
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn ended(&mut self, engine: &Engine, job: JobId) {
+        self.to_archive.push_back(job);
+        if engine.job(job).is_some_and(|job| job.state() == JobState::Done) {
+            remove_folder(self.folder(job));
+        }
+    }
+
+    pub(super) fn next_wakeup(&self) -> Option<Timestamp> {
+        let archive = (!self.to_archive.is_empty()).then_some(self.archive_at);
+        let crowded = self.done.len() > self.limits.keep_done_jobs;
+        let keep_done = if crowded { self.limits.keep_done_least } else { self.limits.keep_done };
+        let done = self.done.first().map(|(at, _)| *at + keep_done);
+        let failed = self.failed.first().map(|(at, _)| *at + self.limits.keep_failed);
+        [archive, done, failed].into_iter().flatten().min()
+    }
+
+    /// A little of everything that is due. Returns the jobs the engine may forget.
+    pub(super) async fn keep<S: Store>(&mut self, now: Timestamp, engine: &mut Engine, store: &mut S) -> Vec<JobId> {
+        if now >= self.archive_at {
+            self.archive_one(now, engine, store).await;
+        }
+        if store.journal_bytes() >= self.checkpoint_due {
+            self.checkpoint(engine, store).await;
+        }
+        self.forget(now, engine)
+    }
+
+    async fn archive_one<S: Store>(&mut self, now: Timestamp, engine: &Engine, store: &mut S) {
+        let Some(id) = self.to_archive.pop_front() else { return };
+        // It may have been retried meanwhile.
+        let Some(job) = engine.job(id).filter(|job| job.state().is_final()) else { return };
+        match store.archive(view::archived(engine, job, now)).await {
+            Ok(()) => self.keep_until_due(engine, id),
+            Err(e) => {
+                warn!(job = %id, error = %e, "the job could not be archived yet");
+                self.to_archive.push_back(id);
+                self.archive_at = now + ARCHIVE_RETRY;
+            }
+        }
+    }
+
+    fn keep_until_due(&mut self, engine: &Engine, id: JobId) {
+        let Some(job) = engine.job(id) else { return };
+        let at = job.finished().unwrap_or_default();
+        if let Some(before) = self.final_at.insert(id, at) {
+            self.failed.remove(&(before, id));
+        }
+        let set = if job.state() == JobState::Done { &mut self.done } else { &mut self.failed };
+        set.insert((at, id));
+    }
+
+    fn forget(&mut self, now: Timestamp, engine: &Engine) -> Vec<JobId> {
+        let mut jobs = Vec::new();
+        while let Some(&(at, job)) = self.done.first() {
+            let crowded = self.done.len() > self.limits.keep_done_jobs;
+            let keep = if crowded { self.limits.keep_done_least } else { self.limits.keep_done };
+            if at + keep > now {
+                break;
+            }
+            self.done.pop_first();
+            self.final_at.remove(&job);
+            jobs.push(job);
+        }
+        while let Some(&(at, job)) = self.failed.first() {
+            if at + self.limits.keep_failed > now {
+                break;
+            }
+            self.failed.pop_first();
+            self.final_at.remove(&job);
+            // A job that was retried is not final, or has become so again later.
+            if engine.job(job).is_some_and(|job| job.state().is_final() && job.finished() == Some(at)) {
+                remove_folder(self.folder(job));
+                jobs.push(job);
+            }
+        }
+        jobs
+    }
+
+    /// Writes what changed since the last one. A checkpoint that fails costs nothing but a longer journal.
+    pub(super) async fn checkpoint<S: Store>(&mut self, engine: &mut Engine, store: &mut S) {
+        if store.journal_bytes() == 0 {
+            return;
+        }
+        let mut checkpoint = Checkpoint {
+            engine: engine.snapshot(),
+            jobs: Vec::new(),
+            parts: Vec::new(),
+            forgotten: engine.forgotten().to_vec(),
+        };
+        for dirty in engine.dirty() {
+            if dirty.header {
+                checkpoint.jobs.extend(engine.job_snapshot(dirty.job));
+            }
+            checkpoint.parts.extend(dirty.parts.iter().filter_map(|part| engine.task_part(dirty.job, *part)));
+        }
+        match store.checkpoint(checkpoint).await {
+            Ok(bytes) => {
+                debug!(bytes, "checkpoint");
+                engine.checkpointed();
+                self.checkpoint_due = self.limits.checkpoint_bytes.max(bytes.saturating_mul(2));
+            }
+            Err(e) => {
+                error!(error = %e, "the checkpoint could not be written; the journal grows on");
+                self.checkpoint_due = store.journal_bytes().saturating_add(self.limits.checkpoint_bytes);
+            }
+        }
+    }
+
+    fn folder(&self, job: JobId) -> PathBuf {
+        self.artifacts.join(job.to_string())
+    }
+}
+
+/// Removes a folder that may not be there, beside the loop.
+fn remove_folder(folder: PathBuf) {
+    let remove = move || match std::fs::remove_dir_all(&folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => log_leftover(&folder, &e),
+        _ => {}
+    };
+    drop(tokio::task::spawn_blocking(remove));
+}
+
+fn log_leftover(folder: &Path, e: &std::io::Error) {
+    warn!(folder = %folder.display(), error = %e, "artifacts could not be removed; they are removed at the next start");
+}

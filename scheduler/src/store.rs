@@ -1,0 +1,185 @@
+//! Where the server keeps what it must not lose: the journal, checkpoints, and the archive of final jobs.
+//!
+//! [`Store`] is written for a second back end; `store/suite.rs` is what each of them must pass. [`records`] and [`snapshots`]
+//! are the bodies, [`sqlite`] the one back end there is now.
+//!
+//! ```text
+//! journal      one row a turn, appended before the turn's effects are released
+//! live_*       the engine's state at the last checkpoint; rows of jobs that changed are rewritten, then the journal is trimmed
+//! job, task,   final jobs, for people and for Get and List after the engine has forgotten them
+//! attempt, event
+//! ```
+
+pub mod records;
+pub mod snapshots;
+pub mod sqlite;
+#[cfg(test)]
+pub mod suite;
+
+use std::fmt;
+use std::future::Future;
+
+use spool_core::io::Record;
+use spool_core::snapshot::{AttemptEnd, EngineSnapshot, JobSnapshot, TaskPart};
+use spool_proto::failure::{Class, Failure};
+use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
+use spool_proto::time::Timestamp;
+use spool_proto::view::{JobState, JobView, LogLine};
+
+pub use sqlite::SqliteStore;
+
+/// The journal and its checkpoints. One owner; not shared.
+pub trait Store: Send + 'static {
+    type Archive: Archive;
+
+    /// Keeps one turn. Durable when it returns; after an error it may be called again with the same records, which are then kept
+    /// once.
+    fn append(&mut self, records: &[Record]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Bytes of journal since the last checkpoint.
+    fn journal_bytes(&self) -> u64;
+
+    /// Keeps the state after the last appended turn, whole or not at all, and trims the journal. Returns the bytes written.
+    fn checkpoint(&mut self, checkpoint: Checkpoint) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// What was kept: the last checkpoint and the turns since.
+    fn load(&mut self) -> impl Future<Output = Result<Kept, StoreError>> + Send;
+
+    /// Writes a final job into the archive, over what the archive had of it.
+    fn archive(&mut self, job: ArchivedJob) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// A handle for reading the archive beside the run loop.
+    fn reader(&self) -> Self::Archive;
+}
+
+/// Reads the archive.
+pub trait Archive: Clone + Send + Sync + 'static {
+    /// With its tasks, unless `brief`.
+    fn get(&self, job: JobId, brief: bool) -> impl Future<Output = Result<Option<JobView>, StoreError>> + Send;
+
+    /// The job that was made for a request.
+    fn find_request(&self, request_id: &str) -> impl Future<Output = Result<Option<JobId>, StoreError>> + Send;
+
+    /// Newest first, brief.
+    fn list(&self, filter: &JobFilter) -> impl Future<Output = Result<Vec<JobView>, StoreError>> + Send;
+
+    fn logs(&self, job: JobId) -> impl Future<Output = Result<Vec<LogLine>, StoreError>> + Send;
+}
+
+/// What the engine's state was after the last appended turn, as far as it changed since the checkpoint before.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    pub engine: EngineSnapshot,
+    pub jobs: Vec<JobSnapshot>,
+    pub parts: Vec<TaskPart>,
+    pub forgotten: Vec<JobId>,
+}
+
+/// What [`Store::load`] found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Kept {
+    pub engine: EngineSnapshot,
+    /// By id, each with its parts in order.
+    pub jobs: Vec<(JobSnapshot, Vec<TaskPart>)>,
+    /// Turns since the checkpoint.
+    pub turns: Vec<Vec<Record>>,
+}
+
+/// A final job, as the archive gets it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArchivedJob {
+    /// With the tasks to be kept.
+    pub view: JobView,
+    pub request_id: String,
+    pub attempts: Vec<AttemptRow>,
+    pub events: Vec<LogLine>,
+}
+
+/// One attempt of a task, for the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttemptRow {
+    pub task: TaskId,
+    pub fence: Fence,
+    pub attempt: u32,
+    pub worker: WorkerName,
+    pub started: Timestamp,
+    pub finished: Timestamp,
+    /// `None`: it finished.
+    pub failure: Option<Failure>,
+}
+
+impl AttemptRow {
+    pub fn ended(task: TaskId, end: &AttemptEnd) -> AttemptRow {
+        AttemptRow {
+            task,
+            fence: end.fence,
+            attempt: end.attempt,
+            worker: end.worker.clone(),
+            started: end.leased,
+            finished: end.ended,
+            failure: Some(end.failure.clone()),
+        }
+    }
+}
+
+/// Which jobs to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JobFilter {
+    /// Empty: all.
+    pub states: Vec<JobState>,
+    /// Only jobs with a smaller number.
+    pub before: Option<JobId>,
+    pub limit: u32,
+}
+
+/// Why the store could not do it, by what the caller does about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Try again later: full, busy or failing for now.
+    #[error("{problem}: {detail}")]
+    Refused { problem: Problem, detail: String },
+    /// A person must look.
+    #[error("the store is damaged or from a newer version: {0}")]
+    Damaged(String),
+}
+
+/// What keeps the store from working at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    DiskFull,
+    Locked,
+    ReadOnly,
+    Io,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Problem::DiskFull => "no room left for the server's data",
+            Problem::Locked => "the server's data is locked by another program",
+            Problem::ReadOnly => "the server's data cannot be written (permissions, or a read-only file system)",
+            Problem::Io => "the server's data cannot be read or written",
+        })
+    }
+}
+
+impl StoreError {
+    /// The same, as clients are told.
+    pub fn failure(&self) -> Failure {
+        let code = match self {
+            StoreError::Refused { problem: Problem::DiskFull, .. } => "store_full",
+            StoreError::Refused { problem: Problem::Locked, .. } => "store_locked",
+            StoreError::Refused { problem: Problem::ReadOnly, .. } => "store_read_only",
+            StoreError::Refused { problem: Problem::Io, .. } => "store_io",
+            StoreError::Damaged(_) => "store_damaged",
+        };
+        let advice = match self {
+            StoreError::Refused { problem: Problem::DiskFull, .. } => {
+                "; the server goes on by itself when there is room"
+            }
+            StoreError::Refused { .. } => "; the server keeps trying",
+            StoreError::Damaged(_) => "; restore the data directory from a copy, or start with an empty one",
+        };
+        Failure::new(Class::Host, code, format!("{self}{advice}"))
+    }
+}

@@ -1,0 +1,177 @@
+//! The engine's state as people are shown it.
+
+mod logs;
+
+use serde::Deserialize;
+use spool_core::engine::Engine;
+use spool_core::io::Blob;
+use spool_core::job::{Job, Phase};
+use spool_core::query::TaskInfo;
+use spool_proto::call::{Answer, PlanSummary, Value, function};
+use spool_proto::failure::{Failure, Warning};
+use spool_proto::spec::Rational;
+use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::{JobView, PhaseView, Progress, TaskState, TaskView};
+
+use crate::store::{ArchivedJob, AttemptRow};
+
+pub use logs::job_logs;
+
+/// Jobs with more tasks than this are bulk work: of their tasks, logs and archive keep only those that did not go smoothly.
+pub const DETAILED_TASKS: u32 = 10_000;
+
+/// The job now. `tasks`: with its tasks.
+pub fn job(engine: &Engine, job: &Job, now: Timestamp, tasks: bool) -> JobView {
+    let request = job.request();
+    JobView {
+        job: job.id(),
+        name: request.name.clone(),
+        service: request.service.clone(),
+        state: job.state(),
+        phase: job.phase_name().to_owned(),
+        priority: request.priority,
+        deadline: request.deadline,
+        submitted: job.submitted(),
+        started: job.started(),
+        finished: job.finished(),
+        phases: job.phases().iter().map(phase).collect(),
+        progress: progress(engine, job, now),
+        warnings: warnings(engine, job),
+        failure: job.failure().cloned(),
+        output: job.output().and_then(json),
+        spec: json(&request.spec).unwrap_or_default(),
+        tasks: if tasks { engine.tasks(job).map(|t| task(&t)).collect() } else { Vec::new() },
+    }
+}
+
+/// A final job for the archive.
+pub fn archived(engine: &Engine, job: &Job, now: Timestamp) -> ArchivedJob {
+    let mut view = self::job(engine, job, now, false);
+    let kept = |task: &TaskInfo<'_>| job.task_count() <= DETAILED_TASKS || !task.history.is_empty();
+    let mut attempts = Vec::new();
+    for info in engine.tasks(job).filter(kept) {
+        view.tasks.push(task(&info));
+        attempts.extend(info.history.iter().map(|end| AttemptRow::ended(info.id, end)));
+        if let (TaskState::Done, Some(worker), Some(fence)) = (info.state, info.worker, info.fence) {
+            attempts.push(AttemptRow {
+                task: info.id,
+                fence,
+                attempt: info.attempt,
+                worker: worker.clone(),
+                started: info.started.unwrap_or_default(),
+                finished: info.finished.unwrap_or_default(),
+                failure: None,
+            });
+        }
+    }
+    ArchivedJob { view, request_id: job.request().request_id.clone(), attempts, events: job_logs(engine, job) }
+}
+
+fn phase(phase: &Phase) -> PhaseView {
+    PhaseView {
+        name: phase.name.clone(),
+        started: phase.started,
+        finished: phase.finished,
+        tasks: phase.counts.total(),
+        done: phase.counts.done,
+        running: phase.running,
+    }
+}
+
+fn task(info: &TaskInfo<'_>) -> TaskView {
+    TaskView {
+        task: info.id,
+        function: info.shape.function.clone(),
+        phase: info.phase.to_owned(),
+        label: info.label.to_owned(),
+        state: info.state,
+        attempt: info.attempt,
+        worker: info.worker.cloned(),
+        started: info.started.or(info.leased),
+        finished: info.finished,
+        frames: info.advance.frames,
+        bytes: info.advance.bytes,
+        resources: info.shape.resources.clone(),
+        failure: info.failure().cloned(),
+        answer: info.answer.and_then(json),
+    }
+}
+
+/// Workers answer nothing at all for `bench.noop`.
+fn json(blob: &Blob) -> Option<serde_json::Value> {
+    serde_json::from_slice(blob).ok()
+}
+
+/// Of the encoding phase, once there is one; else of the current phase.
+fn progress(engine: &Engine, job: &Job, now: Timestamp) -> Progress {
+    let Some(current) = job.phases().last() else { return Progress::default() };
+    let Some(encoding) = job.phases().iter().find(|phase| phase.name == "encoding") else {
+        return Progress {
+            chunks_done: current.counts.done,
+            chunks_total: current.counts.total(),
+            ..Progress::default()
+        };
+    };
+    let mut progress = Progress { bytes: encoding.progress().bytes, ..Progress::default() };
+    for task in engine.tasks(job).filter(|task| task.shape.function == function::ENCODE) {
+        progress.chunks_total += 1;
+        progress.chunks_done += u32::from(task.state == TaskState::Done);
+        progress.frames += task.advance.frames;
+    }
+    let elapsed = encoding.finished.or(job.finished()).unwrap_or(now).since(encoding.started);
+    progress.fps = rate(progress.frames, elapsed);
+    if let Some((frames, frame_rate)) = planned(engine, job) {
+        progress.frames_total = frames;
+        progress.out_time_us = play_time_us(progress.frames, frame_rate);
+        progress.out_time_total_us = play_time_us(frames, frame_rate);
+    }
+    progress
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people to read; frame counts are far below 2^53")]
+fn rate(frames: u64, elapsed: Span) -> f64 {
+    if elapsed == Span::ZERO { 0.0 } else { frames as f64 / elapsed.as_secs_f64() }
+}
+
+fn play_time_us(frames: u64, frame_rate: Rational) -> u64 {
+    let (Ok(num), Ok(den)) = (u128::try_from(frame_rate.num), u128::try_from(frame_rate.den)) else { return 0 };
+    let us = (u128::from(frames) * 1_000_000 * den).checked_div(num).unwrap_or(0);
+    u64::try_from(us).unwrap_or(u64::MAX)
+}
+
+/// Output frames and their rate, as the plan has them.
+fn planned(engine: &Engine, job: &Job) -> Option<(u64, Rational)> {
+    let plan = engine.tasks(job).take(4).find(|task| task.shape.function == function::PLAN)?;
+    let answer: Answer = serde_json::from_slice(plan.answer?).ok()?;
+    let Value::Plan(PlanSummary { video: Some(video), .. }) = answer.value else { return None };
+    Some((video.frames?, video.frame_rate))
+}
+
+/// What the tasks' answers warn of, each thing once.
+fn warnings(engine: &Engine, job: &Job) -> Vec<Warning> {
+    #[derive(Deserialize)]
+    struct Warned {
+        #[serde(default)]
+        warnings: Vec<Warning>,
+    }
+    let mut all: Vec<Warning> = Vec::new();
+    if job.task_count() > DETAILED_TASKS {
+        return all;
+    }
+    // Few answers have any; the others are not parsed for it.
+    let answers = engine.tasks(job).filter_map(|task| std::str::from_utf8(task.answer?).ok());
+    for answer in answers.filter(|text| text.contains("\"warnings\"")) {
+        let warned = serde_json::from_str::<Warned>(answer).map(|w| w.warnings).unwrap_or_default();
+        for warning in warned {
+            if !all.contains(&warning) {
+                all.push(warning);
+            }
+        }
+    }
+    all
+}
+
+/// How a failure reads in one line.
+fn failure_text(failure: &Failure) -> String {
+    format!("{} ({}, {})", failure.message, failure.class, failure.code)
+}

@@ -1,0 +1,130 @@
+//! What a job does next, as a pure function of what its tasks have answered. One file per service.
+//!
+//! The engine asks when a job is new and whenever the last task of a phase is done; after a restart it asks again, and gets the same
+//! answer.
+
+mod bench;
+mod video_encode;
+
+use spool_core::engine::Engine;
+use spool_core::io::{Blob, NewTask, Next, Shape, TaskRun};
+use spool_core::job::Job;
+use spool_proto::call::{Answer, Artifact, Call};
+use spool_proto::failure::{Class, Failure};
+use spool_proto::ids::{TaskId, WorkerName};
+use spool_proto::resources::Resources;
+use spool_proto::spec::Service;
+use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::TaskState;
+
+/// What a workflow may know of the house around it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// URI prefix (ends in `/`) of the job's artifacts.
+    pub artifacts: String,
+    /// Threads for a film that cannot be split: cores of the largest worker.
+    pub unsplit_threads: u16,
+}
+
+/// A task that is done.
+#[derive(Debug, Clone, PartialEq)]
+struct DoneTask {
+    id: TaskId,
+    function: String,
+    worker: WorkerName,
+    attempt: u32,
+    started: Timestamp,
+    finished: Timestamp,
+    answer: Answer,
+}
+
+impl DoneTask {
+    fn artifact(&self, name: &str) -> Result<&Artifact, Failure> {
+        let found = self.answer.artifacts.iter().find(|a| a.name == name);
+        found.ok_or_else(|| bad_answer(self.id, &self.function, &format!("it left no artifact {name:?}")))
+    }
+
+    /// The answer is of a kind the function does not give.
+    fn wrong_kind(&self) -> Failure {
+        bad_answer(self.id, &self.function, "it answered something else than was asked")
+    }
+}
+
+fn bad_answer(task: TaskId, function: &str, why: &str) -> Failure {
+    let message =
+        format!("task {task} ({function}): {why}; worker and server are of different versions, or this is a bug");
+    Failure::new(Class::Internal, "bad_answer", message)
+}
+
+/// The service that makes a film, and so needs a place for its pieces.
+pub const VIDEO_ENCODE: &str = "video-encode";
+
+/// What the job wants next. A workflow that cannot go on fails its job.
+pub fn next(engine: &Engine, job: &Job, place: &Place) -> Next {
+    let spec = match serde_json::from_slice::<Service>(&job.request().spec) {
+        Ok(spec) => spec,
+        Err(e) => {
+            return Next::Fail { failure: Failure::new(Class::Internal, "bad_spec", format!("frozen spec: {e}")) };
+        }
+    };
+    let phase = job.phases().last().map(|phase| phase.name.as_str());
+    let next = match &spec {
+        Service::Bench(bench) => Ok(bench::next(bench, phase)),
+        Service::VideoEncode(encode) => {
+            done_tasks(engine, job).and_then(|tasks| video_encode::next(encode, place, phase, &tasks))
+        }
+    };
+    next.unwrap_or_else(|failure| Next::Fail { failure })
+}
+
+fn done_tasks(engine: &Engine, job: &Job) -> Result<Vec<DoneTask>, Failure> {
+    let done = engine.tasks(job).filter(|task| task.state == TaskState::Done);
+    done.map(|task| {
+        let bad = |why: &str| bad_answer(task.id, &task.shape.function, why);
+        let answer = task.answer.ok_or_else(|| bad("it is done without an answer"))?;
+        Ok(DoneTask {
+            id: task.id,
+            function: task.shape.function.clone(),
+            worker: task.worker.cloned().ok_or_else(|| bad("it is done without a worker"))?,
+            attempt: task.attempt,
+            started: task.started.unwrap_or_default(),
+            finished: task.finished.unwrap_or_default(),
+            answer: serde_json::from_slice(answer).map_err(|e| bad(&format!("its answer cannot be read: {e}")))?,
+        })
+    })
+    .collect()
+}
+
+/// One task to be made of a call.
+struct Order {
+    call: Call,
+    backend: String,
+    resources: Resources,
+    timeout: Span,
+    no_progress: Span,
+    label: String,
+    weight: u64,
+}
+
+impl Order {
+    fn new(call: Call, resources: Resources, timeout: Span) -> Order {
+        let (backend, label) = (String::new(), String::new());
+        Order { call, backend, resources, timeout, no_progress: Span::ZERO, label, weight: 0 }
+    }
+
+    fn run(self, count: u32) -> TaskRun {
+        let shape = Shape {
+            function: self.call.args.function().into(),
+            backend: self.backend,
+            resources: self.resources,
+            timeout: self.timeout,
+            no_progress: self.no_progress,
+        };
+        let payload: Blob = serde_json::to_vec(&self.call).expect("a call is plain data with string keys").into();
+        TaskRun { count, task: NewTask { shape, label: self.label, payload, weight: self.weight } }
+    }
+}
+
+fn phase(name: &str, orders: impl IntoIterator<Item = Order>) -> Next {
+    Next::Phase { name: name.into(), tasks: orders.into_iter().map(|order| order.run(1)).collect() }
+}

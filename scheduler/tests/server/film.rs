@@ -1,0 +1,249 @@
+//! A `video-encode` job whose worker answers as the media functions do.
+
+use std::path::Path;
+
+use spool_proto::call::{
+    Answer, Args, Artifact, AudioFacts, Call, ChunkSummary, FilmManifest, Keyframe, KeyframeTable, MediaFacts,
+    PlanSummary, SourceFacts, StreamFacts, TrackArgs, TrackManifest, Value, VideoFacts, VideoPlan,
+};
+use spool_proto::failure::Warning;
+use spool_proto::spec::{
+    AudioCodec, AudioSpec, Container, EncodeSpec, JobSpec, Rational, Service, Subtitles, Trim, Verify, VideoCodec,
+    VideoSpec,
+};
+use spool_proto::uri;
+use spool_proto::view::{EncodeOutput, JobState};
+use spool_proto::wire::v1;
+
+use super::worker::{Fate, Worker};
+use super::{Client, start};
+
+pub const CHUNKS: u32 = 4;
+const FRAMES: u64 = 48;
+
+pub fn spec(folder: &Path) -> JobSpec {
+    let video = VideoSpec {
+        codec: VideoCodec::Libx264,
+        crf: Some(21.0),
+        bitrate_bps: None,
+        maxrate_bps: None,
+        bufsize_bits: None,
+        preset: Some("medium".into()),
+        tune: None,
+        profile: None,
+        gop_frames: None,
+        pix_fmt: None,
+        filters: Vec::new(),
+        size: None,
+        frame_rate: None,
+        threads: None,
+        deadline: None,
+        cpu_used: None,
+    };
+    let audio = AudioSpec { codec: AudioCodec::Aac, bitrate_bps: Some(128_000), sample_rate_hz: None, channels: None };
+    let encode = EncodeSpec {
+        source: uri::from_path(&folder.join("in.mov")),
+        output: uri::from_path(&folder.join("out.mp4")),
+        overwrite: false,
+        container: Container::Mp4,
+        video: Some(video),
+        audio: Some(audio),
+        subtitles: Subtitles::Auto,
+        maps: Vec::new(),
+        trim: Trim::default(),
+        chunk: None,
+        verify: Verify::Sample,
+        index: Some(uri::from_path(&folder.join("out.json"))),
+    };
+    JobSpec {
+        name: String::new(),
+        service: Service::VideoEncode(encode),
+        priority: 50,
+        deadline: None,
+        max_attempts: 2,
+    }
+}
+
+/// Does every call of a film of [`CHUNKS`] chunks of two seconds.
+pub fn answers(call: &Call, lease: &v1::Lease) -> Fate {
+    let artifact = |name: &str| {
+        let file = format!("{name}-{}.f{}", lease.task, lease.fence);
+        let path = uri::to_path(&call.output_prefix).expect("a local prefix").join(&file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("the artifact folder can be made");
+        std::fs::write(&path, name).expect("the artifact can be written");
+        Artifact { name: name.into(), uri: uri::from_path(&path), bytes: 7, hash: format!("hash of {name}") }
+    };
+    let answer = |artifacts: Vec<Artifact>, value| Answer { artifacts, warnings: Vec::new(), value };
+    let answer = match &call.args {
+        Args::Probe(args) => {
+            assert!(args.index_for.is_some());
+            answer(vec![artifact("index")], Value::Probe(Box::new(source())))
+        }
+        Args::Plan(args) => {
+            assert_eq!(args.unsplit_threads, 4, "the cores of the worker");
+            assert_eq!(call.inputs.len(), 2);
+            let spec = args.spec.clone();
+            let warning = Warning { code: "dropped_stream".into(), stream: Some(2), text: "data".into() };
+            let plan =
+                PlanSummary { video: Some(plan()), audio: vec![TrackArgs { spec, stream: 1 }], subtitles: Vec::new() };
+            Answer { warnings: vec![warning], ..answer(vec![artifact("plan")], Value::Plan(plan)) }
+        }
+        Args::Encode(args) => answer(vec![artifact("chunk")], Value::Track(piece(Some(args.chunk)))),
+        Args::Audio(_) => answer(vec![artifact("track")], Value::Track(piece(None))),
+        Args::Assemble(args) => {
+            assert_eq!(args.tracks.iter().map(|t| t.pieces).collect::<Vec<_>>(), [CHUNKS, 1]);
+            assert_eq!(call.inputs.len(), 1 + 4 + 1, "the source, the chunks, the audio");
+            answer(vec![artifact("film"), artifact("timeline")], Value::Film(film()))
+        }
+        Args::Validate(args) => {
+            assert_eq!(args.codecs, ["h264", "aac"]);
+            assert_eq!(args.frames, Some(FRAMES * u64::from(CHUNKS)));
+            assert_eq!(args.joins, [0, 48, 96, 144]);
+            answer(Vec::new(), Value::Film(film()))
+        }
+        Args::Index(_) => answer(Vec::new(), Value::Index(keyframes())),
+        Args::Publish(args) => {
+            assert_eq!(args.hash, "hash of film", "what is published is what was checked");
+            assert!(args.index.is_some());
+            answer(Vec::new(), Value::Published { uri: args.output.clone(), bytes: 7_000 })
+        }
+        other => panic!("no film needs {other:?}"),
+    };
+    Fate::Answer(serde_json::to_vec(&answer).expect("JSON"))
+}
+
+fn source() -> SourceFacts {
+    let stream = |index, codec: &str, media| StreamFacts {
+        index,
+        codec: codec.into(),
+        profile: None,
+        time_base: Rational::new(1, 24_000),
+        start_pts: Some(0),
+        duration: None,
+        bit_rate_bps: None,
+        language: None,
+        title: None,
+        disposition: Vec::new(),
+        tags: Vec::new(),
+        media,
+    };
+    let video = VideoFacts {
+        width: 1920,
+        height: 1080,
+        pix_fmt: Some("yuv420p".into()),
+        sample_aspect_ratio: Rational::new(1, 1),
+        rotation: 0,
+        frame_rate: Some(Rational::new(24, 1)),
+        average_frame_rate: None,
+        field_order: None,
+        color_range: None,
+        color_primaries: None,
+        color_transfer: None,
+        color_space: None,
+        attached_picture: false,
+        packets: Some(192),
+    };
+    let audio = AudioFacts { sample_rate_hz: 48_000, channels: 2, layout: "stereo".into(), sample_format: None };
+    SourceFacts {
+        format: "mov".into(),
+        bytes: 1,
+        start_us: Some(0),
+        duration_us: Some(8_000_000),
+        bit_rate_bps: None,
+        streams: vec![stream(0, "prores", MediaFacts::Video(video)), stream(1, "pcm_s16le", MediaFacts::Audio(audio))],
+        chapters: Vec::new(),
+        tags: Vec::new(),
+    }
+}
+
+fn plan() -> VideoPlan {
+    let chunk = |n: u32| ChunkSummary {
+        start: u64::from(n) * FRAMES,
+        end: u64::from(n + 1) * FRAMES,
+        cut: if n == 0 { "start".into() } else { "scene".into() },
+        weight: 100 + u64::from(n),
+        threads: 1,
+        memory_mib: 300,
+    };
+    VideoPlan {
+        stream: 0,
+        chunks: (0..CHUNKS).map(chunk).collect(),
+        frames: Some(FRAMES * u64::from(CHUNKS)),
+        frame_rate: Rational::new(24, 1),
+        unsplit_reason: None,
+        width: 1920,
+        height: 1080,
+    }
+}
+
+fn piece(chunk: Option<u32>) -> TrackManifest {
+    TrackManifest {
+        chunk,
+        units: FRAMES,
+        packets: FRAMES,
+        first_pts: Some(0),
+        last_pts: Some(47),
+        time_base: (1, 24),
+        bytes: 1_000,
+        parameters: "parameters".into(),
+        entry: "keyframe".into(),
+        decoded: FRAMES,
+        peak_memory_mib: 200,
+    }
+}
+
+fn film() -> FilmManifest {
+    FilmManifest {
+        bytes: 7_000,
+        duration_us: 8_000_000,
+        video_frames: Some(192),
+        decoded_frames: 10,
+        pts_hash: Some("pts".into()),
+    }
+}
+
+fn keyframes() -> KeyframeTable {
+    let keyframes = vec![Keyframe { frame: 0, pts: 0, position: Some(48), bytes: 100 }];
+    KeyframeTable { time_base: Rational::new(1, 24), keyframes }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_film_goes_through_all_phases() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = start(data.path()).await;
+    let mut client = Client::of(&server);
+    let (job, existing) = client.submit("", &spec(data.path())).await.expect("submitted");
+    assert!(!existing);
+    let _worker = Worker::attach(&server, "w1", 1, answers).await;
+    let view = client.wait_done(&job).await;
+    let phases: Vec<&str> = view.phases.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(phases, ["probing", "planning", "encoding", "assembling", "validating", "packaging"]);
+    assert_eq!(view.name, "in.mov");
+    assert_eq!(view.warnings.len(), 1, "what the plan warned of");
+    let labels: Vec<&str> = view.tasks.iter().filter(|t| t.phase == "encoding").map(|t| t.label.as_str()).collect();
+    assert_eq!(labels, ["chunk 0", "chunk 1", "chunk 2", "chunk 3", "audio 1"]);
+    let progress = view.progress;
+    assert_eq!((progress.chunks_done, progress.chunks_total), (CHUNKS, CHUNKS));
+    assert_eq!((progress.frames, progress.frames_total, progress.out_time_total_us), (192, 192, 8_000_000));
+    let output: EncodeOutput = serde_json::from_value(view.output.expect("an output")).expect("of an encode");
+    assert_eq!(output.path, Some(data.path().join("out.mp4").to_string_lossy().into_owned()));
+    assert_eq!((output.frames, output.duration_us, output.bytes), (Some(192), 8_000_000, 7_000));
+    assert_eq!(output.hash, "hash of film");
+    assert_eq!((output.chunks.len(), output.keyframes), (4, 1));
+    assert_eq!((output.chunks[3].start, output.chunks[3].end), (144, 192));
+    assert_eq!(output.chunks[3].encode_time.as_millis(), 2_000);
+    super::until("the pieces are removed", async || !data.path().join("artifacts").join(&job).exists()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_the_wrong_kind_fails_the_job_with_its_class() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = start(data.path()).await;
+    let mut client = Client::of(&server);
+    let (job, _) = client.submit("", &spec(data.path())).await.expect("submitted");
+    let wrong = |_: &Call, _: &v1::Lease| Fate::Answer(br#"{"value":{"kind":"noop"}}"#.to_vec());
+    let _worker = Worker::attach(&server, "w1", 1, wrong).await;
+    let view = client.wait(&job).await;
+    assert_eq!(view.state, JobState::Failed);
+    assert_eq!(view.failure.expect("a failure").code, "bad_answer");
+}

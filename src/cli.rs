@@ -1,0 +1,63 @@
+//! The command line, as clap sees it: nouns and verbs here, the arguments of each beside what it does.
+
+use clap::{Parser, Subcommand};
+
+use crate::logging::LogFormat;
+use crate::{bench, doctor, encode, job, probe, server, up, worker};
+
+/// Cuts films into chunks, encodes them side by side, joins them frame-exactly.
+#[derive(Debug, Parser)]
+#[command(name = "spool", version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// How logs are written to stderr; RUST_LOG says which
+    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Encode a film
+    Encode(Box<encode::options::EncodeArgs>),
+    /// Look at jobs and steer them
+    #[command(subcommand)]
+    Job(job::JobCommand),
+    /// Run a worker, or look at workers and steer them
+    Worker(worker::WorkerCommand),
+    /// Run a server
+    Server(server::ServerArgs),
+    /// Run a server and one worker on this machine
+    Up(up::UpArgs),
+    /// Tell what is in a media file
+    Probe(probe::ProbeArgs),
+    /// Check this machine: codecs, memory, disk, sandbox
+    Doctor(doctor::DoctorArgs),
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    /// Run functions for the worker that started this process
+    #[command(hide = true)]
+    Exec,
+}
+
+impl Command {
+    /// True for what serves until it is told to stop.
+    pub fn is_a_role(&self) -> bool {
+        match self {
+            Command::Server(_) | Command::Up(_) => true,
+            Command::Worker(worker) => worker.is_the_role(),
+            _ => false,
+        }
+    }
+}
+
+/// Where the server is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ServerArg {
+    /// The server to ask
+    #[arg(long, global = true, env = "SPOOL_SERVER", value_name = "URL", default_value = DEFAULT_URL)]
+    pub server: String,
+}
+
+pub const DEFAULT_URL: &str = "http://127.0.0.1:7400";

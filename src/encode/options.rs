@@ -1,0 +1,279 @@
+//! The options of `spool encode`: ffmpeg's names and values, turned into an [`EncodeSpec`].
+
+use std::path::PathBuf;
+
+use clap::Args;
+use spool_proto::spec::parse;
+use spool_proto::spec::{
+    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, Rational, Size, StreamMap, Subtitles, Trim, Verify,
+    VideoCodec, VideoSpec,
+};
+use spool_proto::time::Span;
+
+use crate::exit::Stop;
+use crate::progress::Mode;
+
+/// ffmpeg's options are taken with one dash or two.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "ffmpeg's options are taken with one dash or two: -crf 21, --crf 21. docs/encode.md compares each with ffmpeg's.\n\
+    Interrupted, the same command goes on where it stopped."
+)]
+pub struct EncodeArgs {
+    /// The film to encode (with -i: the output)
+    #[arg(value_name = "IN")]
+    pub file: Option<PathBuf>,
+    /// The film to encode, as ffmpeg takes it
+    #[arg(short = 'i', value_name = "IN")]
+    pub input: Option<PathBuf>,
+    /// Where the film goes; the extension says which container: mp4, mov, mkv, webm
+    #[arg(short, long, value_name = "OUT")]
+    pub output: Option<PathBuf>,
+    /// Replace an output that exists
+    #[arg(short = 'y', conflicts_with = "never_overwrite")]
+    pub overwrite: bool,
+    /// Never replace an output that exists
+    #[arg(short = 'n')]
+    pub never_overwrite: bool,
+
+    #[command(flatten, next_help_heading = "Video")]
+    pub video: VideoArgs,
+    #[command(flatten, next_help_heading = "Audio and subtitles")]
+    pub audio: AudioArgs,
+    #[command(flatten, next_help_heading = "Selection")]
+    pub selection: SelectionArgs,
+    #[command(flatten, next_help_heading = "Spool")]
+    pub spool: SpoolArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct VideoArgs {
+    /// Video encoder: libx264, libx265, libsvtav1, libvpx-vp9 [default: libx264; for webm libvpx-vp9]
+    #[arg(long = "c:v", aliases = ["vcodec", "codec:v"], value_name = "ENCODER")]
+    codec: Option<VideoCodec>,
+    /// Constant quality, lower is better
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    crf: Option<f32>,
+    /// Bit rate: 2M, 800k
+    #[arg(long = "b:v", value_name = "RATE", value_parser = parse::bits)]
+    bitrate: Option<u64>,
+    /// Highest bit rate over -bufsize
+    #[arg(long, value_name = "RATE", value_parser = parse::bits)]
+    maxrate: Option<u64>,
+    /// Buffer that -maxrate is judged by
+    #[arg(long, value_name = "BITS", value_parser = parse::bits)]
+    bufsize: Option<u64>,
+    /// Speed against size: medium (x264, x265), 8 (SVT-AV1)
+    #[arg(long, value_name = "PRESET", allow_hyphen_values = true)]
+    preset: Option<String>,
+    /// What to tune for: film, animation, grain, …
+    #[arg(long, value_name = "TUNE")]
+    tune: Option<String>,
+    /// Profile: high, main10, …
+    #[arg(long = "profile:v", value_name = "PROFILE")]
+    profile: Option<String>,
+    /// Most frames between keyframes
+    #[arg(short = 'g', value_name = "FRAMES")]
+    gop: Option<u32>,
+    /// Pixel format: yuv420p, yuv420p10le, …
+    #[arg(long = "pix_fmt", value_name = "FORMAT")]
+    pix_fmt: Option<String>,
+    /// Filters, in order: scale, crop, fps, pad, format
+    #[arg(long = "vf", alias = "filter:v", value_name = "CHAIN", value_parser = filters)]
+    filters: Option<Filters>,
+    /// Picture size, after the filters: 1280x720, hd720
+    #[arg(short = 's', value_name = "SIZE", value_parser = parse::size)]
+    size: Option<Size>,
+    /// Constant frame rate, by repeating and dropping frames
+    #[arg(short = 'r', value_name = "RATE", value_parser = parse::frame_rate)]
+    rate: Option<Rational>,
+    /// Threads of each chunk's encoder; changes the bits
+    #[arg(long, value_name = "N")]
+    threads: Option<u16>,
+    /// libvpx-vp9: good, best, realtime
+    #[arg(long, value_name = "MODE")]
+    deadline: Option<String>,
+    /// libvpx-vp9: -8 to 8, higher is faster
+    #[arg(long = "cpu-used", value_name = "N", allow_negative_numbers = true)]
+    cpu_used: Option<i8>,
+    /// No video
+    #[arg(long = "vn", conflicts_with_all = [
+        "codec", "crf", "bitrate", "maxrate", "bufsize", "preset", "tune", "profile", "gop", "pix_fmt", "filters", "size",
+        "rate", "threads", "deadline", "cpu_used",
+    ])]
+    none: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AudioArgs {
+    /// Audio encoder: aac, libopus, flac, copy [default: aac; for webm libopus]
+    #[arg(id = "audio_codec", long = "c:a", aliases = ["acodec", "codec:a"], value_name = "ENCODER")]
+    codec: Option<AudioCodec>,
+    /// Audio bit rate: 128k
+    #[arg(id = "audio_bitrate", long = "b:a", value_name = "RATE", value_parser = parse::bits)]
+    bitrate: Option<u64>,
+    /// Sample rate in Hz
+    #[arg(long = "ar", value_name = "HZ")]
+    sample_rate: Option<u32>,
+    /// Channels
+    #[arg(long = "ac", value_name = "N")]
+    channels: Option<u16>,
+    /// No audio
+    #[arg(id = "no_audio", long = "an", conflicts_with_all = ["audio_codec", "audio_bitrate", "sample_rate", "channels"])]
+    none: bool,
+    /// Subtitles: copy [default: copied where the container takes them]
+    #[arg(long = "c:s", aliases = ["scodec", "codec:s"], value_name = "copy", value_parser = ["copy"], conflicts_with = "no_subtitles")]
+    subtitles: Option<String>,
+    /// No subtitles
+    #[arg(long = "sn")]
+    no_subtitles: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SelectionArgs {
+    /// Take these streams: 0:v, 0:a:1, 0:3, -0:s, 0:a?
+    #[arg(long = "map", value_name = "STREAMS", value_parser = parse::stream_map, allow_hyphen_values = true)]
+    maps: Vec<StreamMap>,
+    /// Start here: 90, 1:30.5, 1500ms
+    #[arg(long = "ss", value_name = "TIME", value_parser = parse::time, allow_hyphen_values = true)]
+    start: Option<Span>,
+    /// Stop here, counted from the source's start
+    #[arg(long = "to", value_name = "TIME", value_parser = parse::time, allow_hyphen_values = true, conflicts_with = "duration")]
+    end: Option<Span>,
+    /// Keep this much
+    #[arg(short = 't', value_name = "TIME", value_parser = parse::time, allow_hyphen_values = true)]
+    duration: Option<Span>,
+}
+
+#[derive(Debug, Args)]
+pub struct SpoolArgs {
+    /// Length chunks should be near: 10s [default: chosen from the film's length]
+    #[arg(long, value_name = "TIME", value_parser = parse::time)]
+    pub chunk: Option<Span>,
+    /// How the joined film is checked: packets, sample, full
+    #[arg(long, value_name = "HOW", default_value = "sample")]
+    verify: Verify,
+    /// Write the keyframe table as JSON here
+    #[arg(long, value_name = "FILE")]
+    pub index: Option<PathBuf>,
+    /// 0 (last) to 100 (first)
+    #[arg(long, value_name = "N", default_value_t = spool_proto::spec::PRIORITY_DEFAULT)]
+    pub priority: u8,
+    /// What people see the job as [default: the source's file name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Let this server encode, not this process
+    #[arg(long, env = "SPOOL_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// Where unfinished runs are kept [default: $XDG_DATA_HOME/spool]
+    #[arg(long, value_name = "DIR", conflicts_with = "detach")]
+    pub data: Option<PathBuf>,
+    /// Cores to use [default: all]
+    #[arg(long, value_name = "N", conflicts_with = "detach", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub slots: Option<u16>,
+    /// Print the job's id and leave it to the server
+    #[arg(long)]
+    pub detach: bool,
+    /// Print the finished job as JSON on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// Progress on stderr
+    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
+    pub progress: Mode,
+    /// Submitting the same id again finds the same job [default: from the source, the output and the options]
+    #[arg(long, value_name = "ID")]
+    pub request_id: Option<String>,
+}
+
+/// A parsed `-vf`; clap takes a bare `Vec` for an option given several times.
+#[derive(Debug, Clone)]
+struct Filters(Vec<Filter>);
+
+fn filters(text: &str) -> Result<Filters, parse::ParseError> {
+    parse::filters(text).map(Filters)
+}
+
+impl EncodeArgs {
+    /// Source and output as the user named them.
+    pub fn files(&self) -> anyhow::Result<(PathBuf, PathBuf)> {
+        let (input, output) = match (&self.input, &self.file, &self.output) {
+            (Some(input), Some(output), None) | (Some(input), None, Some(output)) => (input, output),
+            (None, Some(input), Some(output)) => (input, output),
+            (Some(_), Some(file), Some(_)) => {
+                return Err(Stop::usage(format!("{}: with -i and -o there is no place for it", file.display())));
+            }
+            (Some(_), None, None) | (None, Some(_), None) => {
+                return Err(Stop::usage("no output named: add -o OUT.mp4 (or .mov, .mkv, .webm)"));
+            }
+            (None, None, _) => return Err(Stop::usage("no film named: spool encode IN -o OUT")),
+        };
+        Ok((input.clone(), output.clone()))
+    }
+
+    /// The spec for `source` and `output` (URIs), with the container's defaults filled in. Not yet judged.
+    pub fn spec(&self, source: String, output: String, index: Option<String>) -> anyhow::Result<EncodeSpec> {
+        let container = Container::of_path(&output).map_err(|e| Stop::usage(e.to_string()))?;
+        let selection = &self.selection;
+        let start = selection.start.unwrap_or(Span::ZERO);
+        if let Some(end) = selection.end.filter(|end| *end <= start) {
+            let (to, ss) = (parse::time_text(end), parse::time_text(start));
+            return Err(Stop::usage(format!("-to {to} is not after -ss {ss}: nothing of the film would be left")));
+        }
+        let duration = selection.duration.or(selection.end.map(|end| end - start));
+        let subtitles = match (self.audio.no_subtitles, &self.audio.subtitles) {
+            (true, _) => Subtitles::None,
+            (false, Some(_)) => Subtitles::Copy,
+            (false, None) => Subtitles::Auto,
+        };
+        Ok(EncodeSpec {
+            source,
+            output,
+            overwrite: self.overwrite,
+            container,
+            video: (!self.video.none).then(|| self.video.spec(container)),
+            audio: (!self.audio.none).then(|| self.audio.spec(container)),
+            subtitles,
+            maps: selection.maps.clone(),
+            trim: Trim { start: selection.start, duration },
+            chunk: self.spool.chunk,
+            verify: self.spool.verify,
+            index,
+        })
+    }
+}
+
+impl VideoArgs {
+    fn spec(&self, container: Container) -> VideoSpec {
+        let by_container = if container == Container::Webm { VideoCodec::LibvpxVp9 } else { VideoCodec::Libx264 };
+        VideoSpec {
+            codec: self.codec.unwrap_or(by_container),
+            crf: self.crf,
+            bitrate_bps: self.bitrate.filter(|rate| *rate > 0),
+            maxrate_bps: self.maxrate,
+            bufsize_bits: self.bufsize,
+            preset: self.preset.clone(),
+            tune: self.tune.clone(),
+            profile: self.profile.clone(),
+            gop_frames: self.gop,
+            pix_fmt: self.pix_fmt.clone(),
+            filters: self.filters.clone().map(|Filters(chain)| chain).unwrap_or_default(),
+            size: self.size,
+            frame_rate: self.rate,
+            threads: self.threads,
+            deadline: self.deadline.clone(),
+            cpu_used: self.cpu_used,
+        }
+    }
+}
+
+impl AudioArgs {
+    fn spec(&self, container: Container) -> AudioSpec {
+        let by_container = if container == Container::Webm { AudioCodec::Libopus } else { AudioCodec::Aac };
+        AudioSpec {
+            codec: self.codec.unwrap_or(by_container),
+            bitrate_bps: self.bitrate,
+            sample_rate_hz: self.sample_rate,
+            channels: self.channels,
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! From a command line to a job: files looked at early, the spec judged, and one name by which the same command finds its run
+//! again.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use spool_proto::spec::{EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, Service};
+use spool_proto::uri;
+
+use super::options::EncodeArgs;
+use crate::exit::Stop;
+use crate::roles;
+
+/// A judged job and its name.
+#[derive(Debug)]
+pub struct Request {
+    pub job: JobSpec,
+    /// Of the source (path, size, time of change), the output and the options: equal for the same command.
+    pub hash: String,
+    /// Absolute.
+    pub output: PathBuf,
+}
+
+impl Request {
+    /// # Errors
+    /// A [`Stop`] with exit 2 that names the file or option.
+    pub fn of(args: &EncodeArgs) -> anyhow::Result<Request> {
+        let (input, output) = args.files()?;
+        let (source, metadata) = source_file(&input)?;
+        let output = output_path(&output)?;
+        let index = args.spool.index.as_deref().map(output_path).transpose()?;
+        if index.as_ref().is_some_and(|index| *index == output || *index == source) {
+            return Err(Stop::usage("--index names the film itself: name another file"));
+        }
+        let uri_of = |path: &Path| uri::from_path(path);
+        let spec = args.spec(uri_of(&source), uri_of(&output), index.as_deref().map(uri_of))?;
+        let job = JobSpec {
+            name: args.spool.name.clone().unwrap_or_else(|| file_name(&source)),
+            service: Service::VideoEncode(spec.clone()),
+            priority: args.spool.priority,
+            deadline: None,
+            max_attempts: MAX_ATTEMPTS_DEFAULT,
+        };
+        job.check()?;
+        let hash = hash(&spec, &metadata)?;
+        Ok(Request { job, hash, output })
+    }
+
+    /// What a worker must be able to do for it.
+    pub fn backends(&self) -> Vec<String> {
+        match &self.job.service {
+            Service::VideoEncode(spec) => spec.video.iter().map(|video| roles::backend(video.codec)).collect(),
+            Service::Bench(_) => Vec::new(),
+        }
+    }
+
+    /// From now on the output may be replaced.
+    pub fn allow_overwrite(&mut self) {
+        if let Service::VideoEncode(spec) = &mut self.job.service {
+            spec.overwrite = true;
+        }
+    }
+
+    /// Asks before an output that exists is replaced. `resumes`: this very command began it, so it was asked then.
+    pub fn settle_overwrite(&mut self, args: &EncodeArgs, resumes: bool) -> anyhow::Result<()> {
+        if args.overwrite || !self.output.exists() {
+            return Ok(());
+        }
+        let path = self.output.display();
+        if args.never_overwrite {
+            return Err(Stop::usage(format!("{path} exists and -n forbids to replace it")));
+        }
+        if resumes {
+            self.allow_overwrite();
+            return Ok(());
+        }
+        if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+            return Err(Stop::usage(format!("{path} exists; -y replaces it, or name another output")));
+        }
+        eprint!("{path} exists. Replace it? [y/N] ");
+        io::stderr().flush()?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+            return Err(Stop::usage("not replaced"));
+        }
+        self.allow_overwrite();
+        Ok(())
+    }
+}
+
+fn source_file(path: &Path) -> anyhow::Result<(PathBuf, fs::Metadata)> {
+    let shown = path.display();
+    if path.to_str().is_some_and(|text| text.contains("://")) {
+        return Err(Stop::usage(format!("{shown}: sources are files on this machine, named by path")));
+    }
+    let source = path.canonicalize().map_err(|e| Stop::usage(format!("{shown}: {}", reason(&e))))?;
+    let metadata = fs::metadata(&source).map_err(|e| Stop::usage(format!("{shown}: {}", reason(&e))))?;
+    if !metadata.is_file() {
+        return Err(Stop::usage(format!("{shown} is not a file")));
+    }
+    fs::File::open(&source).map_err(|e| Stop::usage(format!("{shown}: {}", reason(&e))))?;
+    Ok((source, metadata))
+}
+
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".into(),
+        io::ErrorKind::PermissionDenied => "it may not be read by this user".into(),
+        _ => error.to_string(),
+    }
+}
+
+/// Absolute, links in its directory resolved, so that one file has one name.
+fn output_path(path: &Path) -> anyhow::Result<PathBuf> {
+    let shown = path.display();
+    let Some(name) = path.file_name() else {
+        return Err(Stop::usage(format!("{shown}: the output must be a file, such as film.mp4")));
+    };
+    if path.is_dir() {
+        return Err(Stop::usage(format!("{shown} is a directory; name a file in it, such as {shown}/film.mp4")));
+    }
+    let directory = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    };
+    let directory =
+        directory.canonicalize().ok().filter(|directory| directory.is_dir()).ok_or_else(|| {
+            Stop::usage(format!("{shown}: there is no directory {}; make it first", directory.display()))
+        })?;
+    Ok(directory.join(name))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// 128 bits, hex.
+fn hash(spec: &EncodeSpec, source: &fs::Metadata) -> anyhow::Result<String> {
+    let plain = EncodeSpec { overwrite: false, ..spec.clone() };
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&serde_json::to_vec(&plain)?);
+    hasher.update(&source.len().to_le_bytes());
+    hasher.update(&source.mtime().to_le_bytes());
+    hasher.update(&source.mtime_nsec().to_le_bytes());
+    Ok(hasher.finalize().to_hex()[..32].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn args(words: &[&str]) -> EncodeArgs {
+        let line = ["spool", "encode"].iter().chain(words);
+        match Cli::try_parse_from(line).expect("a good command line").command {
+            Command::Encode(args) => *args,
+            other => panic!("not encode: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_same_command_has_the_same_name() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (source, out) = (dir.path().join("in.mov"), dir.path().join("out.mp4"));
+        fs::write(&source, b"one").expect("written");
+        let (source, out) = (source.to_str().expect("text"), out.to_str().expect("text"));
+        let hash = |more: &[&str]| {
+            let words: Vec<&str> = [source, "-o", out].into_iter().chain(more.iter().copied()).collect();
+            Request::of(&args(&words)).expect("a good request").hash
+        };
+        let first = hash(&[]);
+        assert_eq!(first, hash(&["-y", "--priority", "7", "--progress", "none"]));
+        assert_ne!(first, hash(&["--crf", "21"]));
+        fs::write(source, b"three").expect("written");
+        assert_ne!(first, hash(&[]));
+    }
+
+    #[test]
+    fn files_are_looked_at_before_anything_is_started() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();
+        fs::write(at("in.mov"), b"x").expect("written");
+        for (source, out, says) in [
+            (at("none.mov"), at("out.mp4"), "there is no such file"),
+            (at(""), at("out.mp4"), "is not a file"),
+            (at("in.mov"), at("no/out.mp4"), "there is no directory"),
+            (at("in.mov"), at("out.avi"), ".mp4, .mov, .mkv, .webm"),
+            (at("in.mov"), at(""), "is a directory"),
+            (at("in.mov"), at("in.mov"), "the source itself"),
+            ("http://host/in.mov".into(), at("out.mp4"), "named by path"),
+        ] {
+            let error = Request::of(&args(&[&source, "-o", &out])).expect_err(&source);
+            assert!(error.to_string().contains(says), "{source} {out}: {error}");
+            assert_eq!(crate::exit::of_error(&error), crate::exit::Exit::Usage);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `spool`: one binary that plays every role. Parses, calls the API, prints.
+//!
+//! Reading order: [`cli`] (nouns and verbs), [`argv`] (ffmpeg's single dashes), [`exit`] (how it ends); then a file per noun
+//! ([`encode`], [`job`], [`worker`], [`probe`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
+//! [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`].
+
+mod argv;
+mod bench;
+mod cli;
+mod client;
+mod doctor;
+mod encode;
+mod exec;
+mod exit;
+mod follow;
+mod job;
+mod logging;
+mod output;
+mod probe;
+mod progress;
+mod roles;
+mod server;
+mod up;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use cli::{Cli, Command};
+use exit::Exit;
+
+fn main() -> ExitCode {
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    if matches!(cli.command, Command::Exec) {
+        exec::main();
+    }
+    logging::start(cli.log_format, !cli.command.is_a_role());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("spool: no threads to run on: {error}");
+            return Exit::JobFailed.into();
+        }
+    };
+    let done = runtime.block_on(Box::pin(run(cli.command)));
+    // What still blocks (a read of a hung disk) must not hold the process.
+    runtime.shutdown_background();
+    match done {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let exit = exit::of_error(&error);
+            eprintln!("spool: {}", exit::text_of_error(&error));
+            exit.into()
+        }
+    }
+}
+
+fn parse() -> Result<Cli, ExitCode> {
+    let command = Cli::command();
+    let args = argv::rewrite(&command, std::env::args_os()).map_err(|refusal| {
+        eprintln!("spool: {refusal}");
+        ExitCode::from(Exit::Usage)
+    })?;
+    let parsed = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.map_err(|error| {
+        // Help and version come this way too, on stdout and with 0.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage.number()))
+    })
+}
+
+async fn run(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Encode(args) => encode::run(&args).await,
+        Command::Job(command) => job::run(command).await,
+        Command::Worker(command) => worker::run(command).await,
+        Command::Server(args) => server::run(&args).await,
+        Command::Up(args) => up::run(&args).await,
+        Command::Probe(args) => probe::run(&args).await,
+        Command::Doctor(args) => doctor::run(&args).await,
+        Command::Bench(command) => bench::run(command).await,
+        Command::Exec => exec::main(),
+    }
+}

@@ -1,0 +1,124 @@
+//! `spool probe`: what is in a file, found out in an executor, as any untrusted file is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use spool_proto::call::{self, AudioFacts, Call, MediaFacts, ProbeArgs as Look, SourceFacts, StreamFacts, VideoFacts};
+use spool_proto::time::Span;
+use spool_proto::uri;
+use spool_worker::executor::Limits;
+use spool_worker::local::{self, LocalOptions};
+
+use crate::exit::{Exit, Stop};
+use crate::output;
+use crate::roles;
+
+/// Looking at a file takes milliseconds; a broken one may make libav search it whole.
+const WITHIN: Duration = Duration::from_secs(60);
+const MEMORY_MIB: u64 = 1024;
+
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// The file to look at
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print all that is known, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(args: &ProbeArgs) -> anyhow::Result<Exit> {
+    let shown = args.file.display();
+    let file = args.file.canonicalize().map_err(|e| Stop::usage(format!("{shown}: {e}")))?;
+    if !file.is_file() {
+        return Err(Stop::usage(format!("{shown} is not a file")));
+    }
+    let scratch = tempfile::tempdir()?;
+    let call = Call {
+        inputs: vec![uri::from_path(&file)],
+        output_prefix: String::new(),
+        args: call::Args::Probe(Look { index_for: None }),
+    };
+    let options = LocalOptions {
+        program: roles::program()?,
+        args: roles::exec_args(),
+        scratch: scratch.path().to_owned(),
+        limits: Limits { timeout: WITHIN, no_progress: WITHIN, memory_mib: MEMORY_MIB },
+    };
+    let answer = local::call(options, &call, Arc::new(|_| {})).await?;
+    for warning in &answer.warnings {
+        eprintln!("warning: {}", warning.text);
+    }
+    let call::Value::Probe(facts) = answer.value else {
+        anyhow::bail!("the probe answered with something else than facts");
+    };
+    if args.json {
+        output::print_json(&facts)?
+    } else {
+        output::print(&text(&facts))?
+    }
+    Ok(Exit::Done)
+}
+
+fn text(facts: &SourceFacts) -> String {
+    let mut parts = vec![facts.format.clone(), output::bytes(facts.bytes)];
+    let length = facts.duration_us.and_then(|us| u64::try_from(us).ok());
+    parts.extend(length.map(|us| output::span(Span(us))));
+    parts.extend(facts.bit_rate_bps.map(|bps| format!("{} kb/s", bps / 1000)));
+    let mut text = parts.join(", ") + "\n";
+    for stream in &facts.streams {
+        text.push_str(&format!("  0:{} {}\n", stream.index, stream_text(stream)));
+    }
+    for (number, chapter) in facts.chapters.iter().enumerate() {
+        let seconds = |us: i64| format!("{}.{:03}", us / 1_000_000, us % 1_000_000 / 1000);
+        text.push_str(&format!(
+            "  chapter {} {}–{} {}\n",
+            number + 1,
+            seconds(chapter.start_us),
+            seconds(chapter.end_us),
+            chapter.title
+        ));
+    }
+    text
+}
+
+fn stream_text(stream: &StreamFacts) -> String {
+    let mut parts = match &stream.media {
+        MediaFacts::Video(video) => video_text(stream, video),
+        MediaFacts::Audio(AudioFacts { sample_rate_hz, layout, .. }) => {
+            vec![format!("audio {}", stream.codec), format!("{sample_rate_hz} Hz"), layout.clone()]
+        }
+        MediaFacts::Subtitle => vec![format!("subtitle {}", stream.codec)],
+        MediaFacts::Data => vec![format!("data {}", stream.codec)],
+        MediaFacts::Attachment => vec![format!("attachment {}", stream.codec)],
+    };
+    parts.extend(stream.bit_rate_bps.map(|bps| format!("{} kb/s", bps / 1000)));
+    parts.extend(stream.language.clone());
+    parts.extend(stream.title.as_ref().map(|title| format!("{title:?}")));
+    parts.extend(stream.disposition.iter().map(|name| format!("[{name}]")));
+    parts.join(", ")
+}
+
+fn video_text(stream: &StreamFacts, video: &VideoFacts) -> Vec<String> {
+    let kind = if video.attached_picture { "picture" } else { "video" };
+    let mut parts = vec![format!("{kind} {}", stream.codec), format!("{}x{}", video.width, video.height)];
+    parts.extend(video.pix_fmt.clone());
+    parts.extend(video.frame_rate.map(|rate| format!("{:.3} fps", rate.as_f64())));
+    let aspect = video.sample_aspect_ratio;
+    if aspect.num > 0 && aspect.num != aspect.den {
+        parts.push(format!("pixels {}:{}", aspect.num, aspect.den));
+    }
+    if video.rotation != 0 {
+        parts.push(format!("turned {}°", video.rotation));
+    }
+    let interlaced = video.field_order.clone().filter(|order| order != "progressive" && order != "unknown");
+    parts.extend(interlaced.map(|order| format!("interlaced {order}")));
+    let color = [&video.color_range, &video.color_primaries, &video.color_transfer, &video.color_space];
+    let color: Vec<&str> = color.into_iter().flatten().map(String::as_str).filter(|name| *name != "unknown").collect();
+    if !color.is_empty() {
+        parts.push(color.join("/"));
+    }
+    parts
+}

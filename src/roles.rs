@@ -1,0 +1,157 @@
+//! Starting the long-lived parts: a worker, a server, or both in this process.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use spool_proto::ids::WorkerName;
+use spool_proto::spec::VideoCodec;
+use spool_scheduler::{Server, ServerError, ServerHandle, ServerOptions};
+use spool_worker::{Worker, WorkerHandle, WorkerOptions, capacity};
+use tonic::transport::Channel;
+
+use crate::client::Client;
+use crate::exit::{Exit, Stop};
+use crate::follow::Interrupts;
+
+/// This very program: executors are started from it.
+pub fn program() -> anyhow::Result<PathBuf> {
+    std::env::current_exe().context("this program's own path, which executors are started from")
+}
+
+/// What makes the program an executor.
+pub fn exec_args() -> Vec<OsString> {
+    vec!["exec".into()]
+}
+
+/// Every backend a worker may offer once it has proved it.
+pub fn all_backends() -> Vec<String> {
+    VideoCodec::ALL.iter().map(|codec| backend(*codec)).collect()
+}
+
+pub fn backend(codec: VideoCodec) -> String {
+    format!("cpu/{codec}")
+}
+
+pub fn host_name() -> WorkerName {
+    rustix::system::uname().nodename().to_string_lossy().into_owned().into()
+}
+
+/// Starts a worker that offers those of `backends` that prove usable.
+pub async fn start_worker(
+    name: WorkerName,
+    server: Channel,
+    slots: Option<u16>,
+    scratch: PathBuf,
+    backends: Vec<String>,
+) -> anyhow::Result<WorkerHandle> {
+    let capacity = capacity::of_this_machine(
+        slots.map(u32::from),
+        scratch.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")),
+    );
+    let options = WorkerOptions {
+        name,
+        server,
+        capacity: Some(capacity),
+        scratch,
+        program: program()?,
+        args: exec_args(),
+        backends,
+    };
+    Ok(Worker::start(options).await?)
+}
+
+pub fn exit_of_worker(exit: spool_worker::Exit) -> Exit {
+    match exit {
+        spool_worker::Exit::Left => Exit::Done,
+        spool_worker::Exit::Stopped => Exit::Detached,
+        spool_worker::Exit::Replaced => Exit::JobFailed,
+    }
+}
+
+/// Starts a server; errors name what to do and carry their exit code.
+pub async fn start_server(options: ServerOptions) -> anyhow::Result<ServerHandle> {
+    Server::start(options).await.map_err(|error| match error {
+        ServerError::Insecure { .. } | ServerError::AddressInUse { .. } | ServerError::Locked { .. } => {
+            Stop::usage(error.to_string())
+        }
+        error => error.into(),
+    })
+}
+
+/// Server and worker within this process, for one run. They talk gRPC through memory; no port is opened.
+#[derive(Debug)]
+pub struct Embedded {
+    server: ServerHandle,
+    worker: WorkerHandle,
+    client: Client,
+}
+
+impl Embedded {
+    /// `folder` is the run's own. The worker proves and offers `backends` alone.
+    pub async fn start(folder: &Path, slots: Option<u16>, backends: Vec<String>) -> anyhow::Result<Embedded> {
+        let server = Server::start(ServerOptions::new(folder)).await.map_err(|error| match error {
+            ServerError::Locked { holder, .. } => Stop::usage(format!(
+                "this very command is already running{}",
+                holder.map(|pid| format!(" (process {pid})")).unwrap_or_default()
+            )),
+            error => error.into(),
+        })?;
+        let channel = server.connect();
+        let worker = start_worker(host_name(), channel.clone(), slots, folder.join("scratch"), backends).await?;
+        Ok(Embedded { server, worker, client: Client::over(channel, "the server in this process") })
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Stops what runs, keeps what is finished, and writes all down.
+    pub async fn stop(self) {
+        let Embedded { server, mut worker, client } = self;
+        // The server waits a while for connections that are still open.
+        drop(client);
+        worker.stop_now();
+        worker.wait().await;
+        if let Err(error) = server.shutdown().await {
+            tracing::error!(%error, "the server did not stop in order; the same command recovers it");
+        }
+    }
+}
+
+/// Serves until a signal or until something breaks. The first signal lets what runs finish, the second stops at once.
+pub async fn serve(
+    mut server: ServerHandle,
+    mut worker: Option<WorkerHandle>,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<Exit> {
+    tokio::select! {
+        error = server.died() => return Err(error.into()),
+        () = interrupts.next() => {}
+        exit = wait(&mut worker) => {
+            server.shutdown().await?;
+            return Ok(exit_of_worker(exit));
+        }
+    }
+    if let Some(worker) = &mut worker {
+        worker.leave();
+        tracing::info!("draining: what runs is finished first; a second signal stops at once");
+        tokio::select! {
+            error = server.died() => return Err(error.into()),
+            _ = worker.wait() => {}
+            () = interrupts.next() => {
+                worker.stop_now();
+                worker.wait().await;
+            }
+        }
+    }
+    server.shutdown().await?;
+    Ok(Exit::Done)
+}
+
+async fn wait(worker: &mut Option<WorkerHandle>) -> spool_worker::Exit {
+    match worker {
+        Some(worker) => worker.wait().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,39 @@
+//! `spool up`: a server and one worker, ready for clients on this machine.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::encode::folder;
+use crate::exit::Exit;
+use crate::follow::Interrupts;
+use crate::roles;
+use crate::server::ListenArgs;
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// Where everything is kept [default: $XDG_DATA_HOME/spool/server]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    listen: ListenArgs,
+    /// Cores the worker offers [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    slots: Option<u16>,
+}
+
+pub async fn run(args: &UpArgs) -> anyhow::Result<Exit> {
+    let data = match &args.data {
+        Some(data) => std::path::absolute(data)?,
+        None => folder::root(None)?.join("server"),
+    };
+    let mut interrupts = Interrupts::listen()?;
+    let server = roles::start_server(args.listen.options(data.clone())).await?;
+    if let Some(addr) = server.local_addr() {
+        eprintln!("spool is up at http://{addr}, data in {}; Ctrl-C drains and stops", data.display());
+    }
+    let scratch = data.join("scratch");
+    let worker =
+        roles::start_worker(roles::host_name(), server.connect(), args.slots, scratch, roles::all_backends()).await?;
+    roles::serve(server, Some(worker), &mut interrupts).await
+}

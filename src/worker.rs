@@ -1,0 +1,163 @@
+//! `spool worker`: the role, and the nouns' verbs `list`, `drain`, `cordon`, `uncordon`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use spool_proto::ids::WorkerName;
+use spool_proto::view::WorkerView;
+
+use crate::cli::ServerArg;
+use crate::client::Client;
+use crate::encode::folder;
+use crate::exit::Exit;
+use crate::follow::Interrupts;
+use crate::output::{self, Format};
+use crate::roles;
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct WorkerCommand {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    role: RoleArgs,
+}
+
+/// The role: without a verb.
+#[derive(Debug, Args)]
+pub struct RoleArgs {
+    #[command(flatten)]
+    server: ServerArg,
+    /// Cores to offer [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    slots: Option<u16>,
+    /// The worker's name; the same name after a restart is the same worker [default: the host's]
+    #[arg(long)]
+    name: Option<String>,
+    /// Where its scratch is kept [default: $XDG_DATA_HOME/spool/worker]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Workers the server knows
+    List(ListArgs),
+    /// Let a worker finish what it runs, then leave
+    Drain(SteerArgs),
+    /// Give a worker nothing new
+    Cordon(SteerArgs),
+    /// Give a worker work again
+    Uncordon(SteerArgs),
+}
+
+#[derive(Debug, Args)]
+struct ListArgs {
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    output: Format,
+    #[arg(long)]
+    no_headers: bool,
+    #[command(flatten)]
+    server: ServerArg,
+}
+
+#[derive(Debug, Args)]
+struct SteerArgs {
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Shown with the worker
+    #[arg(long, default_value = "")]
+    reason: String,
+    #[command(flatten)]
+    server: ServerArg,
+}
+
+impl WorkerCommand {
+    pub fn is_the_role(&self) -> bool {
+        self.verb.is_none()
+    }
+}
+
+pub async fn run(command: WorkerCommand) -> anyhow::Result<Exit> {
+    let worker = match command.verb {
+        None => return role(command.role).await,
+        Some(Verb::List(args)) => {
+            list(&args).await?;
+            return Ok(Exit::Done);
+        }
+        Some(Verb::Drain(args)) => Client::connect(&args.server.server).await?.drain(&args.name, &args.reason).await?,
+        Some(Verb::Cordon(args)) => {
+            Client::connect(&args.server.server).await?.cordon(&args.name, &args.reason).await?
+        }
+        Some(Verb::Uncordon(args)) => Client::connect(&args.server.server).await?.uncordon(&args.name).await?,
+    };
+    output::print(&format!("{} {}\n", worker.worker, state(&worker)))?;
+    Ok(Exit::Done)
+}
+
+/// Serves until it is told to leave: the first signal drains, the second stops at once.
+async fn role(args: RoleArgs) -> anyhow::Result<Exit> {
+    let mut interrupts = Interrupts::listen()?;
+    let scratch = match args.data {
+        Some(data) => std::path::absolute(data)?.join("scratch"),
+        None => folder::root(None)?.join("worker/scratch"),
+    };
+    let name = args.name.map_or_else(roles::host_name, WorkerName::from);
+    let channel = spool_worker::channel(&args.server.server)?;
+    let mut worker = roles::start_worker(name, channel, args.slots, scratch, roles::all_backends()).await?;
+    tokio::select! {
+        exit = worker.wait() => return Ok(roles::exit_of_worker(exit)),
+        () = interrupts.next() => worker.leave(),
+    }
+    tracing::info!("draining: what runs is finished first; a second signal stops at once");
+    tokio::select! {
+        exit = worker.wait() => return Ok(roles::exit_of_worker(exit)),
+        () = interrupts.next() => worker.stop_now(),
+    }
+    Ok(roles::exit_of_worker(worker.wait().await))
+}
+
+async fn list(args: &ListArgs) -> anyhow::Result<()> {
+    let workers = Client::connect(&args.server.server).await?.workers().await?;
+    let wide = match args.output {
+        Format::Json => return output::print_json(&workers),
+        Format::Name => {
+            return output::print(&workers.iter().map(|worker| format!("{}\n", worker.worker)).collect::<String>());
+        }
+        format => format == Format::Wide,
+    };
+    let mut head = vec!["WORKER", "STATE", "CORES", "MEMORY", "RUNNING", "WAITING", "HEARD"];
+    if wide {
+        head.extend(["BACKENDS", "ALLOCATED", "REASON"]);
+    }
+    let row = |worker: &WorkerView| {
+        let mut row = vec![
+            worker.worker.to_string(),
+            state(worker).into(),
+            format!("{}/{}", worker.allocated.cpu / 1000, worker.capacity.cpu / 1000),
+            format!("{}/{} MiB", worker.allocated.memory, worker.capacity.memory),
+            worker.running.len().to_string(),
+            worker.prefetched.len().to_string(),
+            format!("{} ago", output::ago(worker.last_heard)),
+        ];
+        if wide {
+            row.extend([
+                worker.backends.join(","),
+                worker.allocated.to_string(),
+                worker.reason.clone().unwrap_or_else(|| "-".into()),
+            ]);
+        }
+        row
+    };
+    let rows: Vec<Vec<String>> = workers.iter().map(row).collect();
+    output::print(&output::table(&head, &rows, !args.no_headers))
+}
+
+fn state(worker: &WorkerView) -> &'static str {
+    match worker {
+        WorkerView { connected: false, .. } => "gone",
+        WorkerView { draining: true, .. } => "draining",
+        WorkerView { cordoned: true, .. } => "cordoned",
+        _ => "ready",
+    }
+}

@@ -1,0 +1,44 @@
+//! Documents that must keep up with the code.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a source folder").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        if path.is_dir() && name != "tests" {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") && name != "tests.rs" && name != "suite.rs" {
+            found.push(path);
+        }
+    }
+}
+
+/// The codes of failures made in `text`: the literal behind `Class::…,`. Tests below the code are left out.
+fn codes(text: &str) -> impl Iterator<Item = &str> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    code.split("Class::").skip(1).filter_map(|rest| {
+        let literal =
+            rest.trim_start_matches(char::is_alphanumeric).strip_prefix(',')?.trim_start().strip_prefix('"')?;
+        literal.split('"').next()
+    })
+}
+
+#[test]
+fn every_failure_is_listed_in_docs_errors() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let listed = fs::read_to_string(root.join("docs/errors.md")).expect("the list");
+    let mut files = Vec::new();
+    for folder in ["proto/src", "scheduler/core/src", "scheduler/src", "media/src", "worker/src", "src"] {
+        sources(&root.join(folder), &mut files);
+    }
+    let mut seen = 0;
+    for file in files {
+        let text = fs::read_to_string(&file).expect("text");
+        for code in codes(&text) {
+            seen += 1;
+            assert!(listed.contains(&format!("`{code}`")), "{code} of {} is not in docs/errors.md", file.display());
+        }
+    }
+    assert!(seen > 80, "only {seen} failures were found: the search is broken");
+}

@@ -1,0 +1,15 @@
+//! The main job over the real binary: real processes, real films, `ffmpeg` on the whole file as the reference.
+//!
+//! Films come from the corpus (`SPOOL_CORPUS`, or `../shared/corpus` beside the checkout) where it is present; small
+//! clips are generated where it is not.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod bench;
+mod exact;
+mod faults;
+mod films;
+mod probe;
+mod processes;
+mod refusals;
+mod server;

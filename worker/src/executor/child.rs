@@ -1,0 +1,245 @@
+//! The executor's own side: reads a call, runs it, answers.
+//!
+//! One thread works and reads the socket when it expects something; another only waits for the socket to close and then
+//! kills the process at once, whatever the first is doing: without its worker an executor has nobody to work for.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use rustix::event::{PollFd, PollFlags};
+use spool_media::{Host, Product, Source};
+use spool_proto::call::{Args, Value};
+use spool_proto::failure::{Class, Failure};
+
+use super::Functions;
+use super::link::Inbox;
+use crate::wire::{self, FromExecutor, Opened, ToExecutor, from_executor, to_executor};
+
+/// Progress is told at most this often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Is an executor until the socket on stdin closes: the whole of `spool exec`.
+pub fn main(functions: &dyn Functions) -> ! {
+    let served = io::stdin().as_fd().try_clone_to_owned().and_then(|socket| serve(functions, socket));
+    if let Err(error) = served {
+        // The worker keeps the tail of stderr as evidence.
+        eprintln!("spool exec: {error} (it is started by a worker, with a socket as stdin)");
+        std::process::exit(2);
+    }
+    std::process::exit(0);
+}
+
+fn serve(functions: &dyn Functions, socket: OwnedFd) -> io::Result<()> {
+    let socket = UnixStream::from(socket);
+    let watched = socket.try_clone()?;
+    std::thread::Builder::new().name("spool-hangup".into()).spawn(move || leave_when_closed(&watched))?;
+    let mut link = Link { socket, inbox: Inbox::default() };
+    link.send(from_executor::Kind::Ready(wire::Ready { pid: std::process::id() }))?;
+    while let Some(message) = link.receive()? {
+        let answer = match message {
+            to_executor::Kind::Call(call) => run(functions, &call, &mut link),
+            to_executor::Kind::Golden(golden) => {
+                functions.golden(&golden.backend).map(|()| from_executor::Kind::Done(wire::Done::default()))
+            }
+            to_executor::Kind::Opened(_) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a handle nobody asked for"));
+            }
+        };
+        link.send(answer.unwrap_or_else(|failure| from_executor::Kind::Failed(failure.into())))?;
+    }
+    Ok(())
+}
+
+/// Asks for nothing but the hang-up, so that messages never wake this thread.
+fn leave_when_closed(socket: &UnixStream) {
+    loop {
+        let mut wanted = [PollFd::new(socket, PollFlags::RDHUP)];
+        match rustix::event::poll(&mut wanted, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            // Not `exit`: that would run destructors under the feet of codec threads.
+            _ => {
+                let _cannot_fail =
+                    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+fn run(functions: &dyn Functions, call: &wire::Call, link: &mut Link) -> Result<from_executor::Kind, Failure> {
+    let internal = |what: &str, error: &dyn std::fmt::Display| {
+        Failure::new(Class::Internal, "executor_protocol", format!("{what}: {error}"))
+    };
+    let args: Args = serde_json::from_slice(&call.args).map_err(|e| internal("the call cannot be read", &e))?;
+    let scratch = PathBuf::from(std::ffi::OsString::from_vec(call.scratch.clone()));
+    if !call.scratch.is_empty() {
+        // What a library leaves in its working directory is swept away with the call.
+        std::env::set_current_dir(&scratch).map_err(|e| internal("the scratch directory cannot be entered", &e))?;
+        reset_peak_memory();
+    }
+    let inputs = usize::try_from(call.inputs).expect("usize has at least 32 bits");
+    let mut host = Ours { link, scratch, files: vec![None; inputs], last: wire::Progress::default(), told: None };
+    let Product { files, warnings, value } = functions.run(&args, &mut host)?;
+    let mut relative = Vec::with_capacity(files.len());
+    for (name, path) in files {
+        let path = path.strip_prefix(&host.scratch).unwrap_or(&path).as_os_str().as_bytes().to_vec();
+        relative.push(wire::File { name, path });
+    }
+    let json = |what, result: Result<Vec<u8>, serde_json::Error>| result.map_err(|e| internal(what, &e));
+    Ok(from_executor::Kind::Done(wire::Done {
+        value: json("the answer cannot be written", serde_json::to_vec::<Value>(&value))?,
+        warnings: match warnings.is_empty() {
+            true => Vec::new(),
+            false => json("the warnings cannot be written", serde_json::to_vec(&warnings))?,
+        },
+        files: relative,
+        progress: Some(host.last),
+        peak_memory_bytes: if call.scratch.is_empty() { 0 } else { peak_memory_bytes().unwrap_or(0) },
+    }))
+}
+
+/// So that the peak is the call's own (proc(5), `clear_refs`). Where the kernel does not know it, the peak is the process's.
+fn reset_peak_memory() {
+    drop(std::fs::write("/proc/self/clear_refs", "5"));
+}
+
+fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// The socket, waited on.
+struct Link {
+    socket: UnixStream,
+    inbox: Inbox,
+}
+
+impl Link {
+    fn send(&mut self, kind: from_executor::Kind) -> io::Result<()> {
+        self.socket.write_all(&FromExecutor { kind: Some(kind) }.encode_length_delimited_to_vec())
+    }
+
+    /// `None`: the worker closed the socket.
+    fn receive(&mut self) -> io::Result<Option<to_executor::Kind>> {
+        loop {
+            if let Some(message) = self.inbox.take::<ToExecutor>()? {
+                let empty = || io::Error::new(io::ErrorKind::InvalidData, "an empty message");
+                return message.kind.ok_or_else(empty).map(Some);
+            }
+            match self.inbox.fill(&self.socket) {
+                Ok(0) => return Ok(None),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn open(&mut self, index: usize) -> io::Result<Result<Opening, wire::Failure>> {
+        let index = u32::try_from(index).map_err(io::Error::other)?;
+        self.send(from_executor::Kind::Open(wire::Open { index }))?;
+        match self.receive()? {
+            Some(to_executor::Kind::Opened(Opened { failure: Some(failure), .. })) => Ok(Err(failure)),
+            Some(to_executor::Kind::Opened(Opened { bytes, failure: None })) => {
+                let handle = self.inbox.take_handle();
+                let handle = handle.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no handle came"))?;
+                Ok(Ok(Opening { file: Arc::new(File::from(handle)), bytes }))
+            }
+            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "something else than a handle came")),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Opening {
+    file: Arc<File>,
+    bytes: u64,
+}
+
+struct Ours<'a> {
+    link: &'a mut Link,
+    scratch: PathBuf,
+    /// Inputs the worker handed over. Reading is by position, so one handle serves any number of readers.
+    files: Vec<Option<Opening>>,
+    last: wire::Progress,
+    told: Option<Instant>,
+}
+
+impl Host for Ours<'_> {
+    fn open(&mut self, index: usize) -> Result<Box<dyn Source>, Failure> {
+        let inputs = self.files.len();
+        let Some(slot) = self.files.get_mut(index) else {
+            let text = format!("the function asked for input {index} of a call with {inputs}");
+            return Err(Failure::new(Class::Internal, "executor_protocol", text));
+        };
+        if slot.is_none() {
+            let opened = self.link.open(index).map_err(|error| {
+                let text = format!("input {index} did not come from the worker: {error}");
+                Failure::new(Class::Internal, "executor_protocol", text)
+            })?;
+            *slot = Some(opened?);
+        }
+        let opening = slot.clone().expect("filled above");
+        Ok(Box::new(Input { opening, position: 0 }))
+    }
+
+    fn inputs(&self) -> usize {
+        self.files.len()
+    }
+
+    fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    fn progress(&mut self, frames: u64, bytes: u64, out_time_us: u64) {
+        self.last = wire::Progress { frames, bytes, out_time_us };
+        let now = Instant::now();
+        if self.told.is_none_or(|told| now.duration_since(told) >= PROGRESS_EVERY) {
+            self.told = Some(now);
+            // Fails only when the worker is gone, and then this process is about to be.
+            drop(self.link.send(from_executor::Kind::Progress(self.last)));
+        }
+    }
+}
+
+struct Input {
+    opening: Opening,
+    position: u64,
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.opening.file.read_at(buffer, self.position)?;
+        self.position += u64::try_from(read).expect("a buffer's length fits u64");
+        Ok(read)
+    }
+}
+
+impl Seek for Input {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(position) => Some(position),
+            SeekFrom::Current(by) => self.position.checked_add_signed(by),
+            SeekFrom::End(by) => self.opening.bytes.checked_add_signed(by),
+        };
+        let before = || io::Error::new(io::ErrorKind::InvalidInput, "a position before the start");
+        self.position = target.ok_or_else(before)?;
+        Ok(self.position)
+    }
+}
+
+impl Source for Input {
+    fn len(&self) -> u64 {
+        self.opening.bytes
+    }
+}

@@ -1,0 +1,56 @@
+//! One call without a server: `spool probe`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use spool_proto::call::{Answer, Call};
+use spool_proto::failure::{Class, Failure};
+use spool_proto::ids::{Fence, WorkerName};
+use tokio::sync::watch;
+
+use crate::blocking;
+use crate::executor::{ExecutorOptions, Executors, Limits, Unanswered};
+use crate::runner::{Progress, Runner, Terms};
+use crate::scratch::Scratch;
+
+/// Where and in what a call runs.
+#[derive(Debug, Clone)]
+pub struct LocalOptions {
+    /// How an executor is started (`spool exec`).
+    pub program: PathBuf,
+    pub args: Vec<std::ffi::OsString>,
+    /// A directory of one's own is made in it and removed.
+    pub scratch: PathBuf,
+    pub limits: Limits,
+}
+
+/// Runs one call in one executor of its own. When the future is dropped, the executor is killed.
+///
+/// # Errors
+/// The call's.
+pub async fn call(options: LocalOptions, call: &Call, progress: Progress) -> Result<Answer, Failure> {
+    let LocalOptions { program, args, scratch: root, limits } = options;
+    let name = WorkerName::from(format!("local-{}", std::process::id()));
+    let scratch = blocking(move || Scratch::take(&root, &name)).await?;
+    let directory = scratch.directory().to_owned();
+    let _removed = Removed(directory.clone());
+    let executors = Executors::new(ExecutorOptions { program, args, directory }, 0);
+    let runner = Runner { scratch: Arc::new(scratch), executors };
+    let (_never, stop) = watch::channel(false);
+    let terms = Terms { fence: Fence(0), limits, stop, progress };
+    match runner.run(call, terms).await {
+        Ok((answer, _)) => Ok(answer),
+        Err(Unanswered::Failed(failure)) => Err(failure),
+        Err(Unanswered::Stopped) => Err(Failure::new(Class::Transient, "stopped", "the call was stopped")),
+    }
+}
+
+struct Removed(PathBuf);
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "scratch could not be removed");
+        }
+    }
+}
