@@ -257,6 +257,8 @@ mod tests {
             state: JobState::Running,
             phase: "encoding".into(),
             priority: 50,
+            pool: spool_proto::pool::PoolName::default(),
+            class: spool_proto::pool::Class::Standard,
             deadline: None,
             submitted: Timestamp(0),
             started: Some(Timestamp(0)),

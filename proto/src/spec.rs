@@ -42,7 +42,41 @@ pub struct JobSpec {
     pub deadline: Option<crate::time::Timestamp>,
     /// Attempts a task may use before its job fails, lost machines not counted.
     pub max_attempts: u8,
+    #[serde(default)]
+    pub pool: crate::pool::PoolName,
+    #[serde(default)]
+    pub class: crate::pool::Class,
+    /// May a running task of it be stopped, at no cost to its attempts, for a pool's guarantee? What may not never runs on
+    /// borrowed quota.
+    #[serde(default = "yes")]
+    pub preemptible: bool,
+    /// Where it goes when it has waited; at most [`HOPS_MAX`], in order of time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hop: Vec<crate::pool::Hop>,
 }
+
+impl JobSpec {
+    /// A job with the defaults of everything but what it does.
+    pub fn new(name: impl Into<String>, service: Service) -> JobSpec {
+        JobSpec {
+            name: name.into(),
+            service,
+            priority: PRIORITY_DEFAULT,
+            deadline: None,
+            max_attempts: MAX_ATTEMPTS_DEFAULT,
+            pool: crate::pool::PoolName::default(),
+            class: crate::pool::Class::Standard,
+            preemptible: true,
+            hop: Vec::new(),
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+pub const HOPS_MAX: usize = 8;
 
 pub const PRIORITY_DEFAULT: u8 = 50;
 pub const PRIORITY_MAX: u8 = 100;

@@ -20,8 +20,9 @@ pub(crate) use workers::Workers;
 /// The status of a failure that is the server's answer, not a job's end.
 fn status(failure: &Failure) -> Status {
     let code = match failure.code.as_str() {
-        "no_such_job" | "no_such_worker" => Code::NotFound,
-        "wrong_state" => Code::FailedPrecondition,
+        "no_such_job" | "no_such_worker" | "no_such_pool" => Code::NotFound,
+        "wrong_state" | "pool_in_use" | "pool_drains" | "not_a_leaf" => Code::FailedPrecondition,
+        "pools_changed" => Code::Aborted,
         "store_full" => Code::ResourceExhausted,
         _ => match failure.class {
             Class::Input | Class::Spec => Code::InvalidArgument,
@@ -38,14 +39,26 @@ fn refused(refusal: &Refusal) -> Failure {
         Refusal::NoSuchJob(_) => "no_such_job",
         Refusal::NoSuchWorker(_) => "no_such_worker",
         Refusal::WrongState { .. } => "wrong_state",
+        Refusal::NoSuchPool(_) => "no_such_pool",
+        Refusal::NotALeaf(_) => "not_a_leaf",
+        Refusal::BadTree(_) => "bad_pools",
+        Refusal::PoolsChanged { .. } => "pools_changed",
+        Refusal::PoolInUse { .. } => "pool_in_use",
+        Refusal::PoolDrains { .. } => "pool_drains",
+        Refusal::QueueFull { .. } => "queue_full",
+        Refusal::Overloaded { .. } => "overloaded",
     };
-    Failure::new(Class::Spec, code, refusal.to_string())
+    let class = match refusal {
+        Refusal::QueueFull { .. } | Refusal::Overloaded { .. } => Class::Capacity,
+        _ => Class::Spec,
+    };
+    Failure::new(class, code, refusal.to_string())
 }
 
 /// For requests that are answered with nothing but yes or no.
 fn accepted(reply: Reply) -> Result<(), Failure> {
     match reply {
-        Reply::Ok | Reply::Submitted { .. } => Ok(()),
+        Reply::Ok | Reply::Submitted { .. } | Reply::Pools { .. } => Ok(()),
         Reply::Refused(refusal) => Err(refused(&refusal)),
     }
 }

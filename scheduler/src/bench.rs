@@ -13,7 +13,7 @@ use spool_core::io::{Advance, Effect, Incarnation, Input, NewJob, Reply, Report,
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
 use spool_proto::resources::Resources;
-use spool_proto::spec::{BenchSpec, MAX_ATTEMPTS_DEFAULT, PRIORITY_DEFAULT, Service};
+use spool_proto::spec::{BenchSpec, Service};
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::wire::v1;
 use tokio::sync::{mpsc, watch};
@@ -79,16 +79,8 @@ pub enum BenchError {
 
 fn new_job(tasks: u32) -> NewJob {
     let spec = Service::Bench(BenchSpec { tasks, call_time: Span::ZERO, through_executor: false });
-    NewJob {
-        request_id: String::new(),
-        name: format!("{tasks} no-ops"),
-        service: spec.name().into(),
-        spec: serde_json::to_vec(&spec).expect("a spec is plain data").into(),
-        priority: PRIORITY_DEFAULT,
-        deadline: None,
-        max_attempts: MAX_ATTEMPTS_DEFAULT,
-        traceparent: String::new(),
-    }
+    let frozen = serde_json::to_vec(&spec).expect("a spec is plain data").into();
+    NewJob { name: format!("{tasks} no-ops"), ..NewJob::new(spec.name(), frozen) }
 }
 
 fn register(number: u32) -> (WorkerName, Input) {

@@ -30,6 +30,8 @@ pub fn job(engine: &Engine, job: &Job, now: Timestamp, tasks: bool) -> JobView {
         state: job.state(),
         phase: job.phase_name().to_owned(),
         priority: request.priority,
+        pool: request.pool.clone(),
+        class: request.class,
         deadline: request.deadline,
         submitted: job.submitted(),
         started: job.started(),

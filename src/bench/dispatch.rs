@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use spool_proto::spec::{BenchSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, PRIORITY_DEFAULT, Service};
+use spool_proto::spec::{BenchSpec, JobSpec, Service};
 use spool_proto::time::Span;
 use spool_proto::view::{JobState, JobView};
 use spool_scheduler::bench::{self, Dispatch};
@@ -173,13 +173,8 @@ impl Fleet {
 
     /// Submits a job and waits for its end.
     async fn job(&self, tasks: u32, through_executor: bool) -> anyhow::Result<JobView> {
-        let spec = JobSpec {
-            name: format!("{tasks} no-ops"),
-            service: Service::Bench(BenchSpec { tasks, call_time: Span::ZERO, through_executor }),
-            priority: PRIORITY_DEFAULT,
-            deadline: None,
-            max_attempts: MAX_ATTEMPTS_DEFAULT,
-        };
+        let bench = BenchSpec { tasks, call_time: Span::ZERO, through_executor };
+        let spec = JobSpec::new(format!("{tasks} no-ops"), Service::Bench(bench));
         let (id, _) = self.client.submit("", &spec).await?;
         let mut watch = self.client.watch(&id).await?;
         while let Some(job) = watch.next().await? {

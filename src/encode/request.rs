@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use spool_proto::spec::{EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, Service};
+use spool_proto::spec::{EncodeSpec, JobSpec, Service};
 use spool_proto::uri;
 
 use super::options::EncodeArgs;
@@ -36,13 +36,8 @@ impl Request {
         }
         let uri_of = |path: &Path| uri::from_path(path);
         let spec = args.spec(uri_of(&source), uri_of(&output), index.as_deref().map(uri_of))?;
-        let job = JobSpec {
-            name: args.spool.name.clone().unwrap_or_else(|| file_name(&source)),
-            service: Service::VideoEncode(spec.clone()),
-            priority: args.spool.priority,
-            deadline: None,
-            max_attempts: MAX_ATTEMPTS_DEFAULT,
-        };
+        let name = args.spool.name.clone().unwrap_or_else(|| file_name(&source));
+        let job = JobSpec { priority: args.spool.priority, ..JobSpec::new(name, Service::VideoEncode(spec.clone())) };
         job.check()?;
         let hash = hash(&spec, &metadata)?;
         Ok(Request { job, hash, output })

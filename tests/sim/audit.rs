@@ -76,6 +76,12 @@ impl Audit {
             }
             Record::PrioritySet { .. } => "priority",
             Record::Cordoned { .. } => "cordon",
+            Record::JobMoved { job, .. } => {
+                assert!(self.open.contains(job), "{job} was moved after its end");
+                "moved"
+            }
+            Record::PoolsApplied { .. } => "pools",
+            Record::PoolHeld { .. } => "hold",
             Record::JobForgotten { job } => {
                 assert!(self.ended.remove(job), "{job} was forgotten before its end");
                 self.forgotten.insert(*job);

@@ -1,6 +1,6 @@
 //! A simulated worker: what the real one does with leases, without the work.
 
-use spool_core::io::{Advance, Blob, HeldLease, Incarnation, Input, LeaseOrder, Report, ToWorker};
+use spool_core::io::{Advance, Blob, HeldLease, Incarnation, Input, LeaseOrder, Report, Start, ToWorker};
 use spool_core::revoke;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, TaskId, WorkerName};
@@ -99,6 +99,7 @@ impl Worker {
                 }
             }
             ToWorker::Drain { .. } => self.draining = true,
+            ToWorker::Warm { .. } | ToWorker::SelfTest => {}
             ToWorker::Replaced => return vec![Want::Exit],
         }
         self.start_what_fits(now, rng, luck, &mut wants);
@@ -116,7 +117,7 @@ impl Worker {
             }
             free.sub(&call.need);
             call.started = Some(now);
-            wants.push(Want::Report(call.task, call.fence, Report::Started { at: now }));
+            wants.push(Want::Report(call.task, call.fence, Report::Started { at: now, start: Start::Inline }));
             let run = Span::from_millis(rng.within(1..luck.longest_ms.max(2)));
             wants.push(Want::Run(call.task, call.fence, run));
         }

@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn verdicts_are_said_again_on_a_new_stream_until_forgotten() {
         let mut outbox = Outbox::default();
-        outbox.push(key(1), report::Kind::Started(v1::Started { at_us: 1 }));
+        outbox.push(key(1), report::Kind::Started(v1::Started { at_us: 1, ..Default::default() }));
         outbox.push(key(1), finished(b""));
         assert_eq!(tasks(outbox.batch()), [1, 1]);
         outbox.push(key(2), finished(b""));

@@ -1,6 +1,7 @@
 //! Specs on the wire. Values that ffmpeg writes as text (`-vf`, `-map`, `-s`) travel as that text.
 
 use super::{BadField, from_name, name_of, narrow, v1};
+use crate::pool::{Class, Hop, PoolName};
 use crate::spec::{
     AudioSpec, BenchSpec, EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, PRIORITY_DEFAULT, PRIORITY_MAX, Rational, Service,
     Trim, Verify, VideoSpec, parse,
@@ -25,6 +26,10 @@ impl From<&JobSpec> for v1::JobSpec {
             priority: Some(spec.priority.into()),
             deadline_us: spec.deadline.map_or(0, |d| d.0),
             max_attempts: spec.max_attempts.into(),
+            pool: spec.pool.to_string(),
+            start_by_us: start_by_us(spec.class),
+            not_preemptible: !spec.preemptible,
+            hop: spec.hop.iter().map(Into::into).collect(),
             service: Some(service),
         }
     }
@@ -53,6 +58,43 @@ impl TryFrom<v1::JobSpec> for JobSpec {
             priority: priority("spec.priority", wire.priority.unwrap_or(PRIORITY_DEFAULT.into()))?,
             deadline: (wire.deadline_us > 0).then_some(Timestamp(wire.deadline_us)),
             max_attempts,
+            pool: if wire.pool.is_empty() { PoolName::default() } else { wire.pool.as_str().into() },
+            class: class(wire.start_by_us),
+            preemptible: !wire.not_preemptible,
+            hop: wire.hop.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Opportunistic until a time, or standard.
+pub(super) fn class(start_by_us: Option<u64>) -> Class {
+    start_by_us.map_or(Class::Standard, |us| Class::Opportunistic { start_by: Timestamp(us) })
+}
+
+pub(super) fn start_by_us(class: Class) -> Option<u64> {
+    match class {
+        Class::Standard => None,
+        Class::Opportunistic { start_by } => Some(start_by.0),
+    }
+}
+
+impl From<&Hop> for v1::Hop {
+    fn from(hop: &Hop) -> Self {
+        v1::Hop { after_us: hop.after.0, pool: hop.pool.to_string(), priority: hop.priority.map(Into::into) }
+    }
+}
+
+impl TryFrom<v1::Hop> for Hop {
+    type Error = BadField;
+
+    fn try_from(wire: v1::Hop) -> Result<Self, BadField> {
+        if wire.pool.is_empty() {
+            return Err(BadField::missing("spec.hop.pool"));
+        }
+        Ok(Hop {
+            after: Span(wire.after_us),
+            pool: wire.pool.as_str().into(),
+            priority: wire.priority.map(|p| priority("spec.hop.priority", p)).transpose()?,
         })
     }
 }
@@ -263,6 +305,10 @@ mod tests {
             priority: 60,
             deadline: Some(Timestamp(7)),
             max_attempts: 5,
+            pool: "studio/marketing".into(),
+            class: Class::Opportunistic { start_by: Timestamp(9) },
+            preemptible: false,
+            hop: vec![Hop { after: Span::from_secs(60), pool: "studio".into(), priority: Some(80) }],
         }
     }
 

@@ -4,8 +4,8 @@ use super::{BadField, from_name, from_text, narrow, v1};
 use crate::failure::{Failure, Warning};
 use crate::ids::TaskId;
 use crate::resources::Resources;
-use crate::time::Timestamp;
-use crate::view::{Explanation, JobView, LogLine, PhaseView, Progress, TaskView, WorkerView};
+use crate::time::{Span, Timestamp};
+use crate::view::{Explanation, JobView, LogLine, PhaseView, Progress, TaskView, WarmView, WorkerHealth, WorkerView};
 
 impl From<&Resources> for v1::Resources {
     fn from(resources: &Resources) -> Self {
@@ -100,6 +100,8 @@ impl From<&JobView> for v1::Job {
             output_json: json_text(job.output.as_ref()),
             spec_json: job.spec.to_string(),
             tasks: job.tasks.iter().map(Into::into).collect(),
+            pool: job.pool.to_string(),
+            start_by_us: super::spec::start_by_us(job.class),
         }
     }
 }
@@ -125,6 +127,8 @@ impl TryFrom<v1::Job> for JobView {
             failure: wire.failure.map(TryInto::try_into).transpose()?,
             output: json_value("output_json", &wire.output_json)?,
             spec: json_value("spec_json", &wire.spec_json)?.unwrap_or_default(),
+            pool: wire.pool.as_str().into(),
+            class: super::spec::class(wire.start_by_us),
             tasks: wire.tasks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
     }
@@ -232,6 +236,11 @@ impl TryFrom<v1::Task> for TaskView {
 
 impl From<&WorkerView> for v1::Worker {
     fn from(w: &WorkerView) -> Self {
+        let (health, reason, since) = match &w.health {
+            WorkerHealth::Healthy => ("healthy", "", Timestamp::ZERO),
+            WorkerHealth::Throttled { reason } => ("throttled", reason.as_str(), Timestamp::ZERO),
+            WorkerHealth::Quarantined { reason, since } => ("quarantined", reason.as_str(), *since),
+        };
         v1::Worker {
             worker: w.worker.to_string(),
             connected: w.connected,
@@ -244,6 +253,10 @@ impl From<&WorkerView> for v1::Worker {
             running: w.running.iter().map(ToString::to_string).collect(),
             prefetched: w.prefetched.iter().map(ToString::to_string).collect(),
             last_heard_us: w.last_heard.0,
+            health: health.into(),
+            health_reason: reason.into(),
+            health_since_us: since.0,
+            warm: w.warm.iter().map(Into::into).collect(),
         }
     }
 }
@@ -267,7 +280,45 @@ impl TryFrom<v1::Worker> for WorkerView {
             running: tasks("running", wire.running)?,
             prefetched: tasks("prefetched", wire.prefetched)?,
             last_heard: Timestamp(wire.last_heard_us),
+            health: match wire.health.as_str() {
+                "throttled" => WorkerHealth::Throttled { reason: wire.health_reason },
+                "quarantined" => {
+                    WorkerHealth::Quarantined { reason: wire.health_reason, since: Timestamp(wire.health_since_us) }
+                }
+                _ => WorkerHealth::Healthy,
+            },
+            warm: wire.warm.into_iter().map(Into::into).collect(),
         })
+    }
+}
+
+impl From<&WarmView> for v1::Warm {
+    fn from(w: &WarmView) -> Self {
+        v1::Warm {
+            key: w.key.clone(),
+            min: w.min,
+            max: w.max,
+            idle: w.idle,
+            warm_starts: w.warm_starts,
+            cold_starts: w.cold_starts,
+            warm_start_p50_us: w.warm_start_p50.0,
+            cold_start_p50_us: w.cold_start_p50.0,
+        }
+    }
+}
+
+impl From<v1::Warm> for WarmView {
+    fn from(wire: v1::Warm) -> Self {
+        WarmView {
+            key: wire.key,
+            min: wire.min,
+            max: wire.max,
+            idle: wire.idle,
+            warm_starts: wire.warm_starts,
+            cold_starts: wire.cold_starts,
+            warm_start_p50: Span(wire.warm_start_p50_us),
+            cold_start_p50: Span(wire.cold_start_p50_us),
+        }
     }
 }
 
@@ -310,6 +361,7 @@ impl From<&Explanation> for v1::Explanation {
             reason: e.reason.clone(),
             text: e.text.clone(),
             queue_position: e.queue_position,
+            estimate_us: e.estimate.map(|span| span.0),
             details: e.details.clone(),
         }
     }
@@ -324,6 +376,7 @@ impl TryFrom<v1::Explanation> for Explanation {
             reason: wire.reason,
             text: wire.text,
             queue_position: wire.queue_position,
+            estimate: wire.estimate_us.map(Span),
             details: wire.details,
         })
     }
@@ -361,6 +414,8 @@ mod tests {
             state: JobState::Running,
             phase: "encoding".into(),
             priority: 50,
+            pool: "studio/marketing".into(),
+            class: crate::pool::Class::Opportunistic { start_by: Timestamp(8) },
             deadline: Some(Timestamp(9)),
             submitted: Timestamp(1),
             started: Some(Timestamp(2)),

@@ -39,6 +39,10 @@ impl Engine {
             Input::Retry { token, job } => self.retry(now, token, job, out),
             Input::SetPriority { token, job, priority } => self.set_priority(now, token, job, priority, out),
             Input::Forget { job } => self.forget(job, out),
+            Input::MoveJob { token, .. } | Input::ApplyPools { token, .. } | Input::HoldPool { token, .. } => {
+                Self::reply(token, Reply::Ok, out);
+            }
+            Input::WarmReport { .. } | Input::SelfTested { .. } => {}
             Input::Register { worker, incarnation, capacity, backends, held } => {
                 self.register(now, worker, incarnation, (capacity, backends), held, out);
             }

@@ -31,6 +31,7 @@ impl Engine {
             reason: reason.into(),
             text,
             queue_position: self.state.queue.ahead_of(id),
+            estimate: None,
             details: self.details(job),
         })
     }

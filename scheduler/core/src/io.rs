@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use spool_proto::failure::Failure;
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
+use spool_proto::pool::{BadTree, Class, Hold, Hop, PoolName, PoolTree, WarmSpec};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
 
@@ -51,9 +52,27 @@ pub enum Input {
         job: JobId,
         priority: u8,
     },
+    /// To another pool. What runs goes with it.
+    MoveJob {
+        token: Token,
+        job: JobId,
+        pool: PoolName,
+    },
     /// The job is archived: drop it from memory. Only final jobs.
     Forget {
         job: JobId,
+    },
+    /// Replaces the quota tree as a whole.
+    ApplyPools {
+        token: Token,
+        change: PoolChange,
+    },
+    HoldPool {
+        token: Token,
+        pool: PoolName,
+        hold: Hold,
+        by: String,
+        reason: String,
     },
     /// A worker's stream opened.
     Register {
@@ -62,6 +81,19 @@ pub enum Input {
         capacity: Resources,
         backends: Vec<String>,
         held: Vec<HeldLease>,
+    },
+    /// How many executors stand warm and idle on a worker, by what for ([`WarmKey`]). Replaces what it said before.
+    WarmReport {
+        worker: WorkerName,
+        incarnation: Incarnation,
+        idle: Vec<(WarmKey, u32)>,
+    },
+    /// The answer to [`ToWorker::SelfTest`].
+    SelfTested {
+        worker: WorkerName,
+        incarnation: Incarnation,
+        /// `Some`: what failed, backend by backend.
+        failure: Option<Failure>,
     },
     /// Its stream closed. Its leases live on until they expire. Not to be said of a stream that a later Register has superseded.
     Disconnected {
@@ -106,9 +138,59 @@ pub struct NewJob {
     pub spec: Blob,
     pub priority: u8,
     pub deadline: Option<Timestamp>,
+    pub pool: PoolName,
+    pub class: Class,
+    /// May a running task of it be stopped for a pool's guarantee? What may not never runs on borrowed quota.
+    pub preemptible: bool,
+    /// In order of `after`.
+    pub hop: Vec<Hop>,
     pub max_attempts: u8,
     /// W3C traceparent; handed to every lease.
     pub traceparent: String,
+}
+
+impl NewJob {
+    /// With the defaults of everything but what it does.
+    pub fn new(service: impl Into<String>, spec: Blob) -> NewJob {
+        NewJob {
+            request_id: String::new(),
+            name: String::new(),
+            service: service.into(),
+            spec,
+            priority: spool_proto::spec::PRIORITY_DEFAULT,
+            deadline: None,
+            pool: PoolName::default(),
+            class: Class::Standard,
+            preemptible: true,
+            hop: Vec::new(),
+            max_attempts: spool_proto::spec::MAX_ATTEMPTS_DEFAULT,
+            traceparent: String::new(),
+        }
+    }
+}
+
+/// A new quota tree, and who wants it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolChange {
+    pub tree: PoolTree,
+    /// Refused unless the tree has this version now.
+    pub expected_version: Option<u64>,
+    pub by: String,
+    pub reason: String,
+}
+
+/// What an executor can be warm for: `function/backend`, or the function alone where it needs no backend.
+pub type WarmKey = Arc<str>;
+
+/// How a call found its executor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The worker runs the function by itself.
+    Inline,
+    /// An executor that stood warm for just this.
+    Warm,
+    /// One had to be started, or made ready for the backend, first. Takes part of the time between order and start.
+    Cold { took: Span },
 }
 
 /// What a workflow wants next of its job.
@@ -157,6 +239,13 @@ pub struct Shape {
     pub no_progress: Span,
 }
 
+impl Shape {
+    /// What an executor can be warm for: function and backend.
+    pub fn warm_key(&self) -> String {
+        if self.backend.is_empty() { self.function.clone() } else { format!("{}/{}", self.function, self.backend) }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldLease {
     pub task: TaskId,
@@ -168,6 +257,7 @@ pub struct HeldLease {
 pub enum Report {
     Started {
         at: Timestamp,
+        start: Start,
     },
     Advanced(Advance),
     Finished {
@@ -265,6 +355,27 @@ pub enum Record {
         priority: u8,
         at: Timestamp,
     },
+    JobMoved {
+        job: JobId,
+        pool: PoolName,
+        /// The priority it has there; as before if absent.
+        priority: Option<u8>,
+        /// By the first of its hops, which is thereby done.
+        hop: bool,
+        at: Timestamp,
+    },
+    PoolsApplied {
+        version: u64,
+        change: PoolChange,
+        at: Timestamp,
+    },
+    PoolHeld {
+        pool: PoolName,
+        hold: Hold,
+        by: String,
+        reason: String,
+        at: Timestamp,
+    },
     Cordoned {
         worker: WorkerName,
         cordoned: bool,
@@ -317,7 +428,14 @@ pub enum Effect {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
-    Submitted { job: JobId, existing: bool },
+    Submitted {
+        job: JobId,
+        existing: bool,
+    },
+    /// The tree as it is now.
+    Pools {
+        version: u64,
+    },
     Ok,
     Refused(Refusal),
 }
@@ -330,6 +448,23 @@ pub enum Refusal {
     NoSuchWorker(WorkerName),
     #[error("job {job} is {state}: {advice}")]
     WrongState { job: JobId, state: &'static str, advice: &'static str },
+    #[error("there is no pool {0}; `spool pool list` shows those there are")]
+    NoSuchPool(PoolName),
+    #[error("pool {0} is divided into others: name one of those below it")]
+    NotALeaf(PoolName),
+    #[error("{0}")]
+    BadTree(BadTree),
+    #[error("the pools are at version {now}, not {expected}: somebody changed them meanwhile; look again, then apply")]
+    PoolsChanged { expected: u64, now: u64 },
+    #[error("pool {pool} has {open} open jobs; move or cancel them first (`spool job move JOB --pool P`)")]
+    PoolInUse { pool: PoolName, open: u64 },
+    #[error("pool {pool} is draining ({reason}): it takes no new jobs")]
+    PoolDrains { pool: PoolName, reason: String },
+    /// The submitter may come back later.
+    #[error("pool {pool} has {queued} jobs waiting, its max_queued is {limit}; try again in about {} s", retry_after.as_millis().div_ceil(1000))]
+    QueueFull { pool: PoolName, queued: u64, limit: u64, retry_after: Span },
+    #[error("the server has {queued} tasks waiting and takes only jobs of priority {least} and above now; try again in about {} s", retry_after.as_millis().div_ceil(1000))]
+    Overloaded { queued: u64, least: u8, retry_after: Span },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -344,12 +479,25 @@ pub enum ToWorker {
         fence: Fence,
         reason: &'static str,
     },
+    /// What its executors should stay warm for; replaces what was said before.
+    Warm {
+        targets: Vec<WarmTarget>,
+    },
+    /// Prove all backends anew with golden encodes, through fresh executors; answer with [`Input::SelfTested`].
+    SelfTest,
     /// Finish what runs, then leave.
     Drain {
         reason: String,
     },
     /// A newer process of the same name took over.
     Replaced,
+}
+
+/// One worker's part of a pool's warm capacity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WarmTarget {
+    pub key: WarmKey,
+    pub spec: WarmSpec,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -363,4 +511,8 @@ pub struct LeaseOrder {
     pub shape: Arc<Shape>,
     pub payload: Blob,
     pub traceparent: Arc<str>,
+    /// Of the job: a micro-batch must not make it late.
+    pub deadline: Option<Timestamp>,
+    /// How long it runs by what the shape has taken so far.
+    pub estimate: Option<Span>,
 }

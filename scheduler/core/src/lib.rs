@@ -15,6 +15,7 @@ mod invariants;
 pub mod io;
 pub mod job;
 mod place;
+mod pool_query;
 pub mod query;
 mod queue;
 mod reports;

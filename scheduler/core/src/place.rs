@@ -125,6 +125,8 @@ impl Engine {
             shape: self.state.shapes.get(run.shape).clone(),
             payload: run.payload.clone(),
             traceparent: job.traceparent.clone(),
+            deadline: job.new.deadline,
+            estimate: self.state.shapes.estimate(run.shape),
         };
         self.send(&name, ToWorker::Lease(order), out);
         self.changed(task.job);

@@ -157,6 +157,8 @@ impl Engine {
             running: held(true),
             prefetched: held(false),
             last_heard: worker.last_heard,
+            health: spool_proto::view::WorkerHealth::Healthy,
+            warm: Vec::new(),
         }
     }
 

@@ -26,7 +26,7 @@ impl Engine {
             return self.send(worker, ToWorker::Revoke { task, fence, reason: revoke::STALE }, out);
         }
         match report {
-            Report::Started { at } => self.task_started(worker, task, at),
+            Report::Started { at, .. } => self.task_started(worker, task, at),
             Report::Advanced(advance) => self.task_advanced(worker, task, advance),
             Report::Finished { started, finished, answer, advance } => {
                 if let Some(run) = self.state.jobs.get(&task.job).and_then(|job| job.run_of(task.index)) {

@@ -6,6 +6,7 @@
 
 use spool_proto::failure::Failure;
 use spool_proto::ids::{Fence, JobId, WorkerName};
+use spool_proto::pool::PoolsState;
 use spool_proto::time::Timestamp;
 
 use crate::io::{Advance, Blob, NewJob, TaskRun};
@@ -14,12 +15,13 @@ use crate::io::{Advance, Blob, NewJob, TaskRun};
 pub const PART: u32 = 4096;
 
 /// What belongs to no job.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct EngineSnapshot {
     pub next_job: u64,
     pub next_fence: u64,
     /// In order of name.
     pub cordons: Vec<CordonSnapshot>,
+    pub pools: PoolsState,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -121,6 +121,7 @@ impl State {
                 Ok(())
             }
             Record::JobForgotten { job } => self.job_forgotten(*job),
+            Record::JobMoved { .. } | Record::PoolsApplied { .. } | Record::PoolHeld { .. } => Ok(()),
         }
     }
 
@@ -372,6 +373,7 @@ impl State {
             next_job: self.next_job,
             next_fence: self.next_fence,
             cordons: self.cordons.values().cloned().collect(),
+            pools: spool_proto::pool::PoolsState::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{Stream, stream};
-use spool_core::io::{Advance, HeldLease, Incarnation, Input, Report};
+use spool_core::io::{Advance, HeldLease, Incarnation, Input, Report, Start};
 use spool_proto::failure::Failure;
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
 use spool_proto::time::{Span, Timestamp};
@@ -103,6 +103,14 @@ async fn hand_over(
         }
         Kind::Heartbeat(_) => Input::Heartbeat { worker, incarnation },
         Kind::Leaving(_) => Input::Leaving { worker, incarnation },
+        Kind::Warm(report) => {
+            let idle = report.idle.into_iter().map(|warm| (warm.key.into(), warm.idle)).collect();
+            Input::WarmReport { worker, incarnation, idle }
+        }
+        Kind::SelfTested(tested) => {
+            let failure = tested.failure.map(TryInto::try_into).transpose()?;
+            Input::SelfTested { worker, incarnation, failure }
+        }
         Kind::Register(_) => return Err(BadField::new("kind", "a worker registers once a stream").into()),
     };
     inbox.send(Message::Tell(input)).await
@@ -148,11 +156,19 @@ fn registration(register: v1::Register) -> Result<(WorkerName, Incarnation, Inpu
     Ok((worker, incarnation, input))
 }
 
+fn read_start(started: &v1::Started) -> Start {
+    match (started.cold_us, started.warm) {
+        (Some(us), _) => Start::Cold { took: Span(us) },
+        (None, true) => Start::Warm,
+        (None, false) => Start::Inline,
+    }
+}
+
 fn read_report(wire: v1::Report) -> Result<(TaskId, Fence, Report), BadField> {
     use report::Kind;
     let task = TaskId { job: JobId(wire.job), index: wire.task };
     let report = match wire.kind.ok_or_else(|| BadField::new("report.kind", "a report this server does not know"))? {
-        Kind::Started(r) => Report::Started { at: Timestamp(r.at_us) },
+        Kind::Started(r) => Report::Started { at: Timestamp(r.at_us), start: read_start(&r) },
         Kind::Advanced(r) => {
             Report::Advanced(Advance { frames: r.frames, bytes: r.bytes, out_time: Span(r.out_time_us) })
         }

@@ -85,13 +85,17 @@ impl<A: Archive> Jobs<A> {
             spec: serde_json::to_vec(&spec.service).expect("a spec is plain data with string keys").into(),
             priority: spec.priority,
             deadline: spec.deadline,
+            pool: spec.pool,
+            class: spec.class,
+            preemptible: spec.preemptible,
+            hop: spec.hop,
             max_attempts: spec.max_attempts,
             traceparent,
         };
         match self.inbox.ask(|token| Input::Submit { token, job: new }).await? {
             Reply::Submitted { job, existing } => Ok((job, existing)),
             Reply::Refused(refusal) => Err(refused(&refusal)),
-            Reply::Ok => unreachable!("a submission is answered with its job"),
+            Reply::Ok | Reply::Pools { .. } => unreachable!("a submission is answered with its job"),
         }
     }
 

@@ -62,6 +62,18 @@ impl Connections {
                 lease_us: lease.0,
                 forget: forget.into_iter().map(held).collect(),
             }),
+            ToWorker::Warm { targets } => Kind::Warm(v1::WarmTargets {
+                targets: targets
+                    .into_iter()
+                    .map(|target| v1::WarmTarget {
+                        key: target.key.as_ref().into(),
+                        min: target.spec.min,
+                        max: target.spec.most(),
+                        idle_timeout_us: target.spec.idle_timeout.0,
+                    })
+                    .collect(),
+            }),
+            ToWorker::SelfTest => Kind::SelfTest(v1::SelfTest {}),
             ToWorker::Drain { reason } => Kind::Drain(v1::Drain { reason }),
             ToWorker::Replaced => Kind::Replaced(v1::Replaced {}),
         };
@@ -111,6 +123,9 @@ fn lease_message(order: LeaseOrder) -> v1::Lease {
         timeout_us: order.shape.timeout.0,
         no_progress_us: order.shape.no_progress.0,
         traceparent: order.traceparent.as_ref().into(),
+        warm_key: order.shape.warm_key(),
+        deadline_us: order.deadline.map(|t| t.0),
+        estimate_us: order.estimate.map(|span| span.0),
     }
 }
 

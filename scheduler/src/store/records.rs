@@ -1,9 +1,10 @@
 //! Journal bodies: the engine's records as protobuf, and back. Version [`VERSION`].
 
 use prost::Message;
-use spool_core::io::{Advance, Blob, NewJob, NewTask, Outcome, Record, Shape, TaskRun};
+use spool_core::io::{Advance, Blob, NewJob, NewTask, Outcome, PoolChange, Record, Shape, TaskRun};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId};
+use spool_proto::pool::{Class as PoolClass, Hop, PoolName};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::wire::v1;
@@ -120,6 +121,27 @@ fn encode(record: &Record) -> pb::Record {
             at_us: at.0,
         }),
         Record::JobForgotten { job } => Kind::JobForgotten(pb::JobForgotten { job: job.0 }),
+        Record::JobMoved { job, pool, priority, hop, at } => Kind::JobMoved(pb::JobMoved {
+            job: job.0,
+            pool: pool.to_string(),
+            priority: priority.map(Into::into),
+            hop: *hop,
+            at_us: at.0,
+        }),
+        Record::PoolsApplied { version, change, at } => Kind::PoolsApplied(pb::PoolsApplied {
+            version: *version,
+            tree: json(&change.tree),
+            by: change.by.clone(),
+            reason: change.reason.clone(),
+            at_us: at.0,
+        }),
+        Record::PoolHeld { pool, hold, by, reason, at } => Kind::PoolHeld(pb::PoolHeld {
+            pool: pool.to_string(),
+            hold: serde_name(hold),
+            by: by.clone(),
+            reason: reason.clone(),
+            at_us: at.0,
+        }),
     };
     pb::Record { kind: Some(kind) }
 }
@@ -185,7 +207,43 @@ fn decode(record: pb::Record) -> Result<Record, BadBody> {
             at: at(r.at_us),
         },
         Kind::JobForgotten(r) => Record::JobForgotten { job: JobId(r.job) },
+        Kind::JobMoved(r) => Record::JobMoved {
+            job: JobId(r.job),
+            pool: r.pool.as_str().into(),
+            priority: r.priority.map(|p| small("priority", p)).transpose()?,
+            hop: r.hop,
+            at: at(r.at_us),
+        },
+        Kind::PoolsApplied(r) => Record::PoolsApplied {
+            version: r.version,
+            change: PoolChange {
+                tree: serde_json::from_slice(&r.tree).map_err(|e| BadBody(format!("pools: {e}")))?,
+                expected_version: None,
+                by: r.by,
+                reason: r.reason,
+            },
+            at: at(r.at_us),
+        },
+        Kind::PoolHeld(r) => Record::PoolHeld {
+            pool: r.pool.as_str().into(),
+            hold: serde_json::from_value(r.hold.into()).map_err(|e| BadBody(format!("hold: {e}")))?,
+            by: r.by,
+            reason: r.reason,
+            at: at(r.at_us),
+        },
     })
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain data with string keys")
+}
+
+/// The name of a variant without payload.
+fn serde_name(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(name)) => name,
+        other => unreachable!("a variant without payload is a string, not {other:?}"),
+    }
 }
 
 fn task(job: u64, index: u32) -> TaskId {
@@ -206,7 +264,23 @@ pub(super) fn encode_new_job(new: &NewJob) -> pb::NewJob {
         deadline_us: new.deadline.map(|t| t.0),
         max_attempts: new.max_attempts.into(),
         traceparent: new.traceparent.clone(),
+        pool: new.pool.to_string(),
+        start_by_us: match new.class {
+            PoolClass::Standard => None,
+            PoolClass::Opportunistic { start_by } => Some(start_by.0),
+        },
+        not_preemptible: !new.preemptible,
+        hop: new.hop.iter().map(encode_hop).collect(),
     }
+}
+
+fn encode_hop(hop: &Hop) -> pb::Hop {
+    pb::Hop { after_us: hop.after.0, pool: hop.pool.to_string(), priority: hop.priority.map(Into::into) }
+}
+
+fn decode_hop(hop: pb::Hop) -> Result<Hop, BadBody> {
+    let priority = hop.priority.map(|p| small("priority", p)).transpose()?;
+    Ok(Hop { after: Span(hop.after_us), pool: hop.pool.as_str().into(), priority })
 }
 
 pub(super) fn decode_new_job(new: pb::NewJob) -> Result<NewJob, BadBody> {
@@ -219,6 +293,10 @@ pub(super) fn decode_new_job(new: pb::NewJob) -> Result<NewJob, BadBody> {
         deadline: new.deadline_us.map(Timestamp),
         max_attempts: small("max_attempts", new.max_attempts)?,
         traceparent: new.traceparent,
+        pool: if new.pool.is_empty() { PoolName::default() } else { new.pool.as_str().into() },
+        class: new.start_by_us.map_or(PoolClass::Standard, |us| PoolClass::Opportunistic { start_by: Timestamp(us) }),
+        preemptible: !new.not_preemptible,
+        hop: new.hop.into_iter().map(decode_hop).collect::<Result<_, _>>()?,
     })
 }
 
@@ -311,6 +389,7 @@ mod tests {
             deadline: Some(Timestamp(8)),
             max_attempts: 3,
             traceparent: "00-1-2-01".into(),
+            ..NewJob::new("", Blob::from(&b""[..]))
         };
         let shape = Shape {
             function: "media.encode".into(),

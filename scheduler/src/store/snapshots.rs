@@ -7,6 +7,7 @@ use spool_core::snapshot::{
     TaskStateSnapshot,
 };
 use spool_proto::ids::{Fence, JobId};
+use spool_proto::pool::PoolsState;
 use spool_proto::time::{Span, Timestamp};
 
 use super::records::{
@@ -27,7 +28,8 @@ pub fn encode_engine(engine: &EngineSnapshot) -> Vec<u8> {
         at_us: c.at.0,
     };
     let cordons = engine.cordons.iter().map(cordon).collect();
-    pb::EngineState { next_job: engine.next_job, next_fence: engine.next_fence, cordons }.encode_to_vec()
+    let pools = serde_json::to_vec(&engine.pools).expect("pools are plain data with string keys");
+    pb::EngineState { next_job: engine.next_job, next_fence: engine.next_fence, cordons, pools }.encode_to_vec()
 }
 
 /// # Errors
@@ -41,7 +43,11 @@ pub fn decode_engine(body: &[u8]) -> Result<EngineSnapshot, BadBody> {
         at: Timestamp(c.at_us),
     };
     let cordons = wire.cordons.into_iter().map(cordon).collect();
-    Ok(EngineSnapshot { next_job: wire.next_job, next_fence: wire.next_fence, cordons })
+    let pools = match wire.pools.as_slice() {
+        [] => PoolsState::default(),
+        json => serde_json::from_slice(json).map_err(|e| BadBody(format!("pools: {e}")))?,
+    };
+    Ok(EngineSnapshot { next_job: wire.next_job, next_fence: wire.next_fence, cordons, pools })
 }
 
 pub fn encode_job(job: &JobSnapshot) -> Vec<u8> {

@@ -44,6 +44,7 @@ fn new_job(request_id: &str) -> NewJob {
         deadline: Some(Timestamp(99)),
         max_attempts: 3,
         traceparent: "00-a-b-01".into(),
+        ..NewJob::new("", Blob::from(&b""[..]))
     }
 }
 
@@ -124,7 +125,8 @@ fn part(id: u64, number: u32) -> TaskPart {
 
 fn engine() -> EngineSnapshot {
     let cordon = CordonSnapshot { worker: "w1".into(), drain: true, reason: "new disk".into(), at: Timestamp(4) };
-    EngineSnapshot { next_job: 9, next_fence: 77, cordons: vec![cordon] }
+    let pools = spool_proto::pool::PoolsState { version: 4, ..Default::default() };
+    EngineSnapshot { next_job: 9, next_fence: 77, cordons: vec![cordon], pools }
 }
 
 async fn a_checkpoint_takes_the_place_of_the_turns_before_it<F: Factory>(factory: F) {
@@ -208,6 +210,8 @@ fn archived(id: u64, state: JobState, request_id: &str) -> ArchivedJob {
         state,
         phase: state.name().into(),
         priority: 50,
+        pool: spool_proto::pool::PoolName::default(),
+        class: spool_proto::pool::Class::Standard,
         deadline: None,
         submitted: Timestamp(1),
         started: Some(Timestamp(2)),

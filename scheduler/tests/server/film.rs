@@ -55,13 +55,7 @@ pub fn spec(folder: &Path) -> JobSpec {
         verify: Verify::Sample,
         index: Some(uri::from_path(&folder.join("out.json"))),
     };
-    JobSpec {
-        name: String::new(),
-        service: Service::VideoEncode(encode),
-        priority: 50,
-        deadline: None,
-        max_attempts: 2,
-    }
+    JobSpec { max_attempts: 2, ..JobSpec::new("", Service::VideoEncode(encode)) }
 }
 
 /// Does every call of a film of [`CHUNKS`] chunks of two seconds.

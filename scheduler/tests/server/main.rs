@@ -31,7 +31,7 @@ async fn start(data: &Path) -> ServerHandle {
 
 fn bench_job(tasks: u32) -> JobSpec {
     let bench = BenchSpec { tasks, call_time: Span::ZERO, through_executor: false };
-    JobSpec { name: String::new(), service: Service::Bench(bench), priority: 50, deadline: None, max_attempts: 2 }
+    JobSpec { max_attempts: 2, ..JobSpec::new("", Service::Bench(bench)) }
 }
 
 /// A client that unpacks what it gets.

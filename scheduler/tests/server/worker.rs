@@ -101,7 +101,7 @@ impl Acting {
             let call: Call = serde_json::from_slice(&lease.payload).expect("a call");
             *self.begun.lock().expect("no panic while locked").entry(name(&call)).or_default() += 1;
             let report = |kind| v1::Report { job: lease.job, task: lease.task, fence: lease.fence, kind: Some(kind) };
-            reports.push(report(report::Kind::Started(v1::Started { at_us: 1 })));
+            reports.push(report(report::Kind::Started(v1::Started { at_us: 1, ..Default::default() })));
             match (self.script)(&call, &lease) {
                 Fate::Answer(answer) => reports.push(report(report::Kind::Finished(v1::Finished {
                     started_us: 1_000_000,

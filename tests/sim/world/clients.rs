@@ -113,6 +113,7 @@ impl World {
             deadline: rng.percent(20).then(|| Timestamp(rng.within(0..100))),
             max_attempts: u8::try_from(rng.within(0..4)).expect("small"),
             traceparent: String::new(),
+            ..NewJob::new("", Blob::from(&b""[..]))
         };
         Plan { job, phases, fails: rng.percent(5) }
     }

@@ -270,7 +270,7 @@ impl Agent {
         // Of a call that is over at once only the end is told.
         let brief = matches!(&call, Some(Call { args: Args::Noop { sleep_us: 0, .. }, .. }));
         if !brief {
-            self.outbox.push(key, report::Kind::Started(v1::Started { at_us: started.0 }));
+            self.outbox.push(key, report::Kind::Started(v1::Started { at_us: started.0, ..Default::default() }));
         }
         let (stop, stopped) = watch::channel(false);
         let advances = self.progress.clone();

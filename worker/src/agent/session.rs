@@ -166,6 +166,7 @@ impl Agent {
                         grant.heard = silent_since;
                     }
                     match kind {
+                        Some(server_message::Kind::Warm(_) | server_message::Kind::SelfTest(_)) => {}
                         Some(server_message::Kind::Welcome(welcome)) => {
                             let lease = Duration::from_micros(welcome.lease_us);
                             *grant = Some(Grant { heard: silent_since, lease });

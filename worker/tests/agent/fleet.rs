@@ -135,7 +135,9 @@ impl Session {
                     self.reports.extend(reports.reports);
                 }
                 worker_message::Kind::Leaving(_) => self.said_leaving = true,
-                worker_message::Kind::Heartbeat(_) => {}
+                worker_message::Kind::Heartbeat(_)
+                | worker_message::Kind::Warm(_)
+                | worker_message::Kind::SelfTested(_) => {}
                 worker_message::Kind::Register(_) => panic!("registered twice on one stream"),
             }
         }

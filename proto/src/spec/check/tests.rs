@@ -250,11 +250,9 @@ fn audio_options_fit_their_encoder() {
 #[test]
 fn a_job_is_judged_with_its_service() {
     let job = |priority, max_attempts, tasks| JobSpec {
-        name: "bench".into(),
-        service: Service::Bench(BenchSpec { tasks, call_time: Span::ZERO, through_executor: false }),
         priority,
-        deadline: None,
         max_attempts,
+        ..JobSpec::new("bench", Service::Bench(BenchSpec { tasks, call_time: Span::ZERO, through_executor: false }))
     };
     assert_eq!(job(100, 3, 1).check(), Ok(()));
     for refused in [job(101, 3, 1), job(50, 0, 1), job(50, 3, 0)] {

@@ -1,6 +1,6 @@
 //! Cancelling, and leases that are no longer good.
 
-use spool_core::io::{Input, Refusal, Reply, Report, Token};
+use spool_core::io::{Input, Refusal, Reply, Report, Start, Token};
 use spool_core::revoke;
 use spool_proto::ids::{Fence, JobId};
 use spool_proto::time::Span;
@@ -76,7 +76,9 @@ fn a_stale_report_changes_nothing_and_is_revoked() {
     for (name, worker, index, fence) in
         [("old fence", "a", 0, Fence(0)), ("other task", "a", 7, Fence(1)), ("future fence", "a", 0, Fence(99))]
     {
-        for report in [Report::Started { at: shell.now }, Report::Returned { reason: String::new() }] {
+        for report in
+            [Report::Started { at: shell.now, start: Start::Inline }, Report::Returned { reason: String::new() }]
+        {
             let task = task(id, index);
             shell.input(Input::Report { worker: worker.into(), incarnation: W, task, fence, report });
             assert_eq!(shell.revokes(), [(worker.to_owned(), index, revoke::STALE)], "{name}");

@@ -1,6 +1,6 @@
 //! Workers come, go and come back.
 
-use spool_core::io::{HeldLease, Incarnation, Input, Refusal, Reply, Report, ToWorker, Token};
+use spool_core::io::{HeldLease, Incarnation, Input, Refusal, Reply, Report, Start, ToWorker, Token};
 use spool_core::revoke;
 use spool_proto::ids::Fence;
 use spool_proto::time::Span;
@@ -35,7 +35,7 @@ fn a_worker_heard_again_gets_work_again_but_not_its_old_leases() {
     let id = shell.submit(job(), vec![vec![run(1, 1000)]]);
     let old = shell.fences[&task(id, 0)].1;
     shell.wait(Span::from_secs(15));
-    let report = Report::Started { at: shell.now };
+    let report = Report::Started { at: shell.now, start: Start::Inline };
     shell.input(Input::Report { worker: "a".into(), incarnation: W, task: task(id, 0), fence: old, report });
     assert_eq!(shell.revokes(), [("a".to_owned(), 0, revoke::STALE)]);
     assert_eq!(shell.leases(), [leased("a", 0, false)]);

@@ -63,6 +63,7 @@ pub fn job() -> NewJob {
         deadline: None,
         max_attempts: 3,
         traceparent: String::new(),
+        ..NewJob::new("", Blob::from(&b""[..]))
     }
 }
 
@@ -145,7 +146,7 @@ impl Shell {
     }
 
     pub fn start(&mut self, task: TaskId) {
-        self.report(task, Report::Started { at: self.now });
+        self.report(task, Report::Started { at: self.now, start: Start::Inline });
     }
 
     pub fn finish(&mut self, task: TaskId, ran: Span) {
