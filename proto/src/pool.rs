@@ -41,6 +41,20 @@ impl PoolName {
         }
         Some(self.0.rsplit_once('/').map_or_else(PoolName::root, |(parent, _)| parent.into()))
     }
+
+    /// Is it this pool, or one below it?
+    pub fn is_within(&self, above: &PoolName) -> bool {
+        let below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        above.is_root() || self.0.strip_prefix(&*above.0).is_some_and(below)
+    }
+
+    /// Judges how the name is written, not whether there is such a pool.
+    ///
+    /// # Errors
+    /// What a name is made of, where this one is not.
+    pub fn check(&self) -> Result<(), BadTree> {
+        check::check_syntax(self)
+    }
 }
 
 impl Default for PoolName {
@@ -219,4 +233,16 @@ pub struct HoldState {
     pub by: String,
     pub reason: String,
     pub at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_is_within_itself_and_those_above_it() {
+        let within = |name: &str, above: &str| PoolName::from(name).is_within(&above.into());
+        assert!(within("a/b", "/") && within("a/b", "a") && within("a/b", "a/b") && within("/", "/"));
+        assert!(!within("ab", "a") && !within("a", "a/b") && !within("/", "a"));
+    }
 }

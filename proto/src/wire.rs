@@ -3,6 +3,7 @@
 //! Plain to wire is `From`; wire to plain is `TryFrom` with [`BadField`], which names the field. [`status`] carries a
 //! [`crate::failure::Failure`] through a gRPC status and back.
 
+pub mod pool;
 pub mod spec;
 pub mod status;
 pub mod view;

@@ -3,6 +3,8 @@
 mod fleet;
 mod jobs;
 mod logs;
+mod pools;
+mod queues;
 mod watch;
 mod workers;
 
@@ -11,11 +13,17 @@ use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::JobId;
 use spool_proto::wire::BadField;
 use spool_proto::wire::status::with_failure;
+use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 pub(crate) use fleet::Fleet;
 pub(crate) use jobs::Jobs;
+pub(crate) use pools::{Pools, TREE_BYTES_MAX};
+pub(crate) use queues::Queues;
 pub(crate) use workers::Workers;
+
+/// Longest text that is kept with a job or a change (request ids, names, reasons), bytes.
+const TEXT_MAX: usize = 1_024;
 
 /// The status of a failure that is the server's answer, not a job's end.
 fn status(failure: &Failure) -> Status {
@@ -53,6 +61,16 @@ fn refused(refusal: &Refusal) -> Failure {
         _ => Class::Spec,
     };
     Failure::new(class, code, refusal.to_string())
+}
+
+/// A refusal of a submission. Where it may be tried again later, the status says when, as gRPC's own clients read it
+/// (`grpc-retry-pushback-ms`, gRPC proposal A6).
+fn refused_submission(refusal: &Refusal) -> Status {
+    let mut status = status(&refused(refusal));
+    if let Refusal::QueueFull { retry_after, .. } | Refusal::Overloaded { retry_after, .. } = refusal {
+        status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from(retry_after.as_millis()));
+    }
+    status
 }
 
 /// For requests that are answered with nothing but yes or no.

@@ -19,7 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use tracing::{error, info};
 
-use crate::api::{Fleet, Jobs, Workers};
+use crate::api::{Fleet, Jobs, Pools, Queues, TREE_BYTES_MAX, Workers};
 use crate::lock::{DataLock, LockError};
 use crate::recovery::recover;
 use crate::run_loop::inbox::Inbox;
@@ -159,6 +159,8 @@ impl Server {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<v1::job_service_server::JobServiceServer<Jobs<S::Archive>>>().await;
         health.set_serving::<v1::worker_service_server::WorkerServiceServer<Workers>>().await;
+        health.set_serving::<v1::pool_service_server::PoolServiceServer<Pools>>().await;
+        health.set_serving::<v1::queue_service_server::QueueServiceServer<Queues>>().await;
         health.set_serving::<v1::fleet_service_server::FleetServiceServer<Fleet>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -177,6 +179,11 @@ impl Server {
                 .add_service(reflection.clone())
                 .add_service(v1::job_service_server::JobServiceServer::new(jobs.clone()))
                 .add_service(v1::worker_service_server::WorkerServiceServer::new(Workers { inbox: inbox.clone() }))
+                .add_service(
+                    v1::pool_service_server::PoolServiceServer::new(Pools { inbox: inbox.clone() })
+                        .max_decoding_message_size(TREE_BYTES_MAX),
+                )
+                .add_service(v1::queue_service_server::QueueServiceServer::new(Queues { inbox: inbox.clone() }))
                 .add_service(v1::fleet_service_server::FleetServiceServer::new(Fleet { inbox: inbox.clone() }))
         };
         let (pipes, piped) = mpsc::channel(16);

@@ -63,8 +63,22 @@ pub(super) fn check(tree: &PoolTree) -> Result<(), BadTree> {
 }
 
 fn check_name(tree: &PoolTree, name: &PoolName) -> Result<(), BadTree> {
+    check_syntax(name)?;
+    match name.parent() {
+        Some(parent) if !tree.pools.contains_key(&parent) => Err(BadTree {
+            pool: name.clone(),
+            resource: None,
+            rule: format!("there is no pool {parent} for it to be in"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_syntax(name: &PoolName) -> Result<(), BadTree> {
     let bad = |rule: String| Err(BadTree { pool: name.clone(), resource: None, rule });
-    let Some(parent) = name.parent() else { return Ok(()) };
+    if name.is_root() {
+        return Ok(());
+    }
     if name.0.len() > NAME_MAX {
         return bad(format!("the name is longer than {NAME_MAX} bytes"));
     }
@@ -74,9 +88,6 @@ fn check_name(tree: &PoolTree, name: &PoolName) -> Result<(), BadTree> {
     }
     if name.0.split('/').count() > DEPTH_MAX {
         return bad(format!("more than {DEPTH_MAX} levels deep"));
-    }
-    if !tree.pools.contains_key(&parent) {
-        return bad(format!("there is no pool {parent} for it to be in"));
     }
     Ok(())
 }

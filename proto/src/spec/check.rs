@@ -6,9 +6,11 @@ mod encoder;
 use encoder::Encoder;
 
 use super::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, PRIORITY_MAX, Service, Size, VideoCodec, VideoSpec,
+    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, HOPS_MAX, JobSpec, PRIORITY_MAX, Service, Size, VideoCodec,
+    VideoSpec,
 };
 use crate::failure::{Class, Failure};
+use crate::pool::{Class as PoolClass, PoolName};
 use crate::time::Span;
 
 /// Chunks shorter than this cost more than they win.
@@ -48,12 +50,57 @@ impl JobSpec {
         if self.max_attempts == 0 {
             return Err(refused("max_attempts 0: a task needs at least one attempt"));
         }
+        check_pool("--pool", &self.pool)?;
+        self.check_class()?;
+        self.check_hops()?;
         match &self.service {
             Service::VideoEncode(spec) => spec.check(),
             Service::Bench(spec) if spec.tasks == 0 => Err(refused("--tasks 0: a benchmark needs at least one task")),
             Service::Bench(_) => Ok(()),
         }
     }
+
+    fn check_class(&self) -> Result<(), Failure> {
+        let PoolClass::Opportunistic { start_by } = self.class else { return Ok(()) };
+        if !self.preemptible {
+            return Err(conflict(
+                "--not-preemptible with --opportunistic-until: what waits for spare capacity is the first to give it back; drop one of them",
+            ));
+        }
+        if self.deadline.is_some_and(|deadline| start_by > deadline) {
+            return Err(conflict(
+                "--opportunistic-until is later than --deadline: by then it should be done; name an earlier time",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_hops(&self) -> Result<(), Failure> {
+        if self.hop.len() > HOPS_MAX {
+            return Err(refused(format!("--hop is given {} times; at most {HOPS_MAX} are taken", self.hop.len())));
+        }
+        for hop in &self.hop {
+            check_pool("--hop", &hop.pool)?;
+            if hop.priority.is_some_and(|priority| priority > PRIORITY_MAX) {
+                return Err(refused(format!("--hop to {}: priorities go from 0 (last) to {PRIORITY_MAX}", hop.pool)));
+            }
+        }
+        match self.hop.windows(2).find(|pair| pair[0].after >= pair[1].after) {
+            Some(pair) => Err(refused(format!(
+                "--hop to {} comes no later than the one to {} before it: give hops in the order of their times, each later than the one before",
+                pair[1].pool, pair[0].pool
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Jobs go into pools that are not divided: never into the root.
+fn check_pool(option: &str, pool: &PoolName) -> Result<(), Failure> {
+    if pool.is_root() {
+        return Err(refused(format!("{option} /: the root takes no jobs; name one of the pools below it")));
+    }
+    pool.check().map_err(|e| refused(format!("{option} {:?}: {}", &*pool.0, e.rule)))
 }
 
 impl EncodeSpec {

@@ -15,14 +15,13 @@ use tracing::{Instrument, info, info_span};
 use v1::job_service_server::JobService;
 
 use super::logs::LogStream;
+use super::pools::pool_name;
 use super::watch::WatchStream;
-use super::{accepted, job_id, no_such_job, refused, status};
+use super::{TEXT_MAX, accepted, job_id, no_such_job, refused_submission, status};
 use crate::run_loop::inbox::Inbox;
 use crate::store::{Archive, JobFilter};
 use crate::view;
 
-/// Longest request id and job name, bytes: they are kept for as long as the job is.
-const TEXT_MAX: usize = 1_024;
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1_000;
 /// Tasks of a `bench` job: what the engine is built for.
@@ -72,9 +71,9 @@ impl<A: Archive> Jobs<A> {
         request_id: String,
         spec: JobSpec,
         traceparent: String,
-    ) -> Result<(JobId, bool), Failure> {
+    ) -> Result<(JobId, bool), Status> {
         if !request_id.is_empty()
-            && let Some(job) = self.archive.find_request(&request_id).await.map_err(|e| e.failure())?
+            && let Some(job) = self.archive.find_request(&request_id).await.map_err(|e| status(&e.failure()))?
         {
             return Ok((job, true));
         }
@@ -92,9 +91,9 @@ impl<A: Archive> Jobs<A> {
             max_attempts: spec.max_attempts,
             traceparent,
         };
-        match self.inbox.ask(|token| Input::Submit { token, job: new }).await? {
+        match self.inbox.ask(|token| Input::Submit { token, job: new }).await.map_err(|f| status(&f))? {
             Reply::Submitted { job, existing } => Ok((job, existing)),
-            Reply::Refused(refusal) => Err(refused(&refusal)),
+            Reply::Refused(refusal) => Err(refused_submission(&refusal)),
             Reply::Ok | Reply::Pools { .. } => unreachable!("a submission is answered with its job"),
         }
     }
@@ -136,10 +135,10 @@ impl<A: Archive> JobService for Jobs<A> {
             return Err(BadField::new("request_id, spec.name", format!("longer than {TEXT_MAX} bytes")).into());
         }
         let spec = JobSpec::try_from(spec)?;
-        check(&spec.service).map_err(|f| status(&f))?;
+        check(&spec).map_err(|f| status(&f))?;
         let span = info_span!("submit", service = spec.service.name(), traceparent);
         let submitted = async {
-            let (job, existing) = self.submit_job(request_id, spec, traceparent).await.map_err(|f| status(&f))?;
+            let (job, existing) = self.submit_job(request_id, spec, traceparent).await?;
             info!(%job, existing, "submitted");
             Ok(Response::new(v1::SubmitResponse { job_id: job.to_string(), existing }))
         };
@@ -204,6 +203,14 @@ impl<A: Archive> JobService for Jobs<A> {
         self.change(job, reply).await
     }
 
+    async fn r#move(&self, request: Request<v1::MoveJobRequest>) -> Result<Response<v1::Job>, Status> {
+        let request = request.into_inner();
+        let job = job_id("job_id", &request.job_id)?;
+        let pool = pool_name("pool", &request.pool)?;
+        let reply = self.inbox.ask(move |token| Input::MoveJob { token, job, pool }).await;
+        self.change(job, reply).await
+    }
+
     async fn explain(&self, request: Request<v1::ExplainJobRequest>) -> Result<Response<v1::Explanation>, Status> {
         let job = job_id("job_id", &request.into_inner().job_id)?;
         let live = self.inbox.query(move |engine, now| engine.explain(now, job)).await.map_err(|f| status(&f))?;
@@ -237,14 +244,14 @@ impl<A: Archive> JobService for Jobs<A> {
 }
 
 /// Judges a spec before a job is made of it.
-fn check(service: &Service) -> Result<(), Failure> {
-    match service {
-        Service::VideoEncode(encode) => encode.check(),
-        Service::Bench(bench) if bench.tasks == 0 || bench.tasks > BENCH_TASKS_MAX => {
-            Err(BadField::new("bench.tasks", format!("{} is not between 1 and {BENCH_TASKS_MAX}", bench.tasks)).into())
-        }
-        Service::Bench(_) => Ok(()),
+fn check(spec: &JobSpec) -> Result<(), Failure> {
+    if let Service::Bench(bench) = &spec.service
+        && !(1..=BENCH_TASKS_MAX).contains(&bench.tasks)
+    {
+        let why = format!("{} is not between 1 and {BENCH_TASKS_MAX}", bench.tasks);
+        return Err(BadField::new("bench.tasks", why).into());
     }
+    spec.check()
 }
 
 fn default_name(service: &Service) -> String {

@@ -259,3 +259,38 @@ fn a_job_is_judged_with_its_service() {
         assert_eq!(refused.check().map_err(|failure| failure.code), Err("option_refused".into()), "{refused:?}");
     }
 }
+
+#[test]
+fn where_and_when_a_job_runs_is_judged() {
+    use crate::pool::Hop;
+    use crate::time::Timestamp;
+    fn spoilt(spoil: impl FnOnce(&mut JobSpec)) -> String {
+        let bench = BenchSpec { tasks: 1, call_time: Span::ZERO, through_executor: false };
+        let mut job = JobSpec::new("bench", Service::Bench(bench));
+        spoil(&mut job);
+        job.check().map_or_else(|failure| format!("{}: {}", failure.code, failure.message), |()| "ok".into())
+    }
+    let hop = |secs, pool: &str| Hop { after: Span::from_secs(secs), pool: pool.into(), priority: None };
+    let until = |us| PoolClass::Opportunistic { start_by: Timestamp(us) };
+
+    assert_eq!(spoilt(|j| j.pool = "studio/marketing".into()), "ok");
+    for bad in ["", "studio/", "a//b", "stüdio", "a b"] {
+        let said = spoilt(|j| j.pool = bad.into());
+        assert!(said.starts_with("option_refused: --pool") && said.contains("letters, digits"), "{bad:?}: {said}");
+    }
+    assert!(spoilt(|j| j.pool = PoolName::root()).contains("takes no jobs"));
+
+    assert_eq!(spoilt(|j| j.hop = vec![hop(0, "a"), hop(60, "b")]), "ok");
+    assert!(spoilt(|j| j.hop = vec![hop(60, "a"), hop(60, "b")]).contains("--hop to b comes no later"));
+    assert!(spoilt(|j| j.hop = vec![hop(60, "/")]).contains("takes no jobs"));
+    assert!(spoilt(|j| j.hop = vec![Hop { priority: Some(101), ..hop(1, "a") }]).contains("--hop to a"));
+    let many = |count| (0..count).map(|n| hop(n, "a")).collect();
+    assert_eq!(spoilt(|j| j.hop = many(8)), "ok");
+    assert!(spoilt(|j| j.hop = many(9)).contains("9 times"));
+
+    assert_eq!(spoilt(|j| (j.class, j.deadline) = (until(9), Some(Timestamp(9)))), "ok");
+    let late = spoilt(|j| (j.class, j.deadline) = (until(10), Some(Timestamp(9))));
+    assert!(late.starts_with("options_conflict: --opportunistic-until is later"), "{late}");
+    let stubborn = spoilt(|j| (j.class, j.preemptible) = (until(9), false));
+    assert!(stubborn.starts_with("options_conflict: --not-preemptible"), "{stubborn}");
+}
