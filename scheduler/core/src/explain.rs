@@ -88,7 +88,7 @@ impl Engine {
         };
         let waiting = self.waiting_shapes(job);
         let place = |shape: &ShapeId| Place::new(job, *shape);
-        let worst = waiting.keys().map(|shape| self.trouble(now, place(shape), &phase.name)).min();
+        let worst = waiting.keys().map(|shape| self.trouble(now, place(shape), job)).min();
         let Counts { leased, done, .. } = phase.counts;
         let (total, queued) = (phase.counts.total(), waiting.values().sum::<u32>());
         match worst {
@@ -138,7 +138,7 @@ impl Engine {
 
     /// The most severe reason why a line's next task does not start. With the line gone (its task has just been leased): that it
     /// waits for a worker.
-    pub(crate) fn trouble(&self, now: Timestamp, place: Place, phase: &str) -> Trouble {
+    pub(crate) fn trouble(&self, now: Timestamp, place: Place, job: &Job) -> Trouble {
         let pools = &self.state.pools;
         let shape = self.state.shapes.get(place.shape);
         let need = self.state.shapes.need(place.shape);
@@ -181,16 +181,18 @@ impl Engine {
                 reserved.len(),
             ));
         }
-        let ahead = line.and_then(|line| self.state.queue.ahead_of(line.first()?.job)).unwrap_or(0);
+        let ahead = self.state.queue.ahead_of(job.id).unwrap_or(0);
         let owed = line.and_then(|line| line.short_since).map_or_else(String::new, |since| {
             let grace = pools.spec(place.pool).grace;
             let left = (since + Span(grace.0 / 2)).since(now).as_secs_f64();
             format!("; it may take the place of borrowers, the first in {left:.1} s")
         });
-        let waiting = line.map_or(0, |line| u32::try_from(line.waiting).unwrap_or(u32::MAX));
+        let waiting = line
+            .and_then(|line| line.jobs().filter(|(id, _)| *id == job.id).map(|(_, count)| count).reduce(|a, b| a + b));
         Trouble::WaitingForWorker(format!(
-            "{phase}: {} waiting for room on a worker, {ahead} ahead in pool {}{owed}",
-            tasks(waiting),
+            "{}: {} waiting for room on a worker, {ahead} ahead in pool {}{owed}",
+            job.phase_name(),
+            tasks(waiting.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX))),
             pools.name(place.pool),
         ))
     }

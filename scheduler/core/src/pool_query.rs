@@ -173,15 +173,14 @@ impl Engine {
         });
         let view = |(head, line): (crate::queue::Key, &Line)| {
             let shape = self.state.shapes.get(line.place.shape);
-            let job = self.state.jobs.get(&head.job());
-            let phase = job.map_or("", |job| job.phase_name());
-            let (reason, text) = self.trouble(now, line.place, phase).into_reason();
+            let job = &self.state.jobs[&head.job()];
+            let (reason, text) = self.trouble(now, line.place, job).into_reason();
             QueueView {
                 pool: self.state.pools.name(line.place.pool).clone(),
                 function: shape.function.clone(),
                 backend: shape.backend.clone(),
                 resources: shape.resources.clone(),
-                class: job.filter(|job| job.opportunistic).map_or(Class::Standard, |job| job.new.class),
+                class: if job.opportunistic { job.new.class } else { Class::Standard },
                 priority: head.priority(),
                 tasks: line.waiting,
                 oldest_wait: self.oldest_wait(now, line).unwrap_or_default(),
