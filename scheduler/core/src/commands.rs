@@ -14,6 +14,9 @@ impl Engine {
         if let Some(job) = self.find_request(&new.request_id) {
             return Self::reply(token, Reply::Submitted { job, existing: true }, out);
         }
+        if let Err(refusal) = self.check_submit(&new) {
+            return Self::refuse(token, refusal, out);
+        }
         let job = JobId(self.state.next_job);
         self.record(Record::JobSubmitted { job, new, at: now }, out);
         Self::reply(token, Reply::Submitted { job, existing: false }, out);
@@ -65,6 +68,10 @@ impl Engine {
             return Self::refuse(token, Refusal::NoSuchJob(id), out);
         };
         let advice = match job.state() {
+            JobState::Failed | JobState::Cancelled if self.state.pools.find(&job.new.pool).is_none() => {
+                let pool = job.new.pool.clone();
+                return Self::refuse(token, Refusal::NoSuchPool(pool), out);
+            }
             JobState::Failed | JobState::Cancelled => {
                 self.record(Record::JobRetried { job: id, at: now }, out);
                 self.settle(now, id, out);

@@ -1,28 +1,61 @@
 //! The scheduler from outside: inputs in, facts and effects out.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use spool_proto::ids::{JobId, TaskId, WorkerName};
 use spool_proto::time::Timestamp;
 
 use crate::config::Config;
 use crate::io::{Effect, Input, Outcome, Record, Refusal, Reply, ToWorker, Token};
 use crate::job::{Ending, Life};
+use crate::pools::PoolIx;
+use crate::reserve::Reservations;
+use crate::rooms::Rooms;
 use crate::snapshot::{DirtyJob, EngineSnapshot, JobSnapshot, TaskPart};
 use crate::state::{Illegal, State};
+use crate::tally::Tally;
 use crate::task;
+use crate::waits::Alarm;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Engine {
     pub(crate) config: Config,
     pub(crate) state: State,
     /// When each worker's silence is looked at next.
-    pub(crate) alarms: std::collections::BTreeSet<(Timestamp, WorkerName)>,
+    pub(crate) alarms: BTreeSet<(Timestamp, WorkerName)>,
+    /// What time does to jobs.
+    pub(crate) job_alarms: BTreeSet<(Timestamp, JobId, Alarm)>,
+    pub(crate) rooms: Rooms,
+    pub(crate) reserved: Reservations,
+    pub(crate) tally: Tally,
+    /// When it is next looked who is owed room.
+    pub(crate) next_look: Timestamp,
+    /// Lines that were owed room by a guarantee when it was last looked.
+    pub(crate) short: u64,
+    /// When a pool last took its fair share.
+    pub(crate) last_fair: BTreeMap<PoolIx, Timestamp>,
+    /// Warm targets are to be shared out anew.
+    pub(crate) warm_stale: bool,
     /// Jobs to announce at the end of this turn.
     changed: Vec<JobId>,
 }
 
 impl Engine {
     pub fn new(config: Config) -> Engine {
-        Engine { config, state: State::new(), alarms: std::collections::BTreeSet::new(), changed: Vec::new() }
+        Engine {
+            config,
+            state: State::new(),
+            alarms: BTreeSet::new(),
+            job_alarms: BTreeSet::new(),
+            rooms: Rooms::default(),
+            reserved: Reservations::default(),
+            tally: Tally::default(),
+            next_look: Timestamp::ZERO,
+            short: 0,
+            last_fair: BTreeMap::new(),
+            warm_stale: false,
+            changed: Vec::new(),
+        }
     }
 
     pub fn config(&self) -> &Config {
@@ -39,10 +72,13 @@ impl Engine {
             Input::Retry { token, job } => self.retry(now, token, job, out),
             Input::SetPriority { token, job, priority } => self.set_priority(now, token, job, priority, out),
             Input::Forget { job } => self.forget(job, out),
-            Input::MoveJob { token, .. } | Input::ApplyPools { token, .. } | Input::HoldPool { token, .. } => {
-                Self::reply(token, Reply::Ok, out);
+            Input::MoveJob { token, job, pool } => self.move_job(now, token, job, pool, out),
+            Input::ApplyPools { token, change } => self.apply_pools(now, token, change, out),
+            Input::HoldPool { token, pool, hold, by, reason } => {
+                self.hold_pool(now, token, pool, (hold, by, reason), out);
             }
-            Input::WarmReport { .. } | Input::SelfTested { .. } => {}
+            Input::WarmReport { worker, incarnation, idle } => self.warm_report(now, &worker, incarnation, idle),
+            Input::SelfTested { .. } => {}
             Input::Register { worker, incarnation, capacity, backends, held } => {
                 self.register(now, worker, incarnation, (capacity, backends), held, out);
             }
@@ -62,6 +98,8 @@ impl Engine {
             Input::Tick => self.tick(now, out),
         }
         self.round(now, out);
+        self.set_job_alarms();
+        self.share_warm_out(out);
         self.changed.sort_unstable();
         self.changed.dedup();
         out.extend(self.changed.drain(..).map(|job| Effect::Changed { job }));
@@ -71,7 +109,9 @@ impl Engine {
     pub fn next_wakeup(&self) -> Option<Timestamp> {
         let backoff = self.state.backoff.first().map(|(at, _)| *at);
         let alarm = self.alarms.first().map(|(at, _)| *at);
-        backoff.into_iter().chain(alarm).min()
+        let job = self.job_alarms.first().map(|(at, ..)| *at);
+        let reservation = self.reserved.next_expiry();
+        backoff.into_iter().chain(alarm).chain(job).chain(reservation).chain(self.next_look()).min()
     }
 
     /// Folds a record of the journal; emits nothing.
@@ -91,6 +131,7 @@ impl Engine {
             worker.last_heard = now;
             self.arm(&name, now + self.config.lease);
         }
+        self.set_job_alarms();
         let jobs: Vec<JobId> = self.state.jobs.keys().copied().collect();
         for job in jobs {
             self.settle(now, job, out);

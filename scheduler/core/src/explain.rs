@@ -2,24 +2,54 @@
 
 use std::collections::BTreeMap;
 
-use spool_proto::ids::JobId;
-use spool_proto::time::Timestamp;
+use spool_proto::ids::{JobId, WorkerName};
+use spool_proto::pool::Hold;
+use spool_proto::resources::Resources;
+use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::{Explanation, TaskState};
 
 use crate::engine::Engine;
 use crate::io::Shape;
 use crate::job::{Counts, Ending, Job, Life};
+use crate::pools::{Kind, PoolIx};
+use crate::queue::Place;
+use crate::reserve::For;
 use crate::shapes::ShapeId;
 use crate::task::State;
 
 /// Lines of detail of one kind.
 const DETAILS: usize = 20;
 
-/// Most severe first.
-enum Trouble {
+/// Why a line waits: a stable name and the numbers. Most severe first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trouble {
+    Held(String),
     NoSuchBackend(String),
     NeverFits(String),
     NoWorkers(String),
+    OverLimit(String),
+    WaitingForQuota(String),
+    Deferred(String),
+    Preempting(String),
+    Reserved(String),
+    WaitingForWorker(String),
+}
+
+impl Trouble {
+    pub(crate) fn into_reason(self) -> (&'static str, String) {
+        match self {
+            Trouble::Held(text) => ("held", text),
+            Trouble::NoSuchBackend(text) => ("no_such_backend", text),
+            Trouble::NeverFits(text) => ("never_fits", text),
+            Trouble::NoWorkers(text) => ("no_workers", text),
+            Trouble::OverLimit(text) => ("over_limit", text),
+            Trouble::WaitingForQuota(text) => ("waiting_for_quota", text),
+            Trouble::Deferred(text) => ("opportunistic", text),
+            Trouble::Preempting(text) => ("preempting", text),
+            Trouble::Reserved(text) => ("reserved", text),
+            Trouble::WaitingForWorker(text) => ("waiting_for_worker", text),
+        }
+    }
 }
 
 impl Engine {
@@ -31,7 +61,7 @@ impl Engine {
             reason: reason.into(),
             text,
             queue_position: self.state.queue.ahead_of(id),
-            estimate: None,
+            estimate: self.estimate(job),
             details: self.details(job),
         })
     }
@@ -57,29 +87,24 @@ impl Engine {
             return ("running", format!("the workflow {} decides what comes next", job.request().service));
         };
         let waiting = self.waiting_shapes(job);
-        let troubles = waiting.keys().filter_map(|shape| self.trouble(self.state.shapes.get(*shape)));
-        let severity = |trouble: &Trouble| match trouble {
-            Trouble::NoSuchBackend(_) => 0,
-            Trouble::NeverFits(_) => 1,
-            Trouble::NoWorkers(_) => 2,
-        };
-        match troubles.min_by_key(severity) {
-            Some(Trouble::NoSuchBackend(text)) => return ("no_such_backend", text),
-            Some(Trouble::NeverFits(text)) => return ("never_fits", text),
-            Some(Trouble::NoWorkers(text)) => return ("no_workers", text),
-            None => {}
-        }
+        let place = |shape: &ShapeId| Place::new(job, *shape);
+        let worst = waiting.keys().map(|shape| self.trouble(now, place(shape), job)).min();
         let Counts { leased, done, .. } = phase.counts;
         let (total, queued) = (phase.counts.total(), waiting.values().sum::<u32>());
-        if leased > 0 {
-            let text =
-                format!("{}: {} with workers, {queued} waiting, {done} of {total} done", phase.name, tasks(leased));
-            return ("running", text);
+        match worst {
+            // With some of it running, that the rest waits its turn is no trouble.
+            Some(trouble) if leased == 0 || trouble < Trouble::WaitingForQuota(String::new()) => {
+                return trouble.into_reason();
+            }
+            _ => {}
         }
-        if queued > 0 {
-            let ahead = self.state.queue.ahead_of(job.id).unwrap_or(0);
-            let text = format!("{}: {} waiting for room on a worker, {ahead} ahead", phase.name, tasks(queued));
-            return ("waiting_for_worker", text);
+        if leased > 0 {
+            let mut text =
+                format!("{}: {} with workers, {queued} waiting, {done} of {total} done", phase.name, tasks(leased));
+            if let Some(trouble) = worst.filter(|_| queued > 0) {
+                text = format!("{text}; the next waits: {}", trouble.into_reason().1);
+            }
+            return ("running", text);
         }
         let next = job.current().filter_map(|index| match job.task(index)?.state {
             State::Backoff { until } => Some(until),
@@ -111,8 +136,108 @@ impl Engine {
         waiting
     }
 
-    fn trouble(&self, shape: &Shape) -> Option<Trouble> {
-        let Shape { function, backend, resources, .. } = shape;
+    /// The most severe reason why a line's next task does not start. With the line gone (its task has just been leased): that it
+    /// waits for a worker.
+    pub(crate) fn trouble(&self, now: Timestamp, place: Place, job: &Job) -> Trouble {
+        let pools = &self.state.pools;
+        let shape = self.state.shapes.get(place.shape);
+        let need = self.state.shapes.need(place.shape);
+        let Shape { function, backend, resources, .. } = shape.as_ref();
+        if pools.hold(place.pool) != Hold::Open {
+            return Trouble::Held(self.held_text(place.pool));
+        }
+        if let Some(trouble) = self.fleet_trouble(function, backend, resources) {
+            return trouble;
+        }
+        if let Err(over) = pools.could_admit(place.pool, need) {
+            let (name, kind) = (pools.name(over.pool), self.state.shapes.kinds.name(over.kind));
+            let (asks, limit) = (amount(need, over.kind), pools.limit(over.pool, over.kind));
+            return Trouble::OverLimit(format!(
+                "{function} needs {kind} {asks}, and pool {name} may use at most {limit} in all; raise its guarantee or borrow \
+                 limit, or move the job"
+            ));
+        }
+        let line = self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix));
+        if let Some(on) = line.and_then(|line| line.parked) {
+            return Trouble::WaitingForQuota(self.quota_text(place, on));
+        }
+        if place.opportunistic && self.overload() >= 1 {
+            let queued = self.state.queue.len();
+            return Trouble::Deferred(format!("opportunistic work is deferred: {queued} tasks wait on this server"));
+        }
+        let reserved: Vec<_> = self.reserved.all().filter(|(_, one)| one.place == place).collect();
+        if let Some((worker, drain)) = reserved.iter().find(|(_, one)| one.why == For::Drain) {
+            let since_s = now.since(drain.since).as_secs_f64();
+            return Trouble::Reserved(format!(
+                "{function} needs {resources} at once: worker {worker} takes nothing new for it since {since_s:.0} s"
+            ));
+        }
+        let coming: usize = reserved.iter().map(|(worker, _)| self.preempted_on(worker)).sum();
+        if coming > 0 {
+            return Trouble::Preempting(format!(
+                "its pool {} is owed room: {coming} running {} asked to give it back, on {} worker(s)",
+                pools.name(place.pool),
+                if coming == 1 { "task was" } else { "tasks were" },
+                reserved.len(),
+            ));
+        }
+        let ahead = self.state.queue.ahead_of(job.id).unwrap_or(0);
+        let owed = line.and_then(|line| line.short_since).map_or_else(String::new, |since| {
+            let grace = pools.spec(place.pool).grace;
+            let left = (since + Span(grace.0 / 2)).since(now).as_secs_f64();
+            format!("; it may take the place of borrowers, the first in {left:.1} s")
+        });
+        let waiting = line
+            .and_then(|line| line.jobs().filter(|(id, _)| *id == job.id).map(|(_, count)| count).reduce(|a, b| a + b));
+        Trouble::WaitingForWorker(format!(
+            "{}: {} waiting for room on a worker, {ahead} ahead in pool {}{owed}",
+            job.phase_name(),
+            tasks(waiting.map_or(0, |count| u32::try_from(count).unwrap_or(u32::MAX))),
+            pools.name(place.pool),
+        ))
+    }
+
+    fn held_text(&self, pool: PoolIx) -> String {
+        let pools = &self.state.pools;
+        let holds = &self.state.pools_state.holds;
+        let held = pools.path(pool).find_map(|at| Some((pools.name(at), holds.get(pools.name(at))?)));
+        held.map_or_else(String::new, |(name, held)| {
+            let how = if held.hold == Hold::Draining { "draining" } else { "held" };
+            format!(
+                "pool {name} is {how} by {} ({}); `spool pool resume {name}` lets it go on",
+                held.by,
+                or_no_reason(&held.reason)
+            )
+        })
+    }
+
+    fn quota_text(&self, place: Place, on: PoolIx) -> String {
+        let (pools, need) = (&self.state.pools, self.state.shapes.need(place.shape));
+        let over = if place.fixed {
+            pools.admits_for_good(place.pool, need).err()
+        } else {
+            pools.admits(place.pool, need).err()
+        };
+        let Some(over) = over else {
+            return format!("waiting for quota of pool {}: it comes free", pools.name(on));
+        };
+        let kind = self.state.shapes.kinds.name(over.kind);
+        let (used, asks) = (pools.usage(over.pool, over.kind), amount(need, over.kind));
+        let most = if place.fixed && over.pool == place.pool {
+            format!("{} guaranteed, and it must not borrow", pools.subtree(over.pool, over.kind))
+        } else {
+            format!("at most {}", pools.limit(over.pool, over.kind))
+        };
+        format!("waiting for quota of pool {}: {kind} {used} used of {most}, {asks} more needed", pools.name(over.pool))
+    }
+
+    /// Running tasks on the worker that were asked to go for a pool's sake.
+    fn preempted_on(&self, worker: &WorkerName) -> usize {
+        let held = self.state.workers.get(worker).into_iter().flat_map(|worker| worker.held.values());
+        held.filter(|held| held.revoked == Some(crate::revoke::PREEMPTED)).count()
+    }
+
+    fn fleet_trouble(&self, function: &str, backend: &str, resources: &Resources) -> Option<Trouble> {
         let usable: Vec<_> = (self.state.workers.iter()).filter(|(name, w)| self.takes_leases(name, w)).collect();
         if usable.is_empty() {
             let known = self.state.workers.len();
@@ -137,6 +262,12 @@ impl Engine {
             resources.get(&name),
         );
         Some(Trouble::NeverFits(text))
+    }
+
+    /// When the job's first waiting task should start, if its pool goes on as it does.
+    fn estimate(&self, job: &Job) -> Option<Span> {
+        let ahead = self.state.queue.ahead_of(job.id)?;
+        Some(self.tally.interval(job.pool)?.saturating_mul(ahead + 1))
     }
 
     fn details(&self, job: &Job) -> Vec<String> {
@@ -166,6 +297,10 @@ fn name(task: &crate::query::TaskInfo<'_>) -> String {
 
 fn tasks(count: u32) -> String {
     if count == 1 { "1 task".into() } else { format!("{count} tasks") }
+}
+
+fn amount(need: &[(Kind, u64)], of: Kind) -> u64 {
+    need.iter().find(|(kind, _)| *kind == of).map_or(0, |(_, amount)| *amount)
 }
 
 fn or_no_reason(reason: &str) -> &str {

@@ -36,6 +36,10 @@ impl Engine {
         (worker.connected, worker.silent, worker.last_heard) = (true, false, now);
         (worker.capacity, worker.backends) = offer;
         worker.expecting.clear();
+        worker.warm_targets.clear();
+        let warm = std::mem::take(&mut worker.warm);
+        self.rooms.set_warm(&name, &warm, &BTreeMap::new());
+        self.warm_stale = true;
         self.state.touched.insert(name.clone());
         self.arm(&name, now + self.config.lease);
         if let Some(incarnation) = replaced {
@@ -95,6 +99,8 @@ impl Engine {
         if worker.incarnation == Some(incarnation) {
             worker.connected = false;
             worker.expecting.clear();
+            self.state.touched.insert(name.clone());
+            self.warm_stale = true;
         }
     }
 
@@ -109,6 +115,7 @@ impl Engine {
             return;
         }
         self.state.workers.get_mut(name).expect("just heard").leaving = true;
+        self.state.touched.insert(name.clone());
         self.take_waiting_back(name, out);
     }
 
@@ -136,14 +143,15 @@ impl Engine {
             self.take_waiting_back(&worker, out);
             self.send(&worker, ToWorker::Drain { reason }, out);
         }
-        if !cordoned && self.state.workers.contains_key(&worker) {
+        if self.state.workers.contains_key(&worker) {
             self.state.touched.insert(worker);
+            self.warm_stale = true;
         }
         Self::reply(token, Reply::Ok, out);
     }
 
     /// Retracts everything that only lies ready there.
-    fn take_waiting_back(&mut self, name: &WorkerName, out: &mut Vec<Effect>) {
+    pub(crate) fn take_waiting_back(&mut self, name: &WorkerName, out: &mut Vec<Effect>) {
         let Some(worker) = self.state.workers.get(name) else { return };
         let waiting = worker.held.iter().filter(|(_, held)| !held.charged && held.revoked.is_none());
         for task in waiting.map(|(task, _)| *task).collect::<Vec<_>>() {

@@ -1,12 +1,14 @@
 //! What must hold after every step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spool_proto::ids::TaskId;
+use spool_proto::view::JobState;
 
 use crate::engine::Engine;
 use crate::io::Advance;
 use crate::job::{Counts, Job};
+use crate::pools::{Kind, PoolIx};
 use crate::state::is_ending;
 use crate::task::State;
 
@@ -17,7 +19,8 @@ impl Engine {
     /// If the state contradicts itself, with what is broken.
     pub fn check_invariants(&self) {
         let state = &self.state;
-        state.queue.check_invariants();
+        state.queue.check_invariants(&state.pools);
+        self.check_pools();
         for (name, worker) in &state.workers {
             worker.check_invariants(name, &state.shapes);
             for (task, held) in &worker.held {
@@ -42,6 +45,28 @@ impl Engine {
             expected += self.check_job(job, &lines);
         }
         assert_eq!(lines.len(), expected, "a task waits that should not");
+    }
+
+    /// Usage is what leases use, and every worker that takes leases is filed as it stands.
+    fn check_pools(&self) {
+        let state = &self.state;
+        let mut leaves: BTreeMap<PoolIx, BTreeMap<Kind, u64>> = BTreeMap::new();
+        for (task, held) in state.workers.values().flat_map(|worker| &worker.held) {
+            let used = leaves.entry(state.jobs[&task.job].pool).or_default();
+            for (kind, amount) in state.shapes.need(held.shape) {
+                *used.entry(*kind).or_default() += amount;
+            }
+        }
+        state.pools.check_invariants(&leaves, &state.shapes.kinds);
+        let takers = state.workers.iter().filter(|(name, worker)| self.takes_leases(name, worker));
+        let standing = takers.map(|(name, worker)| (name.clone(), self.standing(name, worker))).collect();
+        self.rooms.check_invariants(&standing);
+        for (pool, (open, queued)) in &state.open_jobs {
+            let of_pool = || state.jobs.values().filter(|job| job.pool == *pool && !job.state().is_final());
+            assert_eq!(u64::try_from(of_pool().count()), Ok(*open), "pool {}: open jobs", state.pools.name(*pool));
+            let waiting = of_pool().filter(|job| job.state() == JobState::Queued).count();
+            assert_eq!(u64::try_from(waiting), Ok(*queued), "pool {}: queued jobs", state.pools.name(*pool));
+        }
     }
 
     /// Gives the number of its tasks that stand in a line.

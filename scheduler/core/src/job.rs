@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use spool_proto::failure::Failure;
 use spool_proto::ids::JobId;
+use spool_proto::pool::Class;
+use spool_proto::spec::PRIORITY_MAX;
 use spool_proto::time::Timestamp;
 use spool_proto::view::JobState;
 
 use crate::io::{Advance, Blob, NewJob, Outcome, TaskRun};
+use crate::pools::PoolIx;
 use crate::shapes::{ShapeId, Shapes};
 use crate::snapshot::{JobSnapshot, LifeSnapshot, PART, PhaseSnapshot};
 use crate::task::{State, Task};
@@ -183,11 +186,21 @@ impl Advance {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Job {
     pub(crate) id: JobId,
     pub(crate) new: NewJob,
     pub(crate) traceparent: Arc<str>,
+    /// Of its name, in the tree as it is now.
+    pub(crate) pool: PoolIx,
+    /// Its class is, and its time to start has not come yet.
+    pub(crate) opportunistic: bool,
+    /// Priority gained by waiting.
+    pub(crate) aged: u8,
+    /// When a task of it was last leased.
+    pub(crate) last_lease: Option<Timestamp>,
+    /// Its age is looked at when an alarm rings.
+    pub(crate) age_alarm: bool,
     pub(crate) life: Life,
     pub(crate) submitted: Timestamp,
     pub(crate) started: Option<Timestamp>,
@@ -200,10 +213,15 @@ pub struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(id: JobId, new: NewJob, submitted: Timestamp) -> Job {
+    pub(crate) fn new(id: JobId, new: NewJob, pool: PoolIx, submitted: Timestamp) -> Job {
         Job {
             id,
             traceparent: new.traceparent.as_str().into(),
+            pool,
+            opportunistic: new.class != Class::Standard,
+            aged: 0,
+            last_lease: None,
+            age_alarm: false,
             new,
             life: Life::Queued,
             submitted,
@@ -228,6 +246,17 @@ impl Job {
 
     pub fn state(&self) -> JobState {
         self.life.state()
+    }
+
+    /// Its own, and what it has gained by waiting.
+    pub fn effective_priority(&self) -> u8 {
+        self.new.priority.saturating_add(self.aged).min(PRIORITY_MAX.max(self.new.priority))
+    }
+
+    /// Since when its waiting tasks can run and none of them was leased; `None`: none waits.
+    pub(crate) fn waiting_since(&self) -> Option<Timestamp> {
+        let phase = self.phases.last()?;
+        (phase.counts.queued + phase.counts.backoff > 0).then_some(phase.started)
     }
 
     pub fn submitted(&self) -> Timestamp {

@@ -8,6 +8,7 @@
 
 mod commands;
 pub mod config;
+mod contest;
 pub mod engine;
 mod explain;
 mod fleet;
@@ -15,17 +16,26 @@ mod invariants;
 pub mod io;
 pub mod job;
 mod place;
+mod pool_commands;
+mod pool_history;
 mod pool_query;
+mod pools;
 pub mod query;
 mod queue;
+mod reclaim;
 mod reports;
+mod reserve;
 mod retry;
 pub mod revoke;
+mod rooms;
 mod shapes;
 pub mod snapshot;
 mod state;
+mod tally;
 pub mod task;
 mod timers;
+mod waits;
+mod warm;
 mod workers;
 
 #[cfg(test)]

@@ -1,52 +1,36 @@
-//! One round of placement: heads of lines meet workers. See the README beside the crate.
-
-use std::collections::BTreeSet;
+//! One round of placement: whose turn it is meets where there is room. See the README beside the crate.
 
 use spool_proto::ids::{TaskId, WorkerName};
 use spool_proto::resources::Resources;
 use spool_proto::time::Timestamp;
 
 use crate::engine::Engine;
-use crate::io::{Effect, LeaseOrder, Record, Shape, ToWorker};
+use crate::io::{Effect, LeaseOrder, Record, ToWorker};
+use crate::pools::PoolIx;
 use crate::queue::Head;
+use crate::rooms::Standing;
 use crate::shapes::ShapeId;
 use crate::workers::Worker;
 
-/// Lower wins. The order of the fields is the policy.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Score<'a> {
-    /// The task has just failed there.
-    failed_here: bool,
-    /// No room now: it would lie ready behind what runs.
-    prefetched: bool,
-    /// Room: what it would leave unused, summed over resources in thousandths of the capacity (best fit).
-    /// Prefetch: tasks lying ready per thousand running.
-    waste: u64,
-    worker: &'a WorkerName,
-}
-
 impl Engine {
-    /// Leases until no waiting task finds room or a place in line anywhere. Looks only at workers that changed in this turn, and at
-    /// all of them for shapes of which something new came.
+    /// Leases until nothing that may start finds room, or a place to lie ready, anywhere. Looks only at workers that changed in this
+    /// turn, and at shapes that are not known to find no room.
     pub(crate) fn round(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         let touched = std::mem::take(&mut self.state.touched);
         for name in &touched {
-            if let Some(worker) = self.state.workers.get_mut(name) {
-                worker.promote(&self.state.shapes);
-            }
+            self.look_at(now, name, out);
         }
-        let mut after = None;
-        while let Some(head) = self.state.queue.next_head(after) {
-            if touched.is_empty() && !head.open {
-                after = Some(head.at);
-                continue;
+        if self.state.fleet != *self.rooms.capacity() {
+            self.state.set_fleet(self.rooms.capacity().clone());
+        }
+        for opportunistic in [false, true] {
+            if opportunistic && self.overload() >= 1 {
+                break;
             }
-            match self.choose(&head, &touched) {
-                Some((worker, prefetched)) => self.lease(now, &head, worker, prefetched, out),
-                None => {
-                    self.state.queue.close(head.at.1);
-                    after = Some(head.at);
-                }
+            while self.state.queue.has_open(opportunistic, &self.state.closed) {
+                self.state.queue.refresh(&self.state.pools);
+                let Some(head) = self.state.queue.best(opportunistic, &self.state.closed) else { break };
+                self.serve(now, head, out);
             }
         }
         for name in &touched {
@@ -56,57 +40,107 @@ impl Engine {
         self.state.touched.clear();
     }
 
-    fn choose(&self, head: &Head, touched: &BTreeSet<WorkerName>) -> Option<(WorkerName, bool)> {
-        let (shape, workers) = (head.at.1, &self.state.workers);
-        let failed_on = self.state.task(head.task).and_then(|task| task.failed_on());
-        let best = if head.open {
-            workers.iter().filter_map(|(name, worker)| self.score(name, worker, shape, failed_on)).min()
+    /// A worker's room has changed: what lies ready there starts, reservations are honoured, and shapes that fit are open again.
+    fn look_at(&mut self, now: Timestamp, name: &WorkerName, out: &mut Vec<Effect>) {
+        if let Some(worker) = self.state.workers.get_mut(name) {
+            worker.promote(&self.state.shapes);
+        }
+        self.honour(now, name, out);
+        self.file(name);
+        let alike = |shape: ShapeId| self.runs_alike(name, shape);
+        let open = self.state.closed.iter().filter(|shape| {
+            let wanted = self.state.queue.waits(*shape);
+            wanted && self.rooms.has_room(self.state.shapes.get(*shape), name, |_| alike(*shape))
+        });
+        for shape in open.collect::<Vec<_>>() {
+            self.state.closed.remove(shape);
+        }
+    }
+
+    /// Brings the index of rooms up to date with a worker.
+    pub(crate) fn file(&mut self, name: &WorkerName) {
+        let worker = self.state.workers.get(name).filter(|worker| self.takes_leases(name, worker));
+        let standing = worker.map(|worker| self.standing(name, worker));
+        self.rooms.update(name, standing);
+    }
+
+    pub(crate) fn standing<'a>(&self, name: &WorkerName, worker: &'a Worker) -> Standing<'a> {
+        let free = self.reserved.free_beside(name, worker.free());
+        let charged = worker.charged();
+        let load = u64::from(worker.waiting).saturating_mul(1000) / u64::from(charged.max(1));
+        let bounded = worker.waiting < self.config.prefetch_cap && charged > 0 && !self.reserved.any_on(name);
+        let ready = (bounded && self.wants_ready(worker, charged)).then_some(load);
+        Standing { capacity: &worker.capacity, backends: &worker.backends, free, ready, load }
+    }
+
+    /// One should lie ready for each running task; more of short ones, as many as fill the target.
+    fn wants_ready(&self, worker: &Worker, charged: u32) -> bool {
+        if worker.waiting < charged {
+            return true;
+        }
+        let target = self.config.prefetch_target;
+        let ready = worker.lines.iter().fold(0_u64, |sum, (shape, line)| {
+            let each = self.state.shapes.estimate(*shape).unwrap_or(target).0.max(1);
+            sum.saturating_add(each.saturating_mul(u64::try_from(line.waiting.len()).unwrap_or(u64::MAX)))
+        });
+        ready < target.0.saturating_mul(u64::from(charged))
+    }
+
+    /// Something runs there that leaves room enough for one of the shape when it ends.
+    fn runs_alike(&self, name: &WorkerName, shape: ShapeId) -> bool {
+        let need = &self.state.shapes.get(shape).resources;
+        self.state.workers.get(name).is_some_and(|worker| {
+            let running = worker.lines.iter().filter(|(_, line)| line.charged > 0);
+            running
+                .into_iter()
+                .any(|(other, _)| *other == shape || need.fits_in(&self.state.shapes.get(*other).resources))
+        })
+    }
+
+    /// The best line's first task: leased if there is quota and room; else its line is parked, or its shape closed.
+    fn serve(&mut self, now: Timestamp, head: Head, out: &mut Vec<Effect>) {
+        let need = self.state.shapes.need(head.place.shape);
+        let admitted = if head.place.fixed {
+            self.state.pools.admits_for_good(head.place.pool, need)
         } else {
-            let known = touched.iter().filter_map(|name| workers.get_key_value(name));
-            known.filter_map(|(name, worker)| self.score(name, worker, shape, failed_on)).min()
+            self.state.pools.admits(head.place.pool, need)
         };
-        best.map(|score| (score.worker.clone(), score.prefetched))
+        if let Err(over) = admitted {
+            return self.state.queue.park(&self.state.pools, head.line, over.pool);
+        }
+        if self.overload() >= 2 && self.must_not_borrow(&head) {
+            return self.state.queue.park(&self.state.pools, head.line, PoolIx::ROOT);
+        }
+        match self.find_room(head.task, head.place.shape) {
+            Some((worker, prefetched)) => self.lease(now, head, worker, prefetched, out),
+            None => self.state.closed.insert(head.place.shape),
+        }
     }
 
-    fn score<'a>(
-        &self,
-        name: &'a WorkerName,
-        worker: &Worker,
-        id: ShapeId,
-        failed_on: Option<&WorkerName>,
-    ) -> Option<Score<'a>> {
-        let shape = self.state.shapes.get(id);
-        if !self.takes_leases(name, worker) || !worker.offers(&shape.backend) {
-            return None;
+    /// Where the task would start best, or else lie ready (`true`).
+    fn find_room(&self, task: TaskId, shape: ShapeId) -> Option<(WorkerName, bool)> {
+        let failed_on = self.state.task(task).and_then(|task| task.failed_on());
+        let avoid = failed_on.map(std::slice::from_ref).unwrap_or_default();
+        let wanted = self.state.shapes.get(shape);
+        if let Some(worker) = self.rooms.choose(wanted, self.state.shapes.warm_key(shape), avoid) {
+            return Some((worker, false));
         }
-        let failed_here = failed_on == Some(name);
-        let free = worker.free();
-        if shape.resources.fits_in(&free) {
-            let waste = waste(&shape.resources, &free, &worker.capacity);
-            return Some(Score { failed_here, prefetched: false, waste, worker: name });
-        }
-        let line = worker.lines.get(&id).filter(|line| line.charged > 0)?;
-        let running = u64::from(line.charged);
-        let ready = u64::try_from(line.waiting.len()).expect("a line is bounded");
-        if worker.waiting >= self.config.prefetch_cap || ready >= running.saturating_mul(self.depth(id)) {
-            return None;
-        }
-        Some(Score { failed_here, prefetched: true, waste: ready.saturating_mul(1000) / running, worker: name })
-    }
-
-    /// Tasks that should lie ready for each running one: one of those that run long, more of short ones.
-    fn depth(&self, shape: ShapeId) -> u64 {
-        match self.state.shapes.estimate(shape) {
-            Some(run) => (self.config.prefetch_target.0 / run.0.max(1)).max(1),
-            None => 1,
-        }
+        let ready = |avoid| self.rooms.choose_ready(wanted, avoid, |name| self.runs_alike(name, shape));
+        ready(avoid).or_else(|| ready(&[])).map(|worker| (worker, true))
     }
 
     pub(crate) fn takes_leases(&self, name: &WorkerName, worker: &Worker) -> bool {
         worker.connected && !worker.silent && !worker.leaving && !self.state.cordons.contains_key(name)
     }
 
-    fn lease(&mut self, now: Timestamp, head: &Head, name: WorkerName, prefetched: bool, out: &mut Vec<Effect>) {
+    pub(crate) fn lease(
+        &mut self,
+        now: Timestamp,
+        head: Head,
+        name: WorkerName,
+        prefetched: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let task = head.task;
         let fence = spool_proto::ids::Fence(self.state.next_fence);
         self.record(Record::Leased { task, fence, worker: name.clone(), at: now }, out);
@@ -114,6 +148,10 @@ impl Engine {
             let worker = self.state.workers.get_mut(&name).expect("it was chosen");
             worker.charge(task, &self.state.shapes);
             debug_assert!(worker.allocated.fits_in(&worker.capacity));
+        }
+        self.file(&name);
+        if let Some(line) = self.state.queue.get_mut(head.line) {
+            (line.short_since, line.stuck_since) = (None, None);
         }
         let job = &self.state.jobs[&task.job];
         let run = job.run_of(task.index).expect("it was queued");
@@ -128,6 +166,7 @@ impl Engine {
             deadline: job.new.deadline,
             estimate: self.state.shapes.estimate(run.shape),
         };
+        self.tally.leased(now, head.place.pool, job.waiting_since().map_or(now, |since| since.min(now)));
         self.send(&name, ToWorker::Lease(order), out);
         self.changed(task.job);
     }
@@ -144,15 +183,10 @@ impl Engine {
         }
     }
 
-    /// Workers that can be asked to give something back.
-    fn donors(&self) -> impl Iterator<Item = (&WorkerName, &Worker)> {
-        self.state.workers.iter().filter(|(_, worker)| worker.waiting > 0 && worker.connected && !worker.silent)
-    }
-
     /// A task that waits elsewhere and fits into what `taker` has left, from the worker that has most of them per running one.
     fn find_waiting(&self, taker: &WorkerName) -> Option<(WorkerName, TaskId, ShapeId)> {
-        let worker = self.state.workers.get(taker).filter(|worker| self.takes_leases(taker, worker))?;
-        let mut free = worker.free();
+        let mut free: Resources = self.rooms.free(taker)?.clone();
+        let worker = self.state.workers.get(taker)?;
         for shape in worker.expecting.values() {
             let need = &self.state.shapes.get(*shape).resources;
             if !need.fits_in(&free) {
@@ -160,40 +194,29 @@ impl Engine {
             }
             free.sub(need);
         }
-        let fits = |shape: &Shape| shape.resources.fits_in(&free) && worker.offers(&shape.backend);
-        let mut best: Option<(u64, &WorkerName, TaskId, ShapeId)> = None;
-        for (name, donor) in self.donors().filter(|(name, _)| *name != taker) {
-            for (shape, line) in &donor.lines {
-                let running = u64::from(line.charged.max(1));
-                let ready = u64::try_from(line.waiting.len()).expect("a line is bounded");
-                let load = ready.saturating_mul(1000) / running;
-                if ready == 0 || best.as_ref().is_some_and(|(most, ..)| *most >= load) {
-                    continue;
+        if free == Resources::ZERO {
+            return None;
+        }
+        self.rooms.loaded().filter(|name| *name != taker).find_map(|name| {
+            let donor = &self.state.workers[name];
+            donor.lines.iter().find_map(|(shape, line)| {
+                let wanted = self.state.shapes.get(*shape);
+                if line.waiting.is_empty() || !wanted.resources.fits_in(&free) || !worker.offers(&wanted.backend) {
+                    return None;
                 }
+                let ready = u64::try_from(line.waiting.len()).expect("a line is bounded");
+                let running = u64::from(donor.charged().max(1));
                 let wait = self.state.shapes.estimate(*shape).map(|run| run.saturating_mul(ready).0 / running);
-                if wait.is_some_and(|wait| wait < self.config.prefetch_target.0 / 4)
-                    || !fits(self.state.shapes.get(*shape))
-                {
-                    continue;
+                if wait.is_some_and(|wait| wait < self.config.prefetch_target.0 / 4) {
+                    return None;
                 }
                 let takeable = |task: &&TaskId| {
                     donor.held[task].revoked.is_none()
                         && self.state.task(**task).and_then(|t| t.failed_on()) != Some(taker)
                 };
-                if let Some(task) = line.waiting.values().rev().find(takeable) {
-                    best = Some((load, name, *task, *shape));
-                }
-            }
-        }
-        best.map(|(_, donor, task, shape)| (donor.clone(), task, shape))
+                let task = line.waiting.values().rev().find(takeable)?;
+                Some((name.clone(), *task, *shape))
+            })
+        })
     }
-}
-
-/// What the task would leave of the free room, in thousandths of each capacity, summed.
-fn waste(need: &Resources, free: &Resources, capacity: &Resources) -> u64 {
-    let left = |(name, total): (&str, u64)| {
-        let left = free.get(name).saturating_sub(need.get(name));
-        u64::try_from(u128::from(left) * 1000 / u128::from(total)).unwrap_or(u64::MAX)
-    };
-    capacity.iter().map(left).fold(0, u64::saturating_add)
 }

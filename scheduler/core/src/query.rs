@@ -2,11 +2,11 @@
 
 use spool_proto::failure::Failure;
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
-use spool_proto::time::Timestamp;
-use spool_proto::view::{TaskState, WorkerView};
+use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::{TaskState, WarmView, WorkerView};
 
 use crate::engine::Engine;
-use crate::io::{Advance, Blob, Shape};
+use crate::io::{Advance, Blob, Shape, WarmKey};
 use crate::job::Job;
 use crate::snapshot::AttemptEnd;
 use crate::task::State;
@@ -158,7 +158,26 @@ impl Engine {
             prefetched: held(false),
             last_heard: worker.last_heard,
             health: spool_proto::view::WorkerHealth::Healthy,
-            warm: Vec::new(),
+            warm: worker
+                .warm
+                .iter()
+                .filter(|(_, idle)| **idle > 0)
+                .map(|(key, idle)| self.worker_warm(worker, key, *idle))
+                .collect(),
+        }
+    }
+
+    fn worker_warm(&self, worker: &Worker, key: &WarmKey, idle: u32) -> WarmView {
+        let target = worker.warm_targets.iter().find(|target| target.key == *key).map(|target| target.spec);
+        WarmView {
+            key: key.to_string(),
+            min: target.map_or(0, |spec| spec.min),
+            max: target.map_or(0, |spec| spec.most()),
+            idle,
+            warm_starts: 0,
+            cold_starts: 0,
+            warm_start_p50: Span::ZERO,
+            cold_start_p50: Span::ZERO,
         }
     }
 

@@ -1,19 +1,22 @@
-//! Who is next. One ordered line per shape, and over them the heads of all lines, so that the best waiting task is found without
-//! looking at any other. Equal tasks in a row are one entry, whatever their number.
+//! What waits. One ordered line for each pool, class and shape; equal tasks in a row are one entry, whatever their number. Lines whose
+//! head may start are listed in the [`Contest`], which says whose turn it is.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use spool_proto::ids::{JobId, TaskId};
+use spool_proto::pool::Hold;
 use spool_proto::time::Timestamp;
 
+use crate::contest::{Contest, Field, ShapeSet};
 use crate::job::{Job, Run};
-use crate::shapes::ShapeId;
+use crate::pools::{PoolIx, Pools};
+use crate::shapes::{ShapeId, Shapes};
 
 /// Lower goes first. The order of the fields is the policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Key {
+    /// With what it has aged.
     priority: Reverse<u8>,
     /// None is last.
     deadline: Timestamp,
@@ -27,12 +30,20 @@ pub(crate) struct Key {
 impl Key {
     pub(crate) fn new(job: &Job, run: &Run, index: u32) -> Key {
         Key {
-            priority: Reverse(job.new.priority),
+            priority: Reverse(job.effective_priority()),
             deadline: job.new.deadline.unwrap_or(Timestamp::MAX),
             job: job.id,
             weight: Reverse(run.weight),
             index,
         }
+    }
+
+    pub(crate) fn job(&self) -> JobId {
+        self.job
+    }
+
+    pub(crate) fn priority(&self) -> u8 {
+        self.priority.0
     }
 
     fn same_run(self, other: Key) -> bool {
@@ -47,34 +58,140 @@ struct Range {
     end: u32,
 }
 
-#[derive(Debug, Default)]
-struct Line {
-    entries: BTreeMap<Key, Range>,
-    waiting: u64,
-    /// Something came since every worker was last found to have no room for the shape.
-    open: bool,
+impl Range {
+    fn len(self) -> u64 {
+        u64::from(self.end - self.start)
+    }
 }
 
-#[derive(Debug, Default)]
+/// Where tasks stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) pool: PoolIx,
+    pub(crate) opportunistic: bool,
+    /// Must not be preempted.
+    pub(crate) fixed: bool,
+    pub(crate) shape: ShapeId,
+}
+
+impl Place {
+    pub(crate) fn new(job: &Job, shape: ShapeId) -> Place {
+        Place { pool: job.pool, opportunistic: job.opportunistic, fixed: !job.new.preemptible, shape }
+    }
+}
+
+/// A line, while it has something in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LineIx(u32);
+
+impl LineIx {
+    fn index(self) -> usize {
+        usize::try_from(self.0).expect("32 bits fit in an index")
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) place: Place,
+    field: Field,
+    entries: BTreeMap<Key, Range>,
+    pub(crate) waiting: u64,
+    /// No quota at this pool for its next task; looked at again when something there is given back.
+    pub(crate) parked: Option<PoolIx>,
+    /// Under which key the contest has it.
+    listed: Option<Key>,
+    /// Since when it is owed room and finds none.
+    pub(crate) short_since: Option<Timestamp>,
+    /// Since when it is seen waiting and nothing of it started.
+    pub(crate) stuck_since: Option<Timestamp>,
+}
+
+impl Line {
+    pub(crate) fn head(&self) -> Option<Key> {
+        self.entries.first_key_value().map(|(key, _)| *key)
+    }
+
+    /// Its first task.
+    pub(crate) fn first(&self) -> Option<TaskId> {
+        let (key, range) = self.entries.first_key_value()?;
+        Some(TaskId { job: key.job, index: range.start })
+    }
+
+    /// Jobs that have tasks in it, with how many, best first.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = (JobId, u64)> {
+        self.entries.iter().map(|(key, range)| (key.job, range.len()))
+    }
+
+    pub(crate) fn is_listed(&self) -> bool {
+        self.listed.is_some()
+    }
+}
+
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Queue {
-    lines: Vec<Line>,
-    /// First key of every line that is not empty.
-    heads: BTreeSet<(Key, ShapeId)>,
+    slots: Vec<Option<Line>>,
+    free: Vec<LineIx>,
+    places: BTreeMap<Place, LineIx>,
+    parked: BTreeMap<PoolIx, BTreeSet<LineIx>>,
+    contest: Contest,
     waiting: u64,
+    /// Tasks of each shape, over all lines.
+    by_shape: Vec<u64>,
+}
+
+/// Who would be next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    pub(crate) line: LineIx,
+    pub(crate) place: Place,
+    pub(crate) task: TaskId,
 }
 
 impl Queue {
+    pub(crate) fn new(pools: &Pools) -> Queue {
+        Queue { contest: Contest::new(pools.len()), ..Queue::default() }
+    }
+
     /// Tasks in all lines.
     pub(crate) fn len(&self) -> u64 {
         self.waiting
     }
 
+    pub(crate) fn waits(&self, shape: ShapeId) -> bool {
+        self.by_shape.get(shape.index()).is_some_and(|count| *count > 0)
+    }
+
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (LineIx, &Line)> {
+        (0..).map(LineIx).zip(&self.slots).filter_map(|(ix, line)| Some((ix, line.as_ref()?)))
+    }
+
+    pub(crate) fn find(&self, place: &Place) -> Option<LineIx> {
+        self.places.get(place).copied()
+    }
+
+    pub(crate) fn get(&self, line: LineIx) -> Option<&Line> {
+        self.slots.get(line.index())?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, line: LineIx) -> Option<&mut Line> {
+        self.slots.get_mut(line.index())?.as_mut()
+    }
+
+    pub(crate) fn of_pool(&self, pool: PoolIx) -> impl Iterator<Item = (LineIx, &Line)> {
+        let first = Place { pool, opportunistic: false, fixed: false, shape: ShapeId::FIRST };
+        let of_pool = self.places.range(first..).take_while(move |(place, _)| place.pool == pool);
+        of_pool.filter_map(|(_, line)| Some((*line, self.get(*line)?)))
+    }
+
+    // ------------------------------------------------------------ coming and going
+
     /// Adds tasks `key.index..end`, none of which waits already.
-    pub(crate) fn push(&mut self, shape: ShapeId, key: Key, end: u32) {
+    pub(crate) fn push(&mut self, (pools, shapes): (&Pools, &Shapes), place: Place, key: Key, end: u32) {
         if key.index >= end {
             return;
         }
-        self.edit(shape, |line| {
+        let ix = self.line_at(shapes, place);
+        self.edit(pools, ix, |line| {
             // An entry keeps its key while its front is taken away. Before something goes in that ends behind that key but ahead
             // of what is left, the entry moves to where it is now.
             let last = Key { index: end - 1, ..key };
@@ -87,18 +204,17 @@ impl Queue {
             }
             line.entries.insert(key, Range { start: key.index, end });
             line.waiting += u64::from(end - key.index);
-            line.open = true;
-            i64::from(end - key.index)
         });
     }
 
     /// Takes one task out, wherever it stands; false if it does not wait.
-    pub(crate) fn remove(&mut self, shape: ShapeId, key: Key) -> bool {
+    pub(crate) fn remove(&mut self, pools: &Pools, place: Place, key: Key) -> bool {
+        let Some(ix) = self.find(&place) else { return false };
         let mut found = false;
-        self.edit(shape, |line| {
-            let Some((&at, range)) = line.entries.range_mut(..=key).next_back() else { return 0 };
+        self.edit(pools, ix, |line| {
+            let Some((&at, range)) = line.entries.range_mut(..=key).next_back() else { return };
             if !at.same_run(key) || key.index < range.start || key.index >= range.end {
-                return 0;
+                return;
             }
             let Range { start, end } = *range;
             if key.index == start {
@@ -114,115 +230,222 @@ impl Queue {
             }
             line.waiting -= 1;
             found = true;
-            -1
         });
         found
     }
 
-    /// Takes out all tasks of a job (by any key of its) in a line: ranges with the weight they waited under.
-    pub(crate) fn remove_job(&mut self, shape: ShapeId, any: Key) -> Vec<(u64, std::ops::Range<u32>)> {
+    /// Takes out all tasks of a job (by any key of its) in a line.
+    pub(crate) fn remove_job(&mut self, pools: &Pools, place: Place, any: Key) -> Vec<std::ops::Range<u32>> {
+        let Some(ix) = self.find(&place) else { return Vec::new() };
         let first = Key { weight: Reverse(u64::MAX), index: 0, ..any };
         let last = Key { weight: Reverse(0), index: u32::MAX, ..any };
         let mut taken = Vec::new();
-        self.edit(shape, |line| {
+        self.edit(pools, ix, |line| {
             let keys: Vec<Key> = line.entries.range(first..=last).map(|(key, _)| *key).collect();
-            let mut count = 0;
             for key in keys {
                 let range = line.entries.remove(&key).expect("just listed");
-                count += u64::from(range.end - range.start);
-                taken.push((key.weight.0, range.start..range.end));
+                line.waiting -= range.len();
+                taken.push(range.start..range.end);
             }
-            line.waiting -= count;
-            -i64::try_from(count).expect("fewer than 2^63 tasks")
         });
         taken
     }
 
-    /// The best head behind `after`, with its line and whether every worker is worth a look (else only those that changed).
-    pub(crate) fn next_head(&self, after: Option<(Key, ShapeId)>) -> Option<Head> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let &(key, shape) = self.heads.range((from, Bound::Unbounded)).next()?;
-        let line = &self.lines[shape.index()];
-        let range = line.entries.get(&key).expect("heads mirror the lines");
-        Some(Head { at: (key, shape), task: TaskId { job: key.job, index: range.start }, open: line.open })
-    }
-
-    /// No worker has room for the shape now.
-    pub(crate) fn close(&mut self, shape: ShapeId) {
-        self.lines[shape.index()].open = false;
-    }
-
-    /// Tasks that go before the first one of the job in the line. Reads every entry ahead of it.
-    pub(crate) fn ahead_of(&self, job: JobId) -> Option<u64> {
-        let first = self.lines.iter().flat_map(|line| line.entries.keys()).filter(|key| key.job == job).min()?;
-        let ahead = |line: &Line| -> u64 {
-            line.entries.range(..first).map(|(_, range)| u64::from(range.end - range.start)).sum()
+    fn line_at(&mut self, shapes: &Shapes, place: Place) -> LineIx {
+        if let Some(ix) = self.find(&place) {
+            return ix;
+        }
+        let line = Line {
+            place,
+            field: self.contest.field(place.opportunistic, shapes.need(place.shape)),
+            entries: BTreeMap::new(),
+            waiting: 0,
+            parked: None,
+            listed: None,
+            short_since: None,
+            stuck_since: None,
         };
-        Some(self.lines.iter().map(ahead).sum())
+        let ix = match self.free.pop() {
+            Some(ix) => {
+                self.slots[ix.index()] = Some(line);
+                ix
+            }
+            None => {
+                self.slots.push(Some(line));
+                LineIx(u32::try_from(self.slots.len() - 1).expect("fewer lines than tasks"))
+            }
+        };
+        self.places.insert(place, ix);
+        ix
     }
 
-    fn edit(&mut self, shape: ShapeId, edit: impl FnOnce(&mut Line) -> i64) {
-        if self.lines.len() <= shape.index() {
-            self.lines.resize_with(shape.index() + 1, Line::default);
+    /// Changes a line and keeps the counts and the contest in step. An empty line is dropped.
+    fn edit(&mut self, pools: &Pools, ix: LineIx, edit: impl FnOnce(&mut Line)) {
+        let Some(line) = self.slots[ix.index()].as_mut() else { return };
+        let (place, before) = (line.place, line.waiting);
+        edit(line);
+        let after = line.waiting;
+        if self.by_shape.len() <= place.shape.index() {
+            self.by_shape.resize(place.shape.index() + 1, 0);
         }
-        let line = &mut self.lines[shape.index()];
-        let before = line.entries.first_key_value().map(|(key, _)| *key);
-        let change = edit(line);
-        let after = line.entries.first_key_value().map(|(key, _)| *key);
-        self.waiting = self.waiting.checked_add_signed(change).expect("nothing leaves that did not come");
-        if before != after {
-            before.map(|key| self.heads.remove(&(key, shape)));
-            after.map(|key| self.heads.insert((key, shape)));
+        let of_shape = &mut self.by_shape[place.shape.index()];
+        *of_shape = *of_shape - before + after;
+        self.waiting = self.waiting - before + after;
+        self.relist(pools, ix);
+        if after == 0 {
+            self.unpark(ix);
+            self.slots[ix.index()] = None;
+            self.places.remove(&place);
+            self.free.push(ix);
         }
+    }
+
+    fn relist(&mut self, pools: &Pools, ix: LineIx) {
+        let Some(line) = self.slots[ix.index()].as_mut() else { return };
+        let open = line.parked.is_none() && pools.hold(line.place.pool) == Hold::Open;
+        let head = line.head().filter(|_| open);
+        if head != line.listed {
+            let before = std::mem::replace(&mut line.listed, head);
+            let at = (line.place.pool, line.field, ix, line.place.shape);
+            self.contest.list(pools, at, before, head);
+        }
+    }
+
+    // ------------------------------------------------------------ quota
+
+    /// There is no quota for the line's next task at `on`.
+    pub(crate) fn park(&mut self, pools: &Pools, ix: LineIx, on: PoolIx) {
+        if let Some(line) = self.get_mut(ix) {
+            line.parked = Some(on);
+            self.parked.entry(on).or_default().insert(ix);
+            self.relist(pools, ix);
+        }
+    }
+
+    fn unpark(&mut self, ix: LineIx) {
+        let Some(on) = self.get_mut(ix).and_then(|line| line.parked.take()) else { return };
+        if let Some(lines) = self.parked.get_mut(&on) {
+            lines.remove(&ix);
+            if lines.is_empty() {
+                self.parked.remove(&on);
+            }
+        }
+    }
+
+    /// A leaf uses less: what was parked on its path may be looked at again.
+    pub(crate) fn released(&mut self, pools: &Pools, leaf: PoolIx) {
+        self.contest.usage_changed(leaf);
+        if self.parked.is_empty() {
+            return;
+        }
+        for pool in pools.path(leaf) {
+            for ix in self.parked.get(&pool).cloned().unwrap_or_default() {
+                self.unpark(ix);
+                self.relist(pools, ix);
+            }
+        }
+    }
+
+    /// A leaf uses more.
+    pub(crate) fn charged(&mut self, leaf: PoolIx) {
+        self.contest.usage_changed(leaf);
+    }
+
+    /// The fleet has grown or shrunk, and shares with it.
+    pub(crate) fn shares_changed(&mut self) {
+        for place in self.places.keys() {
+            self.contest.usage_changed(place.pool);
+        }
+    }
+
+    /// Everything stands elsewhere: the tree is another.
+    pub(crate) fn rebuild(&mut self, (pools, shapes): (&Pools, &Shapes), moved: impl Fn(PoolIx) -> PoolIx) {
+        let old = std::mem::replace(self, Queue::new(pools));
+        for line in old.slots.into_iter().flatten() {
+            let place = Place { pool: moved(line.place.pool), ..line.place };
+            for (key, range) in line.entries {
+                self.push((pools, shapes), place, Key { index: range.start, ..key }, range.end);
+            }
+        }
+    }
+
+    /// Ranks as usage is now.
+    pub(crate) fn refresh(&mut self, pools: &Pools) {
+        self.contest.refresh(pools);
+    }
+
+    /// Whether anything that may start is of a shape that is not closed.
+    pub(crate) fn has_open(&self, opportunistic: bool, closed: &ShapeSet) -> bool {
+        self.contest.has_open(opportunistic, closed)
+    }
+
+    /// The best line of a shape that is not closed. After [`Self::refresh`].
+    pub(crate) fn best(&self, opportunistic: bool, closed: &ShapeSet) -> Option<Head> {
+        let line = self.contest.best(opportunistic, closed)?;
+        let found = self.get(line)?;
+        Some(Head { line, place: found.place, task: found.first()? })
+    }
+
+    /// Tasks that go before the first one of the job in its pool and class.
+    pub(crate) fn ahead_of(&self, job: JobId) -> Option<u64> {
+        let of_job = self.lines().filter_map(|(_, line)| {
+            let key = line.entries.keys().find(|key| key.job == job)?;
+            Some((*key, line.place))
+        });
+        let (first, place) = of_job.min()?;
+        let rivals = self.of_pool(place.pool).filter(|(_, line)| line.place.opportunistic == place.opportunistic);
+        let ahead = |line: &Line| -> u64 { line.entries.range(..first).map(|(_, range)| range.len()).sum() };
+        Some(rivals.map(|(_, line)| ahead(line)).sum())
     }
 
     /// Every waiting task, in no useful order. For checks.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (ShapeId, TaskId)> {
-        let ids = self.heads.iter().map(|(_, shape)| *shape);
-        ids.flat_map(|shape| {
-            self.lines[shape.index()].entries.iter().flat_map(move |(key, range)| {
-                (range.start..range.end).map(move |index| (shape, TaskId { job: key.job, index }))
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Place, TaskId)> {
+        self.lines().flat_map(|(_, line)| {
+            line.entries.iter().flat_map(move |(key, range)| {
+                (range.start..range.end).map(move |index| (line.place, TaskId { job: key.job, index }))
             })
         })
     }
 
-    pub(crate) fn check_invariants(&self) {
-        let mut total = 0;
-        for (index, line) in self.lines.iter().enumerate() {
-            let sum: u64 = line.entries.values().map(|range| u64::from(range.end - range.start)).sum();
-            assert_eq!(line.waiting, sum, "queue: line {index} miscounts");
+    pub(crate) fn check_invariants(&self, pools: &Pools) {
+        let (mut total, mut listed) = (0, Vec::new());
+        for (ix, line) in self.lines() {
+            let sum: u64 = line.entries.values().map(|range| range.len()).sum();
+            assert_eq!(line.waiting, sum, "queue: {line:?} miscounts");
+            assert!(sum > 0, "queue: an empty line is kept");
+            assert_eq!(self.find(&line.place), Some(ix), "queue: {ix:?} is not where it says");
             total += sum;
-            let head = line.entries.keys().next();
-            let heads: Vec<_> = self.heads.iter().filter(|(_, shape)| shape.index() == index).collect();
-            assert_eq!(head, heads.first().map(|(key, _)| key), "queue: wrong head of line {index}");
-            assert!(heads.len() <= 1, "queue: two heads of line {index}");
+            let open = line.parked.is_none() && pools.hold(line.place.pool) == Hold::Open;
+            assert_eq!(line.listed, line.head().filter(|_| open), "queue: {ix:?} is listed wrongly");
+            if let Some(key) = line.listed {
+                listed.push((line.place.pool, line.field, ix, line.place.shape, key));
+            }
+            if let Some(on) = line.parked {
+                assert!(self.parked[&on].contains(&ix), "queue: {ix:?} is parked nowhere");
+            }
             let mut last: Option<(Key, Range)> = None;
             for (&key, &range) in &line.entries {
-                assert!(range.start < range.end, "queue: empty range in line {index}");
-                assert!(key.index <= range.start, "queue: key behind its range in line {index}");
+                assert!(range.start < range.end, "queue: empty range in {ix:?}");
+                assert!(key.index <= range.start, "queue: key behind its range in {ix:?}");
                 if let Some((before, taken)) = last.filter(|(before, _)| before.same_run(key)) {
-                    assert!(taken.end <= range.start, "queue: {before:?} and {key:?} overlap in line {index}");
+                    assert!(taken.end <= range.start, "queue: {before:?} and {key:?} overlap in {ix:?}");
                 }
                 last = Some((key, range));
             }
         }
         assert_eq!(self.waiting, total, "queue: total miscounts");
+        assert_eq!(self.by_shape.iter().sum::<u64>(), total, "queue: shapes miscount");
+        self.contest.clone().check_invariants(pools, &listed);
     }
-}
-
-#[derive(Debug)]
-pub(crate) struct Head {
-    pub(crate) at: (Key, ShapeId),
-    pub(crate) task: TaskId,
-    pub(crate) open: bool,
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use spool_proto::pool::PoolTree;
+
     use super::*;
-    use crate::shapes::Shapes;
 
     fn key(job: u64, weight: u64, index: u32) -> Key {
         let (priority, deadline) = (Reverse(50), Timestamp::MAX);
@@ -254,9 +477,13 @@ mod tests {
         #[test]
         fn the_queue_is_a_sorted_set(ops in prop::collection::vec(op(), 0..60)) {
             let mut shapes = Shapes::default();
+            let pools = Pools::new(&PoolTree::default(), &|_| Hold::Open, &mut shapes.kinds);
             let ids = [shapes.intern(&crate::testing::shape(1)), shapes.intern(&crate::testing::shape(2))];
             let of = |shape: usize, job, index| key(job, u64::from(shape == 0), index);
-            let (mut queue, mut model) = (Queue::default(), BTreeSet::new());
+            let (mut queue, mut model) = (Queue::new(&pools), BTreeSet::new());
+            let pool = pools.default_pool();
+            let place = |shape: usize| Place { pool, opportunistic: false, fixed: false, shape: ids[shape] };
+            let none = ShapeSet::default();
             for op in ops {
                 match op {
                     Op::Push { shape, job, from, count } => {
@@ -264,35 +491,37 @@ mod tests {
                         let taken = |index: &u32| model.contains(&(of(shape, job, *index), shape));
                         let free: Vec<u32> = (from..from + count).filter(|index| !taken(index)).collect();
                         for range in free.chunk_by(|a, b| a + 1 == *b) {
-                            queue.push(ids[shape], of(shape, job, range[0]), range[range.len() - 1] + 1);
+                            let end = range[range.len() - 1] + 1;
+                            queue.push((&pools, &shapes), place(shape), of(shape, job, range[0]), end);
                             model.extend(range.iter().map(|index| (of(shape, job, *index), shape)));
                         }
                     }
                     Op::Remove { shape, job, index } => {
                         let key = of(shape, job, index);
-                        prop_assert_eq!(queue.remove(ids[shape], key), model.remove(&(key, shape)));
+                        prop_assert_eq!(queue.remove(&pools, place(shape), key), model.remove(&(key, shape)));
                     }
                     Op::TakeHead => {
-                        let head = queue.next_head(None);
+                        queue.refresh(&pools);
+                        let head = queue.best(false, &none);
                         let best = model.pop_first();
                         prop_assert_eq!(
-                            head.as_ref().map(|head| (head.at.1, head.task.job, head.task.index)),
-                            best.map(|(key, shape)| (ids[shape], key.job, key.index))
+                            head.map(|head| (head.place, head.task.job, head.task.index)),
+                            best.map(|(key, shape)| (place(shape), key.job, key.index))
                         );
                         if let Some((key, shape)) = best {
-                            prop_assert!(queue.remove(ids[shape], key));
+                            prop_assert!(queue.remove(&pools, place(shape), key));
                         }
                     }
                     Op::RemoveJob { shape, job } => {
                         let of_job = |entry: &(Key, usize)| entry.1 == shape && entry.0.job == JobId(job);
                         let expected: Vec<u32> = model.iter().filter(|e| of_job(e)).map(|e| e.0.index).collect();
-                        let taken = queue.remove_job(ids[shape], of(shape, job, 0));
-                        let taken: Vec<u32> = taken.into_iter().flat_map(|(_, range)| range).collect();
+                        let taken = queue.remove_job(&pools, place(shape), of(shape, job, 0));
+                        let taken: Vec<u32> = taken.into_iter().flatten().collect();
                         prop_assert_eq!(taken, expected);
                         model.retain(|entry| !of_job(entry));
                     }
                 }
-                queue.check_invariants();
+                queue.check_invariants(&pools);
                 prop_assert_eq!(queue.len(), u64::try_from(model.len()).unwrap_or(0));
             }
         }

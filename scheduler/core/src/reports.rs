@@ -5,7 +5,7 @@ use spool_proto::ids::{Fence, TaskId, WorkerName};
 use spool_proto::time::Timestamp;
 
 use crate::engine::Engine;
-use crate::io::{Advance, Effect, Record, Report, ToWorker};
+use crate::io::{Advance, Effect, Record, Report, Start, ToWorker};
 use crate::retry;
 use crate::revoke;
 use crate::state::is_ending;
@@ -26,7 +26,10 @@ impl Engine {
             return self.send(worker, ToWorker::Revoke { task, fence, reason: revoke::STALE }, out);
         }
         match report {
-            Report::Started { at, .. } => self.task_started(worker, task, at),
+            Report::Started { at, start } => {
+                self.count_start(worker, task, start, now);
+                self.task_started(worker, task, at);
+            }
             Report::Advanced(advance) => self.task_advanced(worker, task, advance),
             Report::Finished { started, finished, answer, advance } => {
                 if let Some(run) = self.state.jobs.get(&task.job).and_then(|job| job.run_of(task.index)) {
@@ -39,6 +42,14 @@ impl Engine {
             Report::Returned { reason } => self.let_go(now, task, fence, reason, false, out),
         }
         self.changed(task.job);
+    }
+
+    fn count_start(&mut self, worker: &WorkerName, task: TaskId, start: Start, now: Timestamp) {
+        let held = self.state.workers.get(worker).and_then(|worker| worker.held.get(&task));
+        let leased = self.state.task(task).and_then(|task| task.lease()).map(|lease| lease.at);
+        let Some((held, leased)) = held.zip(leased).filter(|(held, _)| held.started.is_none()) else { return };
+        let key = self.state.shapes.warm_key(held.shape).clone();
+        self.tally.started(&key, start, now.since(leased));
     }
 
     /// The worker runs it: by its report, or by what it says it holds.

@@ -5,27 +5,37 @@ use std::sync::Arc;
 
 use spool_proto::time::Span;
 
-use crate::io::Shape;
+use crate::io::{Shape, WarmKey};
+use crate::pools::{Kinds, Need};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ShapeId(u32);
 
 impl ShapeId {
+    pub(crate) const FIRST: ShapeId = ShapeId(0);
+
+    pub(crate) fn of(index: usize) -> ShapeId {
+        ShapeId(u32::try_from(index).expect("fewer shapes than tasks"))
+    }
+
     pub(crate) fn index(self) -> usize {
         usize::try_from(self.0).expect("32 bits fit in an index")
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Shapes {
     ids: BTreeMap<Arc<Shape>, ShapeId>,
     slots: Vec<Slot>,
     free: Vec<ShapeId>,
+    pub(crate) kinds: Kinds,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Slot {
     shape: Arc<Shape>,
+    need: Need,
+    warm_key: WarmKey,
     /// Runs of tasks that have this shape.
     users: u32,
     /// How long a task runs, a moving average; `None` until one has finished.
@@ -40,7 +50,9 @@ impl Shapes {
             return id;
         }
         let shape = Arc::new(shape.clone());
-        let slot = Slot { shape: shape.clone(), users: 1, estimate: None };
+        let need = self.kinds.need(&shape.resources);
+        let warm_key = shape.warm_key().into();
+        let slot = Slot { shape: shape.clone(), need, warm_key, users: 1, estimate: None };
         let id = match self.free.pop() {
             Some(id) => {
                 self.slots[id.index()] = slot;
@@ -48,7 +60,7 @@ impl Shapes {
             }
             None => {
                 self.slots.push(slot);
-                ShapeId(u32::try_from(self.slots.len() - 1).expect("fewer shapes than tasks"))
+                ShapeId::of(self.slots.len() - 1)
             }
         };
         self.ids.insert(shape, id);
@@ -66,6 +78,20 @@ impl Shapes {
 
     pub(crate) fn get(&self, id: ShapeId) -> &Arc<Shape> {
         &self.slots[id.index()].shape
+    }
+
+    /// What a task of the shape counts for in quotas.
+    pub(crate) fn need(&self, id: ShapeId) -> &Need {
+        &self.slots[id.index()].need
+    }
+
+    pub(crate) fn warm_key(&self, id: ShapeId) -> &WarmKey {
+        &self.slots[id.index()].warm_key
+    }
+
+    /// Numbers given out so far are below this.
+    pub(crate) fn count(&self) -> usize {
+        self.ids.len()
     }
 
     pub(crate) fn estimate(&self, id: ShapeId) -> Option<Span> {

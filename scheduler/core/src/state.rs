@@ -1,18 +1,23 @@
 //! Everything the engine holds, and the one function that folds a fact into it: [`State::apply`] serves the live engine and replay
 //! alike, so both end in the same state.
 //!
-//! Durable are jobs, tasks, cordons and the two counters. The queue, the back-off calendar and what workers hold are indexes over
+//! Durable are jobs, tasks, pools, cordons and the two counters. The queue, the back-off calendar and what workers hold are indexes over
 //! them, kept in step here. Connections, room and progress are volatile and known only from workers' own words.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
+use spool_proto::pool::{BadTree, Hold, HoldState, PoolName, PoolsState};
+use spool_proto::resources::Resources;
 use spool_proto::time::Timestamp;
 
-use crate::io::{NewJob, Outcome, Record, TaskRun};
+use crate::contest::ShapeSet;
+use crate::io::{NewJob, Outcome, PoolChange, Record, TaskRun};
 use crate::job::{self, Job, Life};
-use crate::queue::{Key, Queue};
+use crate::pool_history;
+use crate::pools::{PoolIx, Pools};
+use crate::queue::{Key, Place, Queue};
 use crate::shapes::Shapes;
 use crate::snapshot::{AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, TaskPart};
 use crate::task::{self, Lease, Task};
@@ -33,23 +38,39 @@ pub enum Illegal {
     Task { task: TaskId, state: &'static str, event: &'static str },
     #[error("job {job} has more than 2^32 tasks")]
     TooManyTasks { job: JobId },
+    #[error("pool {0} is not known")]
+    NoSuchPool(PoolName),
+    #[error("the pools cannot be: {0}")]
+    BadTree(BadTree),
     #[error("the parts of job {job} hold {found} tasks, its phases {expected}")]
     Parts { job: JobId, found: usize, expected: usize },
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct State {
     pub(crate) next_job: u64,
     pub(crate) next_fence: u64,
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) cordons: BTreeMap<WorkerName, CordonSnapshot>,
+    pub(crate) pools_state: PoolsState,
     // Indexes.
+    pub(crate) pools: Pools,
+    /// Open jobs by pool, and how many of them wait for their first worker.
+    pub(crate) open_jobs: BTreeMap<PoolIx, (u64, u64)>,
+    /// Jobs that are opportunistic now.
+    pub(crate) opportunistic: BTreeSet<JobId>,
     pub(crate) requests: BTreeMap<String, JobId>,
     pub(crate) shapes: Shapes,
     pub(crate) queue: Queue,
     pub(crate) backoff: BTreeSet<(Timestamp, TaskId)>,
     pub(crate) workers: BTreeMap<WorkerName, Worker>,
     // Marks.
+    /// Shapes that found no room on any worker, and nothing has changed since.
+    pub(crate) closed: ShapeSet,
+    /// What the workers that take leases have together, as shares were last taken over.
+    pub(crate) fleet: Resources,
+    /// Jobs that time has something to do with: their alarms are to be set.
+    pub(crate) new_alarms: Vec<JobId>,
     /// Workers to look at in this turn: room or lines have changed.
     pub(crate) touched: BTreeSet<WorkerName>,
     /// Jobs dropped since the last checkpoint.
@@ -58,7 +79,29 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new() -> State {
-        State { next_job: 1, next_fence: 1, ..State::default() }
+        let pools_state = PoolsState::default();
+        let mut shapes = Shapes::default();
+        let pools = Pools::new(&pools_state.tree, &|_| Hold::Open, &mut shapes.kinds);
+        State {
+            next_job: 1,
+            next_fence: 1,
+            jobs: BTreeMap::new(),
+            cordons: BTreeMap::new(),
+            pools_state,
+            queue: Queue::new(&pools),
+            pools,
+            open_jobs: BTreeMap::new(),
+            opportunistic: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            shapes,
+            backoff: BTreeSet::new(),
+            workers: BTreeMap::new(),
+            closed: ShapeSet::default(),
+            fleet: Resources::ZERO,
+            new_alarms: Vec::new(),
+            touched: BTreeSet::new(),
+            forgotten: Vec::new(),
+        }
     }
 
     pub(crate) fn task(&self, id: TaskId) -> Option<&Task> {
@@ -121,7 +164,12 @@ impl State {
                 Ok(())
             }
             Record::JobForgotten { job } => self.job_forgotten(*job),
-            Record::JobMoved { .. } | Record::PoolsApplied { .. } | Record::PoolHeld { .. } => Ok(()),
+            Record::JobMoved { job, pool, priority, hop, .. } => self.job_moved(*job, pool, *priority, *hop),
+            Record::PoolsApplied { version, change, at } => self.pools_applied(*version, change, *at),
+            Record::PoolHeld { pool, hold, by, reason, at } => {
+                let state = HoldState { hold: *hold, by: by.clone(), reason: reason.clone(), at: *at };
+                self.pool_held(pool, state)
+            }
         }
     }
 
@@ -133,8 +181,29 @@ impl State {
             self.requests.insert(new.request_id.clone(), id);
         }
         self.next_job = self.next_job.max(id.0 + 1);
-        self.jobs.insert(id, Job::new(id, new.clone(), at));
+        let pool = self.pools.find(&new.pool).unwrap_or_else(|| self.pools.default_pool());
+        let job = Job::new(id, new.clone(), pool, at);
+        if job.opportunistic {
+            self.opportunistic.insert(id);
+        }
+        self.jobs.insert(id, job);
+        self.count_job(id, true);
+        self.new_alarms.push(id);
         Ok(())
+    }
+
+    /// Counts the job in its pool, or takes it out of the count: before and after its life or pool changes.
+    fn count_job(&mut self, id: JobId, there: bool) {
+        let Some(job) = self.jobs.get(&id).filter(|job| !job.state().is_final()) else { return };
+        let (open, queued) = self.open_jobs.entry(job.pool).or_default();
+        let waits = u64::from(job.life == Life::Queued);
+        if there {
+            *open += 1;
+            *queued += waits;
+        } else {
+            *open -= 1;
+            *queued -= waits;
+        }
     }
 
     fn phase_started(&mut self, id: JobId, name: &str, tasks: &[TaskRun], at: Timestamp) -> Result<(), Illegal> {
@@ -151,8 +220,11 @@ impl State {
         job.push_phase(name.to_owned(), tasks.to_vec(), at, &mut self.shapes);
         let phase = job.phases.last().expect("just pushed");
         for run in &job.runs[phase.runs.clone()] {
-            self.queue.push(run.shape, Key::new(job, run, run.first), run.first + run.count);
+            self.closed.remove(run.shape);
+            let place = Place::new(job, run.shape);
+            self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, run.first), run.first + run.count);
         }
+        self.new_alarms.push(id);
         Ok(())
     }
 
@@ -164,15 +236,22 @@ impl State {
         let lease = Lease { fence, worker: worker.clone(), at };
         let state = before.next(task::Event::Lease(lease)).map_err(illegal_task(id))?;
         let life = job.life.next(job::Event::Leased).map_err(illegal_job(id.job))?;
-        if !self.queue.remove(shape, key)
+        if !self.queue.remove(&self.pools, Place::new(job, shape), key)
             && let task::State::Backoff { until } = before
         {
             self.backoff.remove(&(*until, id));
         }
-        job.dirty_header |= job.life != life;
+        let first = job.life != life;
+        if first && let Some((_, queued)) = self.open_jobs.get_mut(&job.pool) {
+            *queued -= 1;
+        }
+        job.dirty_header |= first;
         job.life = life;
         job.started.get_or_insert(at);
+        job.last_lease = Some(at);
         job.change(id.index, |task| task.state = state);
+        self.pools.charge(job.pool, self.shapes.need(shape));
+        self.queue.charged(job.pool);
         self.next_fence = self.next_fence.max(fence.0 + 1);
         self.workers.entry(worker.clone()).or_default().hold(id, fence, shape);
         Ok(())
@@ -186,6 +265,9 @@ impl State {
             task.lease().cloned().ok_or(Illegal::Task { task: id, state: task.state.name(), event: "end a lease" })?;
         let state = task.state.next(event).map_err(illegal_task(id))?;
         job.change(id.index, |task| task.state = state);
+        let shape = job.run_of(id.index).expect("it has one").shape;
+        self.pools.release(job.pool, self.shapes.need(shape));
+        self.queue.released(&self.pools, job.pool);
         let worker = self.workers.get_mut(&lease.worker).expect("a lease's worker is indexed");
         if let Some(held) = worker.drop_lease(id, &self.shapes) {
             let phase = job.phases.last_mut().expect("it has a task");
@@ -258,6 +340,7 @@ impl State {
 
     fn job_retried(&mut self, id: JobId) -> Result<(), Illegal> {
         self.turn(id, job::Event::Retry)?;
+        self.new_alarms.push(id);
         let job = self.job_mut(id)?;
         job.finished = None;
         let mut again = Vec::new();
@@ -281,7 +364,8 @@ impl State {
                 let job = &self.jobs[&id];
                 let run = job.run_of(from).expect("it was retried");
                 let stop = end.min(run.first + run.count);
-                self.queue.push(run.shape, Key::new(job, run, from), stop);
+                let place = Place::new(job, run.shape);
+                self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, from), stop);
                 from = stop;
             }
         }
@@ -289,16 +373,123 @@ impl State {
     }
 
     fn priority_set(&mut self, id: JobId, priority: u8) -> Result<(), Illegal> {
+        self.stand_anew(id, |job, _| {
+            job.new.priority = priority;
+            job.dirty_header = true;
+        })
+    }
+
+    /// Changes what a job's tasks stand under: they leave their lines and come back.
+    pub(crate) fn stand_anew(&mut self, id: JobId, change: impl FnOnce(&mut Job, &Pools)) -> Result<(), Illegal> {
         let waiting = self.take_waiting(id)?;
-        let job = self.job_mut(id)?;
-        job.new.priority = priority;
-        job.dirty_header = true;
+        let job = self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))?;
+        change(job, &self.pools);
         let job = &self.jobs[&id];
         for range in waiting {
             let run = job.run_of(range.start).expect("it waited");
-            self.queue.push(run.shape, Key::new(job, run, range.start), range.end);
+            self.closed.remove(run.shape);
+            let place = Place::new(job, run.shape);
+            self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, range.start), range.end);
         }
         Ok(())
+    }
+
+    /// What runs of it goes with it: its quota is charged where the job is.
+    fn job_moved(&mut self, id: JobId, pool: &PoolName, priority: Option<u8>, hop: bool) -> Result<(), Illegal> {
+        let to = self.pools.find(pool).ok_or_else(|| Illegal::NoSuchPool(pool.clone()))?;
+        self.count_job(id, false);
+        let job = self.jobs.get(&id).ok_or(Illegal::NoSuchJob(id))?;
+        let from = job.pool;
+        let leased = job.current().filter(|index| job.task(*index).is_some_and(|task| task.lease().is_some()));
+        for shape in leased.filter_map(|index| Some(job.run_of(index)?.shape)).collect::<Vec<_>>() {
+            self.pools.release(from, self.shapes.need(shape));
+            self.pools.charge(to, self.shapes.need(shape));
+        }
+        self.stand_anew(id, |job, _| {
+            job.pool = to;
+            job.new.pool = pool.clone();
+            job.new.priority = priority.unwrap_or(job.new.priority);
+            if hop && !job.new.hop.is_empty() {
+                job.new.hop.remove(0);
+            }
+            job.dirty_header = true;
+        })?;
+        self.count_job(id, true);
+        self.queue.released(&self.pools, from);
+        self.queue.charged(to);
+        self.new_alarms.push(id);
+        Ok(())
+    }
+
+    // ------------------------------------------------------------ pools
+
+    fn pools_applied(&mut self, version: u64, change: &PoolChange, at: Timestamp) -> Result<(), Illegal> {
+        change.tree.check().map_err(Illegal::BadTree)?;
+        let entry = pool_history::entry(&self.pools_state.tree, version, change, at);
+        pool_history::remember(&mut self.pools_state.changes, entry);
+        self.pools_state.holds.retain(|pool, _| change.tree.pools.contains_key(pool));
+        self.pools_state.version = version;
+        self.pools_state.tree = change.tree.clone();
+        self.rebuild_pools();
+        Ok(())
+    }
+
+    fn pool_held(&mut self, pool: &PoolName, state: HoldState) -> Result<(), Illegal> {
+        if self.pools.find(pool).is_none() {
+            return Err(Illegal::NoSuchPool(pool.clone()));
+        }
+        let before = self.pools_state.holds.get(pool).map_or(Hold::Open, |held| held.hold);
+        let entry = pool_history::hold_entry(self.pools_state.version, pool, before, &state);
+        pool_history::remember(&mut self.pools_state.changes, entry);
+        match state.hold {
+            Hold::Open => drop(self.pools_state.holds.remove(pool)),
+            Hold::Held | Hold::Draining => drop(self.pools_state.holds.insert(pool.clone(), state)),
+        }
+        self.rebuild_pools();
+        Ok(())
+    }
+
+    /// Builds the tree's index anew from what is durable, and moves everything over.
+    fn rebuild_pools(&mut self) {
+        let PoolsState { tree, holds, .. } = &self.pools_state;
+        let hold = |pool: &PoolName| holds.get(pool).map_or(Hold::Open, |held| held.hold);
+        let mut pools = Pools::new(tree, &hold, &mut self.shapes.kinds);
+        pools.set_fleet(&self.fleet, &mut self.shapes.kinds);
+        let default = pools.default_pool();
+        let moved: Vec<PoolIx> =
+            self.pools.all().map(|old| pools.find(self.pools.name(old)).unwrap_or(default)).collect();
+        let to = |old: PoolIx| moved[old.index()];
+        for job in self.jobs.values_mut() {
+            job.pool = to(job.pool);
+        }
+        for worker in self.workers.values() {
+            for (task, held) in &worker.held {
+                pools.charge(self.jobs[&task.job].pool, self.shapes.need(held.shape));
+            }
+        }
+        let counts = std::mem::take(&mut self.open_jobs);
+        self.open_jobs = counts.into_iter().map(|(pool, counts)| (to(pool), counts)).collect();
+        self.pools = pools;
+        self.queue.rebuild((&self.pools, &self.shapes), to);
+        self.closed = ShapeSet::default();
+    }
+
+    /// What the workers that take leases have together.
+    pub(crate) fn set_fleet(&mut self, fleet: Resources) {
+        self.pools.set_fleet(&fleet, &mut self.shapes.kinds);
+        self.fleet = fleet;
+        self.queue.shares_changed();
+    }
+
+    pub(crate) fn any_opportunistic(&self) -> bool {
+        self.opportunistic.iter().any(|job| self.jobs.get(job).is_some_and(|job| job.leased() > 0))
+    }
+
+    /// The job's time to start has come: it is as any other from now on.
+    pub(crate) fn become_standard(&mut self, id: JobId) {
+        if self.opportunistic.remove(&id) {
+            self.stand_anew(id, |job, _| job.opportunistic = false).expect("it is known");
+        }
     }
 
     fn job_forgotten(&mut self, id: JobId) -> Result<(), Illegal> {
@@ -307,6 +498,7 @@ impl State {
             return Err(Illegal::Job { job: id, state: job.state().name(), event: "be forgotten" });
         }
         let job = self.jobs.remove(&id).expect("just found");
+        self.opportunistic.remove(&id);
         for run in &job.runs {
             self.shapes.release(run.shape);
         }
@@ -321,13 +513,20 @@ impl State {
     pub(crate) fn enqueue(&mut self, id: TaskId) {
         let Some(job) = self.jobs.get(&id.job) else { return };
         let Some(run) = job.run_of(id.index) else { return };
-        self.queue.push(run.shape, Key::new(job, run, id.index), id.index + 1);
+        if !job.age_alarm {
+            self.new_alarms.push(id.job);
+        }
+        let place = Place::new(job, run.shape);
+        self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, id.index), id.index + 1);
     }
 
     fn turn(&mut self, id: JobId, event: job::Event) -> Result<(), Illegal> {
+        let life = self.job_mut(id)?.life.next(event).map_err(illegal_job(id))?;
+        self.count_job(id, false);
         let job = self.job_mut(id)?;
-        job.life = job.life.next(event).map_err(illegal_job(id))?;
+        job.life = life;
         job.dirty_header = true;
+        self.count_job(id, true);
         Ok(())
     }
 
@@ -338,8 +537,7 @@ impl State {
         let shapes: BTreeMap<_, _> = job.runs[phase.runs.clone()].iter().map(|run| (run.shape, run)).collect();
         let mut taken = Vec::new();
         for (shape, run) in shapes {
-            let waited = self.queue.remove_job(shape, Key::new(job, run, run.first));
-            taken.extend(waited.into_iter().map(|(_, range)| range));
+            taken.extend(self.queue.remove_job(&self.pools, Place::new(job, shape), Key::new(job, run, run.first)));
         }
         Ok(taken)
     }
@@ -373,7 +571,7 @@ impl State {
             next_job: self.next_job,
             next_fence: self.next_fence,
             cordons: self.cordons.values().cloned().collect(),
-            pools: spool_proto::pool::PoolsState::default(),
+            pools: self.pools_state.clone(),
         }
     }
 
@@ -381,6 +579,8 @@ impl State {
         self.next_job = self.next_job.max(snapshot.next_job);
         self.next_fence = self.next_fence.max(snapshot.next_fence);
         self.cordons = snapshot.cordons.into_iter().map(|cordon| (cordon.worker.clone(), cordon)).collect();
+        self.pools_state = snapshot.pools;
+        self.rebuild_pools();
     }
 
     /// Brings a job back. `parts` hold its tasks, in order.
@@ -404,8 +604,11 @@ impl State {
         for (index, task) in (0..).zip(parts.into_iter().flat_map(|part| part.tasks)) {
             job.change(index, |old| *old = Task::restore(old.run, task));
         }
+        self.count_job(id, false);
+        let job = self.jobs.get_mut(&id).expect("just submitted");
         (job.life, job.started, job.finished) = (snapshot.life.into(), snapshot.started, snapshot.finished);
         (job.dirty_header, job.dirty_parts) = (false, BTreeSet::new());
+        self.count_job(id, true);
         self.index(id);
         Ok(())
     }
@@ -424,7 +627,8 @@ impl State {
                             Some(range) if range.end == index => range.end += 1,
                             other => {
                                 if let Some(range) = other.replace(index..index + 1) {
-                                    self.queue.push(run.shape, Key::new(job, run, range.start), range.end);
+                                    let (place, key) = (Place::new(job, run.shape), Key::new(job, run, range.start));
+                                    self.queue.push((&self.pools, &self.shapes), place, key, range.end);
                                 }
                             }
                         },
@@ -434,13 +638,16 @@ impl State {
                         task::State::Leased(lease) => {
                             let worker = self.workers.entry(lease.worker.clone()).or_default();
                             worker.hold(task, lease.fence, run.shape);
+                            self.pools.charge(job.pool, self.shapes.need(run.shape));
+                            self.queue.charged(job.pool);
                         }
                         task::State::Done(done) => made.add(&done.advance),
                         task::State::Failed | task::State::Cancelled => {}
                     }
                 }
                 if let Some(range) = queued {
-                    self.queue.push(run.shape, Key::new(job, run, range.start), range.end);
+                    let (place, key) = (Place::new(job, run.shape), Key::new(job, run, range.start));
+                    self.queue.push((&self.pools, &self.shapes), place, key, range.end);
                 }
             }
             job.phases[phase].made = made;

@@ -16,10 +16,15 @@ impl Engine {
             self.state.enqueue(task);
             self.changed(task.job);
         }
+        while let Some(&(at, job, alarm)) = self.job_alarms.first().filter(|(at, ..)| *at <= now) {
+            self.job_alarms.remove(&(at, job, alarm));
+            self.ring_job(now, job, alarm, out);
+        }
         while self.alarms.first().is_some_and(|(at, _)| *at <= now) {
             let (_, name) = self.alarms.pop_first().expect("just seen");
             self.ring(now, &name, out);
         }
+        self.look_for_the_short(now, out);
     }
 
     /// Sets the worker's alarm. It rings once.
@@ -39,6 +44,9 @@ impl Engine {
             return self.arm(name, expires);
         }
         worker.silent = true;
+        self.state.touched.insert(name.clone());
+        self.warm_stale = true;
+        let worker = self.state.workers.get(name).expect("just found");
         let silence_s = now.since(worker.last_heard).as_millis() / 1000;
         let leases: Vec<_> = worker.held.iter().map(|(task, held)| (*task, held.fence, held.charged)).collect();
         for (task, fence, charged) in leases {
@@ -51,6 +59,7 @@ impl Engine {
             self.arm(name, forget);
         } else if !worker.connected && !self.state.cordons.contains_key(name) {
             self.state.workers.remove(name);
+            self.rooms.update(name, None);
             self.state.touched.remove(name);
         }
     }

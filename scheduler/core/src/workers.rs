@@ -9,10 +9,10 @@ use spool_proto::ids::{Fence, TaskId, WorkerName};
 use spool_proto::resources::Resources;
 use spool_proto::time::Timestamp;
 
-use crate::io::{Advance, Incarnation};
+use crate::io::{Advance, Incarnation, WarmKey, WarmTarget};
 use crate::shapes::{ShapeId, Shapes};
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Worker {
     /// Of the newest process that registered; `None` since a restart of the engine.
     pub(crate) incarnation: Option<Incarnation>,
@@ -30,18 +30,22 @@ pub(crate) struct Worker {
     pub(crate) lines: BTreeMap<ShapeId, Line>,
     /// Held leases that wait, over all lines.
     pub(crate) waiting: u32,
+    /// Executors that stand warm and idle there, as it last said.
+    pub(crate) warm: BTreeMap<WarmKey, u32>,
+    /// What it was last told to keep warm.
+    pub(crate) warm_targets: Vec<WarmTarget>,
     /// Tasks other workers were asked to give back because there is room here.
     pub(crate) expecting: BTreeMap<TaskId, ShapeId>,
 }
 
 /// The leases of one shape on one worker.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Line {
     pub(crate) charged: u32,
     pub(crate) waiting: BTreeMap<Fence, TaskId>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Held {
     pub(crate) fence: Fence,
     pub(crate) shape: ShapeId,
@@ -98,6 +102,11 @@ impl Worker {
         Some(held)
     }
 
+    /// Held leases that are charged.
+    pub(crate) fn charged(&self) -> u32 {
+        u32::try_from(self.held.len()).unwrap_or(u32::MAX) - self.waiting
+    }
+
     pub(crate) fn free(&self) -> Resources {
         let mut free = self.capacity.clone();
         free.sub(&self.allocated);
@@ -109,9 +118,11 @@ impl Worker {
     pub(crate) fn promote(&mut self, shapes: &Shapes) {
         while self.waiting > 0 {
             let free = self.free();
-            let fits = |shape: &ShapeId| shapes.get(*shape).resources.fits_in(&free);
-            let firsts = self.lines.iter().filter(|(shape, _)| fits(shape));
-            let Some((_, task)) = firsts.filter_map(|(_, line)| line.waiting.iter().next()).min() else { return };
+            let firsts = self.lines.values().filter_map(|line| line.waiting.iter().next());
+            let Some((_, task)) = firsts.min() else { return };
+            if !shapes.get(self.held[task].shape).resources.fits_in(&free) {
+                return;
+            }
             self.charge(*task, shapes);
         }
     }

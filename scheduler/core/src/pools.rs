@@ -1,0 +1,527 @@
+//! The quota tree and its algebra; nothing else. `pools/README.md` defines every word used here.
+//!
+//! A [`Pools`] is built from a [`PoolTree`] and then only counts: [`Pools::charge`] and [`Pools::release`] move what leased tasks use, in
+//! time proportional to the depth. All else are questions.
+
+mod share;
+
+use std::collections::BTreeMap;
+
+use spool_proto::pool::{Hold, PoolName, PoolSpec, PoolTree, Preemption};
+use spool_proto::resources::{KNOWN, Resources};
+
+pub(crate) use share::Share;
+
+/// A pool of one tree. A new tree numbers anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PoolIx(u32);
+
+impl PoolIx {
+    pub(crate) const ROOT: PoolIx = PoolIx(0);
+
+    pub(crate) fn index(self) -> usize {
+        usize::try_from(self.0).expect("32 bits fit in an index")
+    }
+}
+
+/// A kind of resource, interned. Those that Spool knows come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Kind(u32);
+
+/// Names of the kinds met so far.
+#[derive(Debug, Clone)]
+pub(crate) struct Kinds(Vec<String>);
+
+impl Default for Kinds {
+    fn default() -> Self {
+        Kinds(KNOWN.map(str::to_owned).into())
+    }
+}
+
+impl Kinds {
+    pub(crate) fn intern(&mut self, name: &str) -> Kind {
+        let found = self.0.iter().position(|known| known == name);
+        let at = found.unwrap_or_else(|| {
+            self.0.push(name.to_owned());
+            self.0.len() - 1
+        });
+        Kind(u32::try_from(at).expect("kinds are few"))
+    }
+
+    pub(crate) fn name(&self, kind: Kind) -> &str {
+        &self.0[kind.index()]
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Kind, &str)> {
+        (0..).map(Kind).zip(self.0.iter().map(String::as_str))
+    }
+
+    /// What a task asks for, by kind, zeros left out.
+    pub(crate) fn need(&mut self, resources: &Resources) -> Need {
+        resources.iter().map(|(name, amount)| (self.intern(name), amount)).collect()
+    }
+}
+
+impl Kind {
+    fn index(self) -> usize {
+        usize::try_from(self.0).expect("32 bits fit in an index")
+    }
+}
+
+/// What one task needs: kinds with amounts greater than zero, in order.
+pub(crate) type Need = Box<[(Kind, u64)]>;
+
+/// An amount of every kind; those beyond the end are `rest`.
+#[derive(Debug, Clone, Default)]
+struct Amounts {
+    of: Vec<u64>,
+    rest: u64,
+}
+
+impl Amounts {
+    fn get(&self, kind: Kind) -> u64 {
+        self.of.get(kind.index()).copied().unwrap_or(self.rest)
+    }
+
+    fn set(&mut self, kind: Kind, amount: u64) {
+        if self.of.len() <= kind.index() {
+            self.of.resize(kind.index() + 1, self.rest);
+        }
+        self.of[kind.index()] = amount;
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Node {
+    name: PoolName,
+    spec: PoolSpec,
+    parent: Option<PoolIx>,
+    leaf: bool,
+    /// Its own or of one above it.
+    hold: Hold,
+    held: Amounts,
+    subtree: Amounts,
+    local: Amounts,
+    /// `subtree` and borrow limit.
+    limit: Amounts,
+    usage: Amounts,
+    real: Amounts,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Pools {
+    nodes: Vec<Node>,
+    by_name: BTreeMap<PoolName, PoolIx>,
+    /// Somebody is guaranteed something.
+    guarantees: bool,
+    /// Somebody may take its fair share.
+    fair: bool,
+    /// What the fleet has, for shares.
+    fleet: Amounts,
+}
+
+/// Why a task is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Over {
+    pub(crate) pool: PoolIx,
+    pub(crate) kind: Kind,
+}
+
+impl Pools {
+    /// `tree` has passed its check.
+    pub(crate) fn new(tree: &PoolTree, holds: &dyn Fn(&PoolName) -> Hold, kinds: &mut Kinds) -> Pools {
+        let mut by_name = BTreeMap::new();
+        // The root is `/`, which sorts behind names that begin with `-` or `.`: it is put first by hand.
+        let names = std::iter::once(PoolName::root()).chain(tree.pools.keys().filter(|name| !name.is_root()).cloned());
+        for (at, name) in (0..).zip(names) {
+            by_name.insert(name, PoolIx(at));
+        }
+        let mut order: Vec<(&PoolName, PoolIx)> = by_name.iter().map(|(name, ix)| (name, *ix)).collect();
+        order.sort_by_key(|(_, ix)| *ix);
+        let mut nodes: Vec<Node> = Vec::with_capacity(order.len());
+        for (name, _) in order {
+            // Parents sort before their children.
+            let parent = name.parent().map(|parent| by_name[&parent]);
+            let above = parent.map_or(Hold::Open, |parent| nodes[parent.index()].hold);
+            if let Some(parent) = parent {
+                nodes[parent.index()].leaf = false;
+            }
+            let amounts = || Amounts { of: Vec::new(), rest: 0 };
+            nodes.push(Node {
+                name: name.clone(),
+                spec: tree.pools[name].clone(),
+                parent,
+                leaf: true,
+                hold: stricter(above, holds(name)),
+                held: amounts(),
+                subtree: amounts(),
+                local: amounts(),
+                limit: Amounts { of: Vec::new(), rest: u64::MAX },
+                usage: amounts(),
+                real: amounts(),
+            });
+        }
+        for node in &nodes {
+            let named = node.spec.guarantee.iter().map(|(name, _)| name);
+            for name in named.chain(node.spec.borrow.keys().map(String::as_str)) {
+                kinds.intern(name);
+            }
+        }
+        let guarantees = nodes.iter().any(|node| node.parent.is_some() && node.spec.guarantee != Resources::ZERO);
+        let fair = nodes.iter().any(|node| node.spec.preemption == Preemption::Fair);
+        let mut pools = Pools { nodes, by_name, guarantees, fair, fleet: Amounts::default() };
+        for (kind, name) in kinds.all() {
+            pools.fill(kind, name);
+        }
+        pools
+    }
+
+    /// Quotas of one kind, from the leaves up.
+    fn fill(&mut self, kind: Kind, name: &str) {
+        let mut held_below = vec![0_u64; self.nodes.len()];
+        let mut lent_up = vec![0_u64; self.nodes.len()];
+        for at in (0..self.nodes.len()).rev() {
+            let node = &mut self.nodes[at];
+            let own = node.spec.guarantee.get(name).saturating_sub(held_below[at]);
+            let (held, subtree) = (own.saturating_add(held_below[at]), own.saturating_add(lent_up[at]));
+            let local = node.spec.lend.get(name).map_or(0, |lend| subtree.saturating_sub(*lend));
+            let limit = match (node.parent, node.spec.borrow.get(name)) {
+                (Some(_), Some(borrow)) => subtree.saturating_add(*borrow),
+                (Some(_), None) => u64::MAX,
+                (None, _) if node.spec.guarantee.get(name) > 0 => subtree,
+                (None, _) => u64::MAX,
+            };
+            node.held.set(kind, held);
+            node.subtree.set(kind, subtree);
+            node.local.set(kind, local);
+            node.limit.set(kind, limit);
+            if let Some(parent) = node.parent {
+                held_below[parent.index()] = held_below[parent.index()].saturating_add(held);
+                lent_up[parent.index()] = lent_up[parent.index()].saturating_add(subtree - local);
+            }
+        }
+    }
+
+    /// What the connected workers have together.
+    pub(crate) fn set_fleet(&mut self, fleet: &Resources, kinds: &mut Kinds) {
+        self.fleet = Amounts::default();
+        for (name, amount) in fleet.iter() {
+            self.fleet.set(kinds.intern(name), amount);
+        }
+    }
+
+    // ------------------------------------------------------------ who is there
+
+    pub(crate) fn find(&self, name: &PoolName) -> Option<PoolIx> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(crate) fn default_pool(&self) -> PoolIx {
+        self.by_name[&PoolName::default()]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = PoolIx> + use<> {
+        (0..u32::try_from(self.nodes.len()).expect("pools are bounded")).map(PoolIx)
+    }
+
+    pub(crate) fn name(&self, pool: PoolIx) -> &PoolName {
+        &self.nodes[pool.index()].name
+    }
+
+    pub(crate) fn spec(&self, pool: PoolIx) -> &PoolSpec {
+        &self.nodes[pool.index()].spec
+    }
+
+    pub(crate) fn parent(&self, pool: PoolIx) -> Option<PoolIx> {
+        self.nodes[pool.index()].parent
+    }
+
+    pub(crate) fn is_leaf(&self, pool: PoolIx) -> bool {
+        self.nodes[pool.index()].leaf
+    }
+
+    /// Its own, or the stricter one of a pool above it.
+    pub(crate) fn hold(&self, pool: PoolIx) -> Hold {
+        self.nodes[pool.index()].hold
+    }
+
+    /// From the pool itself to the root.
+    pub(crate) fn path(&self, pool: PoolIx) -> impl Iterator<Item = PoolIx> {
+        std::iter::successors(Some(pool), |at| self.parent(*at))
+    }
+
+    /// Whether anybody can be entitled to anything.
+    pub(crate) fn has_guarantees(&self) -> bool {
+        self.guarantees
+    }
+
+    pub(crate) fn has_fair(&self) -> bool {
+        self.fair
+    }
+
+    // ------------------------------------------------------------ numbers
+
+    pub(crate) fn held(&self, pool: PoolIx, kind: Kind) -> u64 {
+        self.nodes[pool.index()].held.get(kind)
+    }
+
+    pub(crate) fn subtree(&self, pool: PoolIx, kind: Kind) -> u64 {
+        self.nodes[pool.index()].subtree.get(kind)
+    }
+
+    /// `u64::MAX`: none.
+    pub(crate) fn limit(&self, pool: PoolIx, kind: Kind) -> u64 {
+        self.nodes[pool.index()].limit.get(kind)
+    }
+
+    pub(crate) fn usage(&self, pool: PoolIx, kind: Kind) -> u64 {
+        self.nodes[pool.index()].usage.get(kind)
+    }
+
+    /// Plain sum of everything below.
+    pub(crate) fn real(&self, pool: PoolIx, kind: Kind) -> u64 {
+        self.nodes[pool.index()].real.get(kind)
+    }
+
+    /// Used beyond what it can hand out without borrowing.
+    pub(crate) fn borrowed(&self, pool: PoolIx, kind: Kind) -> u64 {
+        self.usage(pool, kind).saturating_sub(self.subtree(pool, kind))
+    }
+
+    // ------------------------------------------------------------ counting
+
+    pub(crate) fn charge(&mut self, leaf: PoolIx, need: &[(Kind, u64)]) {
+        for &(kind, amount) in need {
+            let (mut at, mut rise) = (Some(leaf), amount);
+            while let Some(pool) = at {
+                let node = &mut self.nodes[pool.index()];
+                node.real.set(kind, node.real.get(kind).saturating_add(amount));
+                let (before, local) = (node.usage.get(kind), node.local.get(kind));
+                let after = before.saturating_add(rise);
+                node.usage.set(kind, after);
+                rise = after.saturating_sub(local) - before.saturating_sub(local);
+                at = node.parent;
+            }
+        }
+    }
+
+    pub(crate) fn release(&mut self, leaf: PoolIx, need: &[(Kind, u64)]) {
+        for &(kind, amount) in need {
+            let (mut at, mut fall) = (Some(leaf), amount);
+            while let Some(pool) = at {
+                let node = &mut self.nodes[pool.index()];
+                node.real.set(kind, node.real.get(kind).saturating_sub(amount));
+                let (before, local) = (node.usage.get(kind), node.local.get(kind));
+                let after = before.saturating_sub(fall);
+                node.usage.set(kind, after);
+                fall = before.saturating_sub(local) - after.saturating_sub(local);
+                at = node.parent;
+            }
+        }
+    }
+
+    // ------------------------------------------------------------ questions
+
+    /// # Errors
+    /// The node nearest to the leaf that would be over its quota by more than it may borrow.
+    pub(crate) fn admits(&self, leaf: PoolIx, need: &[(Kind, u64)]) -> Result<(), Over> {
+        for &(kind, amount) in need {
+            let mut rise = amount;
+            for pool in self.path(leaf) {
+                let node = &self.nodes[pool.index()];
+                let before = node.usage.get(kind);
+                let after = before.saturating_add(rise);
+                if after > node.limit.get(kind) {
+                    return Err(Over { pool, kind });
+                }
+                let local = node.local.get(kind);
+                rise = after.saturating_sub(local) - before.saturating_sub(local);
+                if rise == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`Self::admits`], for a task that must not be preempted: it may use nothing that is owed to somebody.
+    ///
+    /// # Errors
+    /// The leaf, if the task would borrow; else as `admits`.
+    pub(crate) fn admits_for_good(&self, leaf: PoolIx, need: &[(Kind, u64)]) -> Result<(), Over> {
+        for &(kind, amount) in need {
+            let below_root = self.path(leaf).filter(|pool| *pool != PoolIx::ROOT);
+            let guaranteed = below_root.into_iter().any(|pool| self.held(pool, kind) > 0);
+            if guaranteed && self.usage(leaf, kind).saturating_add(amount) > self.subtree(leaf, kind) {
+                return Err(Over { pool: leaf, kind });
+            }
+        }
+        self.admits(leaf, need)
+    }
+
+    /// Whether the task could run if nothing else did.
+    ///
+    /// # Errors
+    /// The node that is too small for it.
+    pub(crate) fn could_admit(&self, leaf: PoolIx, need: &[(Kind, u64)]) -> Result<(), Over> {
+        for &(kind, amount) in need {
+            let mut rise = amount;
+            for pool in self.path(leaf) {
+                if rise > self.limit(pool, kind) {
+                    return Err(Over { pool, kind });
+                }
+                rise = rise.saturating_sub(self.nodes[pool.index()].local.get(kind));
+            }
+        }
+        Ok(())
+    }
+
+    /// Below its guarantee in the kinds of a profile: ranks first.
+    pub(crate) fn is_below(&self, pool: PoolIx, profile: &[Kind]) -> bool {
+        let mut guaranteed = profile.iter().filter(|kind| self.held(pool, **kind) > 0).peekable();
+        guaranteed.peek().is_some() && guaranteed.all(|kind| self.usage(pool, *kind) < self.subtree(pool, *kind))
+    }
+
+    /// What it borrows as a part of what there is, over its weight: the greatest over the kinds.
+    pub(crate) fn share(&self, pool: PoolIx, profile: &[Kind]) -> Share {
+        self.share_with(pool, profile, |_| 0, |_| 0)
+    }
+
+    fn share_with(
+        &self,
+        pool: PoolIx,
+        profile: &[Kind],
+        more: impl Fn(Kind) -> u64,
+        less: impl Fn(Kind) -> u64,
+    ) -> Share {
+        let weight = u64::from(self.spec(pool).weight);
+        let of = |kind: Kind| {
+            let usage = self.usage(pool, kind).saturating_add(more(kind)).saturating_sub(less(kind));
+            Share::new(usage.saturating_sub(self.subtree(pool, kind)), self.lendable(kind), weight)
+        };
+        profile.iter().map(|kind| of(*kind)).max().unwrap_or(Share::ZERO)
+    }
+
+    /// What there is of a kind to be shared.
+    fn lendable(&self, kind: Kind) -> u64 {
+        let ceiling = self.limit(PoolIx::ROOT, kind);
+        self.fleet.get(kind).min(ceiling).max(1)
+    }
+
+    /// The nodes of `of`'s path below the lowest pool that is above both.
+    pub(crate) fn below_common(&self, of: PoolIx, other: PoolIx) -> Vec<PoolIx> {
+        let others: Vec<PoolIx> = self.path(other).collect();
+        self.path(of).take_while(|pool| !others.contains(pool)).collect()
+    }
+
+    /// Nodes of the path, below the root, that would stay within their guarantee with the task: it is entitled there.
+    pub(crate) fn entitled(&self, leaf: PoolIx, need: &[(Kind, u64)]) -> Vec<PoolIx> {
+        let mut rises: Vec<u64> = need.iter().map(|(_, amount)| *amount).collect();
+        let mut found = Vec::new();
+        for pool in self.path(leaf).filter(|pool| *pool != PoolIx::ROOT) {
+            let (mut guaranteed, mut within) = (false, true);
+            for (&(kind, _), rise) in need.iter().zip(&mut rises) {
+                let node = &self.nodes[pool.index()];
+                let (before, local) = (node.usage.get(kind), node.local.get(kind));
+                let after = before.saturating_add(*rise);
+                if node.held.get(kind) > 0 {
+                    guaranteed = true;
+                    within &= after <= node.subtree.get(kind);
+                }
+                *rise = after.saturating_sub(local) - before.saturating_sub(local);
+            }
+            if guaranteed && within {
+                found.push(pool);
+            }
+        }
+        found
+    }
+
+    /// Whether a task of `victim` may be taken for one of `claimant`, which is entitled at the nodes `at`. Only looks.
+    pub(crate) fn may_take(
+        &mut self,
+        (claimant, need, at): (PoolIx, &[(Kind, u64)], &[PoolIx]),
+        (victim, uses): (PoolIx, &[(Kind, u64)]),
+    ) -> bool {
+        let mine = self.below_common(claimant, victim);
+        let Some(basis) = at.iter().find(|pool| mine.contains(pool)).copied() else { return false };
+        let contested = |kind: Kind| self.held(basis, kind) > 0 && need.iter().any(|(needed, _)| *needed == kind);
+        let taken: Vec<Kind> = uses.iter().map(|(kind, _)| *kind).filter(|kind| contested(*kind)).collect();
+        if taken.is_empty() {
+            return false;
+        }
+        let theirs = self.below_common(victim, claimant);
+        let borrows = theirs.iter().all(|pool| taken.iter().any(|kind| self.borrowed(*pool, *kind) > 0));
+        if !borrows {
+            return false;
+        }
+        self.release(victim, uses);
+        let kept =
+            theirs.iter().all(|pool| taken.iter().all(|kind| self.usage(*pool, *kind) >= self.subtree(*pool, *kind)));
+        self.charge(victim, uses);
+        kept
+    }
+
+    /// Whether `claimant` with the task would still be behind `victim` without one of its own, by more than the dead zone (thousandths
+    /// of what there is).
+    pub(crate) fn is_fairer(
+        &self,
+        (claimant, need): (PoolIx, &[(Kind, u64)]),
+        (victim, uses): (PoolIx, &[(Kind, u64)]),
+        dead_zone_milli: u64,
+    ) -> bool {
+        let (Some(mine), Some(theirs)) =
+            (self.below_common(claimant, victim).pop(), self.below_common(victim, claimant).pop())
+        else {
+            return false;
+        };
+        let profile: Vec<Kind> = need.iter().map(|(kind, _)| *kind).collect();
+        let amount = |of: &[(Kind, u64)], kind: Kind| of.iter().find(|(k, _)| *k == kind).map_or(0, |(_, a)| *a);
+        let with = self.share_with(mine, &profile, |kind| amount(need, kind), |_| 0);
+        let without = self.share_with(theirs, &profile, |_| 0, |kind| amount(uses, kind));
+        with.plus_milli(dead_zone_milli) < without
+    }
+
+    pub(crate) fn may_preempt(&self, pool: PoolIx) -> Preemption {
+        self.spec(pool).preemption
+    }
+
+    // ------------------------------------------------------------ checks
+
+    /// `leaves`: what the leased tasks of each leaf use.
+    pub(crate) fn check_invariants(&self, leaves: &BTreeMap<PoolIx, BTreeMap<Kind, u64>>, kinds: &Kinds) {
+        for (kind, name) in kinds.all() {
+            let mut real = vec![0_u64; self.nodes.len()];
+            let mut usage = vec![0_u64; self.nodes.len()];
+            for at in (0..self.nodes.len()).rev() {
+                let (pool, node) = (PoolIx(u32::try_from(at).expect("bounded")), &self.nodes[at]);
+                let own = leaves.get(&pool).and_then(|used| used.get(&kind)).copied().unwrap_or(0);
+                assert!(own == 0 || node.leaf, "pool {}: tasks run in a divided pool", node.name);
+                real[at] += own;
+                usage[at] += own;
+                assert_eq!(real[at], node.real.get(kind), "pool {}: {name} used", node.name);
+                assert_eq!(usage[at], node.usage.get(kind), "pool {}: {name} used, netted", node.name);
+                if let Some(parent) = node.parent {
+                    real[parent.index()] += real[at];
+                    usage[parent.index()] += usage[at].saturating_sub(node.local.get(kind));
+                }
+            }
+        }
+    }
+}
+
+fn stricter(a: Hold, b: Hold) -> Hold {
+    let rank = |hold: Hold| match hold {
+        Hold::Open => 0,
+        Hold::Held => 1,
+        Hold::Draining => 2,
+    };
+    if rank(a) >= rank(b) { a } else { b }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Room kept for somebody: what was reclaimed for a line, and workers drained for big tasks.
+//!
+//! A reservation names worker, line and expiry. Nobody else is given the room; when it is enough, the line's next task gets it past
+//! everybody else. Volatile: after a restart who is owed room claims it again.
+
+use std::collections::BTreeMap;
+
+use spool_proto::ids::WorkerName;
+use spool_proto::resources::Resources;
+use spool_proto::time::Timestamp;
+
+use crate::engine::Engine;
+use crate::io::Effect;
+use crate::queue::{Head, Place};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum For {
+    /// Room that borrowers give back.
+    Reclaim,
+    /// A worker that takes nothing new until the task fits.
+    Drain,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Reservation {
+    pub(crate) place: Place,
+    pub(crate) why: For,
+    pub(crate) since: Timestamp,
+    pub(crate) until: Timestamp,
+    need: Resources,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reservations(BTreeMap<WorkerName, Vec<Reservation>>);
+
+impl Reservations {
+    pub(crate) fn any_on(&self, worker: &WorkerName) -> bool {
+        self.0.contains_key(worker)
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&WorkerName, &Reservation)> {
+        self.0.iter().flat_map(|(worker, all)| all.iter().map(move |one| (worker, one)))
+    }
+
+    /// Tasks of a line that have a reservation.
+    pub(crate) fn count(&self, place: &Place) -> u64 {
+        let count = self.all().filter(|(_, one)| one.place == *place).count();
+        u64::try_from(count).expect("bounded by the tasks of the fleet")
+    }
+
+    /// Of what is free, what is nobody's.
+    pub(crate) fn free_beside(&self, worker: &WorkerName, mut free: Resources) -> Resources {
+        for one in self.0.get(worker).into_iter().flatten() {
+            if one.why == For::Drain {
+                return Resources::ZERO;
+            }
+            free.sub(&one.need);
+        }
+        free
+    }
+
+    pub(crate) fn drained(&self) -> usize {
+        self.all().filter(|(_, one)| one.why == For::Drain).count()
+    }
+
+    pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
+        self.all().map(|(_, one)| one.until).min()
+    }
+
+    /// Everything, as the tree is another.
+    pub(crate) fn clear(&mut self) -> Vec<WorkerName> {
+        std::mem::take(&mut self.0).into_keys().collect()
+    }
+}
+
+impl Engine {
+    /// Keeps room on the worker for the line's next task. What lies ready there is taken back.
+    pub(crate) fn reserve(
+        &mut self,
+        now: Timestamp,
+        worker: &WorkerName,
+        (place, why): (Place, For),
+        out: &mut Vec<Effect>,
+    ) {
+        let need = self.state.shapes.get(place.shape).resources.clone();
+        let until = now + self.config.reserve_for;
+        let one = Reservation { place, why, since: now, until, need };
+        self.reserved.0.entry(worker.clone()).or_default().push(one);
+        self.take_waiting_back(worker, out);
+        self.file(worker);
+    }
+
+    /// Gives reserved room to those it is for, and drops what is not needed any more.
+    pub(crate) fn honour(&mut self, now: Timestamp, name: &WorkerName, out: &mut Vec<Effect>) {
+        let Some(all) = self.reserved.0.remove(name) else { return };
+        let takes = self.state.workers.get(name).is_some_and(|worker| self.takes_leases(name, worker));
+        let mut kept = Vec::new();
+        for one in all.into_iter().filter(|one| takes && one.until > now) {
+            let Some(line) = self.state.queue.find(&one.place) else { continue };
+            let listed = self.state.queue.get(line).filter(|line| line.is_listed());
+            let Some(task) = listed.and_then(crate::queue::Line::first) else { continue };
+            let need = self.state.shapes.need(one.place.shape);
+            if self.state.pools.admits(one.place.pool, need).is_err() {
+                continue;
+            }
+            let fits = self.state.workers.get(name).is_some_and(|worker| one.need.fits_in(&worker.free()));
+            if fits {
+                self.lease(now, Head { line, place: one.place, task }, name.clone(), false, out);
+            } else {
+                kept.push(one);
+            }
+        }
+        if !kept.is_empty() {
+            self.reserved.0.insert(name.clone(), kept);
+        }
+    }
+
+    /// Reservations that have run out, or whose line has gone, end.
+    pub(crate) fn expire_reservations(&mut self, now: Timestamp) {
+        let void = |one: &Reservation| one.until <= now || self.state.queue.find(&one.place).is_none();
+        let workers = self.reserved.all().filter(|(_, one)| void(one)).map(|(worker, _)| worker.clone());
+        self.state.touched.extend(workers.collect::<Vec<_>>());
+    }
+}
