@@ -11,6 +11,7 @@ use crate::job::{Ending, Life};
 use crate::pools::PoolIx;
 use crate::reserve::Reservations;
 use crate::rooms::Rooms;
+use crate::shapes::ShapeId;
 use crate::snapshot::{DirtyJob, EngineSnapshot, JobSnapshot, TaskPart};
 use crate::state::{Illegal, State};
 use crate::tally::Tally;
@@ -36,6 +37,10 @@ pub struct Engine {
     pub(crate) last_fair: BTreeMap<PoolIx, Timestamp>,
     /// Warm targets are to be shared out anew.
     pub(crate) warm_stale: bool,
+    /// Some worker was told to keep something warm.
+    pub(crate) warm_asked: bool,
+    /// Closed shapes that this round opened, each for the sake of one worker.
+    pub(crate) opened: Vec<(ShapeId, WorkerName)>,
     /// Jobs to announce at the end of this turn.
     changed: Vec<JobId>,
 }
@@ -54,6 +59,8 @@ impl Engine {
             short: 0,
             last_fair: BTreeMap::new(),
             warm_stale: false,
+            warm_asked: false,
+            opened: Vec::new(),
             changed: Vec::new(),
         }
     }

@@ -21,7 +21,7 @@ impl Engine {
         let state = &self.state;
         state.queue.check_invariants(&state.pools);
         self.check_pools();
-        for (name, worker) in &state.workers {
+        for (name, worker) in state.workers.iter() {
             worker.check_invariants(name, &state.shapes);
             for (task, held) in &worker.held {
                 let lease = state.task(*task).and_then(|task| task.lease());

@@ -33,6 +33,7 @@ impl Engine {
                 self.serve(now, head, out);
             }
         }
+        self.opened.clear();
         for name in &touched {
             self.balance(name, out);
         }
@@ -47,14 +48,42 @@ impl Engine {
         }
         self.honour(now, name, out);
         self.file(name);
-        let alike = |shape: ShapeId| self.runs_alike(name, shape);
-        let open = self.state.closed.iter().filter(|shape| {
-            let wanted = self.state.queue.waits(*shape);
-            wanted && self.rooms.has_room(self.state.shapes.get(*shape), name, |_| alike(*shape))
-        });
-        for shape in open.collect::<Vec<_>>() {
+        for shape in self.takes(name, self.state.closed.iter()) {
             self.state.closed.remove(shape);
+            self.opened.push((shape, name.clone()));
         }
+    }
+
+    /// Shapes of which the worker can start one more, or have one more lie ready.
+    fn takes(&self, name: &WorkerName, shapes: impl Iterator<Item = ShapeId>) -> Vec<ShapeId> {
+        let Some(worker) = self.state.workers.get(name) else { return Vec::new() };
+        let Some((free, ready)) = self.rooms.offer(name) else { return Vec::new() };
+        if !ready && !self.state.shapes.least().fits_in(free) {
+            return Vec::new();
+        }
+        let taken = shapes.filter(|shape| {
+            let wanted = self.state.shapes.get(*shape);
+            self.state.queue.waits(*shape)
+                && worker.offers(&wanted.backend)
+                && (wanted.resources.fits_in(free) || (ready && self.runs_alike(worker, *shape)))
+        });
+        taken.collect()
+    }
+
+    /// The worker has less room than it had: what was opened only for its sake is closed again.
+    fn close_again(&mut self, name: &WorkerName) {
+        let of_worker = self.opened.iter().filter(|(_, worker)| worker == name).map(|(shape, _)| *shape);
+        let still = self.takes(name, of_worker);
+        let mut opened = std::mem::take(&mut self.opened);
+        let gone = |(shape, worker): &(ShapeId, WorkerName)| worker == name && !still.contains(shape);
+        let closing: Vec<ShapeId> = opened.iter().filter(|entry| gone(entry)).map(|(shape, _)| *shape).collect();
+        opened.retain(|entry| !gone(entry));
+        for shape in closing {
+            if !opened.iter().any(|(other, _)| *other == shape) {
+                self.state.closed.insert(shape);
+            }
+        }
+        self.opened = opened;
     }
 
     /// Brings the index of rooms up to date with a worker.
@@ -87,14 +116,10 @@ impl Engine {
     }
 
     /// Something runs there that leaves room enough for one of the shape when it ends.
-    fn runs_alike(&self, name: &WorkerName, shape: ShapeId) -> bool {
+    fn runs_alike(&self, worker: &Worker, shape: ShapeId) -> bool {
         let need = &self.state.shapes.get(shape).resources;
-        self.state.workers.get(name).is_some_and(|worker| {
-            let running = worker.lines.iter().filter(|(_, line)| line.charged > 0);
-            running
-                .into_iter()
-                .any(|(other, _)| *other == shape || need.fits_in(&self.state.shapes.get(*other).resources))
-        })
+        let mut running = worker.lines.iter().filter(|(_, line)| line.charged > 0);
+        running.any(|(other, _)| *other == shape || need.fits_in(&self.state.shapes.get(*other).resources))
     }
 
     /// The best line's first task: leased if there is quota and room; else its line is parked, or its shape closed.
@@ -125,7 +150,10 @@ impl Engine {
         if let Some(worker) = self.rooms.choose(wanted, self.state.shapes.warm_key(shape), avoid) {
             return Some((worker, false));
         }
-        let ready = |avoid| self.rooms.choose_ready(wanted, avoid, |name| self.runs_alike(name, shape));
+        let ready = |avoid| {
+            let alike = |name: &_| self.state.workers.get(name).is_some_and(|worker| self.runs_alike(worker, shape));
+            self.rooms.choose_ready(wanted, avoid, alike)
+        };
         ready(avoid).or_else(|| ready(&[])).map(|worker| (worker, true))
     }
 
@@ -150,6 +178,7 @@ impl Engine {
             debug_assert!(worker.allocated.fits_in(&worker.capacity));
         }
         self.file(&name);
+        self.close_again(&name);
         if let Some(line) = self.state.queue.get_mut(head.line) {
             (line.short_since, line.stuck_since) = (None, None);
         }
@@ -194,7 +223,7 @@ impl Engine {
             }
             free.sub(need);
         }
-        if free == Resources::ZERO {
+        if !self.state.shapes.least().fits_in(&free) {
             return None;
         }
         self.rooms.loaded().filter(|name| *name != taker).find_map(|name| {

@@ -180,7 +180,7 @@ impl Engine {
         };
         let need = self.state.shapes.need(place.shape).clone();
         let (mut candidates, mut moved) = (Vec::new(), Vec::new());
-        for (name, worker) in &self.state.workers {
+        for (name, worker) in self.state.workers.iter() {
             for (task, held) in &worker.held {
                 let Some(job) = self.state.jobs.get(&task.job) else { continue };
                 if held.revoked.is_some() {

@@ -18,10 +18,10 @@ use crate::job::{self, Job, Life};
 use crate::pool_history;
 use crate::pools::{PoolIx, Pools};
 use crate::queue::{Key, Place, Queue};
+use crate::roster::Roster;
 use crate::shapes::Shapes;
 use crate::snapshot::{AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, TaskPart};
 use crate::task::{self, Lease, Task};
-use crate::workers::Worker;
 
 /// A record or snapshot that cannot follow on what came before: a damaged journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,7 +63,7 @@ pub(crate) struct State {
     pub(crate) shapes: Shapes,
     pub(crate) queue: Queue,
     pub(crate) backoff: BTreeSet<(Timestamp, TaskId)>,
-    pub(crate) workers: BTreeMap<WorkerName, Worker>,
+    pub(crate) workers: Roster,
     // Marks.
     /// Shapes that found no room on any worker, and nothing has changed since.
     pub(crate) closed: ShapeSet,
@@ -95,7 +95,7 @@ impl State {
             requests: BTreeMap::new(),
             shapes,
             backoff: BTreeSet::new(),
-            workers: BTreeMap::new(),
+            workers: Roster::default(),
             closed: ShapeSet::default(),
             fleet: Resources::ZERO,
             new_alarms: Vec::new(),
@@ -253,7 +253,7 @@ impl State {
         self.pools.charge(job.pool, self.shapes.need(shape));
         self.queue.charged(job.pool);
         self.next_fence = self.next_fence.max(fence.0 + 1);
-        self.workers.entry(worker.clone()).or_default().hold(id, fence, shape);
+        self.workers.or_default(worker).hold(id, fence, shape);
         Ok(())
     }
 
@@ -636,7 +636,7 @@ impl State {
                             self.backoff.insert((*until, task));
                         }
                         task::State::Leased(lease) => {
-                            let worker = self.workers.entry(lease.worker.clone()).or_default();
+                            let worker = self.workers.or_default(&lease.worker);
                             worker.hold(task, lease.fence, run.shape);
                             self.pools.charge(job.pool, self.shapes.need(run.shape));
                             self.queue.charged(job.pool);

@@ -15,6 +15,11 @@ impl Engine {
         if !std::mem::take(&mut self.warm_stale) {
             return;
         }
+        let none = self.state.pools_state.tree.pools.values().all(|spec| spec.warm.is_empty());
+        if none && !self.warm_asked {
+            return;
+        }
+        self.warm_asked = !none;
         let mut wanted: BTreeMap<WarmKey, WarmSpec> = BTreeMap::new();
         for spec in self.state.pools_state.tree.pools.values() {
             for (key, warm) in &spec.warm {
