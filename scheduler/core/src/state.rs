@@ -219,10 +219,9 @@ impl State {
         }
         job.push_phase(name.to_owned(), tasks.to_vec(), at, &mut self.shapes);
         let phase = job.phases.last().expect("just pushed");
-        for run in &job.runs[phase.runs.clone()] {
-            self.closed.remove(run.shape);
-            let place = Place::new(job, run.shape);
-            self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, run.first), run.first + run.count);
+        let runs: Vec<_> = job.runs[phase.runs.clone()].iter().map(|run| run.first..run.first + run.count).collect();
+        for run in runs {
+            self.stand(id, run);
         }
         self.new_alarms.push(id);
         Ok(())
@@ -364,8 +363,7 @@ impl State {
                 let job = &self.jobs[&id];
                 let run = job.run_of(from).expect("it was retried");
                 let stop = end.min(run.first + run.count);
-                let place = Place::new(job, run.shape);
-                self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, from), stop);
+                self.stand(id, from..stop);
                 from = stop;
             }
         }
@@ -384,14 +382,22 @@ impl State {
         let waiting = self.take_waiting(id)?;
         let job = self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))?;
         change(job, &self.pools);
-        let job = &self.jobs[&id];
         for range in waiting {
-            let run = job.run_of(range.start).expect("it waited");
-            self.closed.remove(run.shape);
-            let place = Place::new(job, run.shape);
-            self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, range.start), range.end);
+            self.stand(id, range);
         }
         Ok(())
+    }
+
+    /// Puts tasks of one run in their line.
+    fn stand(&mut self, id: JobId, tasks: std::ops::Range<u32>) {
+        let job = &self.jobs[&id];
+        let run = job.run_of(tasks.start).expect("the job has them");
+        // While nothing of a shape waits, nobody looks whether it would find room.
+        if !self.queue.waits(run.shape) {
+            self.closed.remove(run.shape);
+        }
+        let (place, key) = (Place::new(job, run.shape), Key::new(job, run, tasks.start));
+        self.queue.push((&self.pools, &self.shapes), place, key, tasks.end);
     }
 
     /// What runs of it goes with it: its quota is charged where the job is.
@@ -512,12 +518,13 @@ impl State {
     /// Puts a queued task, or one whose back-off is over, in its line.
     pub(crate) fn enqueue(&mut self, id: TaskId) {
         let Some(job) = self.jobs.get(&id.job) else { return };
-        let Some(run) = job.run_of(id.index) else { return };
+        if job.task(id.index).is_none() {
+            return;
+        }
         if !job.age_alarm {
             self.new_alarms.push(id.job);
         }
-        let place = Place::new(job, run.shape);
-        self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, id.index), id.index + 1);
+        self.stand(id.job, id.index..id.index + 1);
     }
 
     fn turn(&mut self, id: JobId, event: job::Event) -> Result<(), Illegal> {

@@ -39,7 +39,7 @@ impl Engine {
             let takers: Vec<&WorkerName> = self
                 .rooms
                 .members()
-                .filter(|name| self.state.workers.get(*name).is_some_and(|worker| worker.offers(backend)))
+                .filter(|name| self.state.workers.get(name).is_some_and(|worker| worker.offers(backend)))
                 .collect();
             let count = u32::try_from(takers.len()).unwrap_or(u32::MAX);
             for (at, name) in (0..).zip(takers) {
