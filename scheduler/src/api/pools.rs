@@ -57,7 +57,8 @@ impl Pools {
         }
         info!(version, by, reason, "pools changed");
         let change = self.inbox.query(move |engine, _| {
-            engine.pools_state().changes.iter().rev().find(|change| change.version == version).map(Into::into)
+            // A hold since then has the same version.
+            engine.pools_state().changes.iter().find(|change| change.version == version).map(Into::into)
         });
         Ok(v1::ApplyPoolsResponse { version, change: change.await? })
     }
