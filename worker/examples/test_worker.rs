@@ -124,6 +124,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 program,
                 args: vec!["exec".into()],
                 backends: Vec::new(),
+                batch_target: spool_worker::BATCH_TARGET,
             })
             .await?;
             handle.wait().await;

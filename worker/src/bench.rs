@@ -8,7 +8,7 @@ use spool_proto::failure::Failure;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::executor::{Executor, ExecutorOptions, Job, Limits, Unanswered};
+use crate::executor::{Executor, ExecutorOptions, Job, Limits, Stops, Unanswered};
 
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -39,14 +39,13 @@ pub async fn exec(options: &ExecutorOptions, executors: usize, calls: u64) -> Re
         let share = calls / lanes_total + u64::from(lane < calls % lanes_total);
         lanes.spawn(async move {
             let args = serde_json::to_vec(&Args::Noop { sleep_us: 0, through_executor: true }).unwrap_or_default();
-            let (_never, stop) = watch::channel(false);
+            let (_never, stop) = watch::channel(Stops::NONE);
             let mut latencies = Vec::with_capacity(usize::try_from(share).unwrap_or(0));
             for _ in 0..share {
                 let begin = Instant::now();
                 let limits = Limits { timeout: Duration::from_secs(60), ..Limits::default() };
-                let job =
-                    Job { args: args.clone(), inputs: &[], scratch: None, limits, stop: stop.clone(), progress: None };
-                executor.call(job).await?;
+                let job = Job { position: 0, args: &args, inputs: &[], scratch: None, limits, progress: None };
+                executor.call(job, stop.clone()).await?;
                 latencies.push(u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX));
             }
             executor.kill().await;

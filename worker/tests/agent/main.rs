@@ -9,7 +9,7 @@ use spool_proto::call::{Answer, Args, Call, PublishArgs, Value};
 use spool_proto::resources::Resources;
 use spool_proto::uri;
 use spool_proto::wire::v1::{self, report, server_message};
-use spool_worker::{Exit, Worker, WorkerHandle, WorkerOptions};
+use spool_worker::{BATCH_TARGET, Exit, Worker, WorkerHandle, WorkerOptions};
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -28,6 +28,10 @@ async fn bench(cpu: u64) -> Bench {
 }
 
 async fn bench_with(cpu: u64, backends: &[&str]) -> Bench {
+    bench_batching(cpu, backends, BATCH_TARGET).await
+}
+
+async fn bench_batching(cpu: u64, backends: &[&str], batch_target: Duration) -> Bench {
     let fleet = Fleet::start().await;
     let dir = tempfile::tempdir().unwrap();
     let worker = Worker::start(WorkerOptions {
@@ -38,6 +42,7 @@ async fn bench_with(cpu: u64, backends: &[&str]) -> Bench {
         program: test_worker(),
         args: vec!["exec".into()],
         backends: backends.iter().map(|&name| name.into()).collect(),
+        batch_target,
     });
     Bench { worker: worker.await.unwrap(), fleet, dir }
 }
