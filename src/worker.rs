@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use spool_proto::ids::WorkerName;
+use spool_proto::spec::parse;
+use spool_proto::time::Span;
 use spool_proto::view::{WorkerHealth, WorkerView};
 
 use crate::cli::ServerArg;
@@ -38,6 +40,9 @@ pub struct RoleArgs {
     /// Where its scratch is kept [default: $XDG_DATA_HOME/spool/worker]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Calls that wait are handed over in batches that fill this much time; 0 hands over each alone
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse::time)]
+    batch_target: Span,
 }
 
 #[derive(Debug, Subcommand)]
@@ -105,7 +110,9 @@ async fn role(args: RoleArgs) -> anyhow::Result<Exit> {
     };
     let name = args.name.map_or_else(roles::host_name, WorkerName::from);
     let channel = spool_worker::channel(&args.server.server)?;
-    let mut worker = roles::start_worker(name, channel, args.slots, scratch, roles::all_backends()).await?;
+    let target = args.batch_target.into();
+    let backends = roles::all_backends();
+    let mut worker = roles::start_batching_worker(name, channel, args.slots, scratch, backends, target).await?;
     tokio::select! {
         exit = worker.wait() => return Ok(roles::exit_of_worker(exit)),
         () = interrupts.next() => worker.leave(),
