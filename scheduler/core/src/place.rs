@@ -136,25 +136,34 @@ impl Engine {
         if self.overload() >= 2 && self.must_not_borrow(&head) {
             return self.state.queue.park(&self.state.pools, head.line, PoolIx::ROOT);
         }
-        match self.find_room(head.task, head.place.shape) {
-            Some((worker, prefetched)) => self.lease(now, head, worker, prefetched, out),
+        if let Some(worker) = self.find_room(head.task, head.place.shape) {
+            return self.lease(now, head, worker, false, out);
+        }
+        // Room is being made for those that have a reservation: they do not lie ready elsewhere meanwhile.
+        let waiting = self.state.queue.get(head.line).map_or(0, |line| line.waiting);
+        let kept = self.reserved.any() && self.reserved.count(&head.place) >= waiting;
+        match self.find_ready(head.task, head.place.shape).filter(|_| !kept) {
+            Some(worker) => self.lease(now, head, worker, true, out),
             None => self.state.closed.insert(head.place.shape),
         }
     }
 
-    /// Where the task would start best, or else lie ready (`true`).
-    fn find_room(&self, task: TaskId, shape: ShapeId) -> Option<(WorkerName, bool)> {
+    /// Where the task would start best now.
+    fn find_room(&self, task: TaskId, shape: ShapeId) -> Option<WorkerName> {
+        self.rooms.choose(self.state.shapes.get(shape), self.state.shapes.warm_key(shape), self.avoided(task))
+    }
+
+    /// Where it would lie ready best.
+    fn find_ready(&self, task: TaskId, shape: ShapeId) -> Option<WorkerName> {
+        let alike = |name: &_| self.state.workers.get(name).is_some_and(|worker| self.runs_alike(worker, shape));
+        let ready = |avoid| self.rooms.choose_ready(self.state.shapes.get(shape), avoid, alike);
+        ready(self.avoided(task)).or_else(|| ready(&[]))
+    }
+
+    /// Where it has just failed.
+    fn avoided(&self, task: TaskId) -> &[WorkerName] {
         let failed_on = self.state.task(task).and_then(|task| task.failed_on());
-        let avoid = failed_on.map(std::slice::from_ref).unwrap_or_default();
-        let wanted = self.state.shapes.get(shape);
-        if let Some(worker) = self.rooms.choose(wanted, self.state.shapes.warm_key(shape), avoid) {
-            return Some((worker, false));
-        }
-        let ready = |avoid| {
-            let alike = |name: &_| self.state.workers.get(name).is_some_and(|worker| self.runs_alike(worker, shape));
-            self.rooms.choose_ready(wanted, avoid, alike)
-        };
-        ready(avoid).or_else(|| ready(&[])).map(|worker| (worker, true))
+        failed_on.map(std::slice::from_ref).unwrap_or_default()
     }
 
     pub(crate) fn takes_leases(&self, name: &WorkerName, worker: &Worker) -> bool {

@@ -3,7 +3,10 @@
 //! Looked at on the clock, not with every input: a line that waits is short for seconds before anything happens to anybody, so a look every
 //! [`LOOK_EVERY`] loses nothing and costs as little as the lines are few.
 
-use spool_proto::ids::{TaskId, WorkerName};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use spool_proto::ids::{Fence, TaskId, WorkerName};
 use spool_proto::pool::{Hold, Preemption};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
@@ -30,14 +33,11 @@ enum Ground {
     Standard,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Lacks {
-    Room,
-    Quota,
-}
-
 /// A leased task that may have to go: opportunistic ones first, then the youngest.
-type Candidate = (bool, Span, TaskId, WorkerName, ShapeId);
+type Candidate = (bool, Span, Reverse<Fence>, TaskId, WorkerName, ShapeId);
+
+/// A task that lies ready on a worker since then.
+type Lying = (Timestamp, TaskId, WorkerName);
 
 /// Whom to stop on one worker.
 #[derive(Debug)]
@@ -68,33 +68,81 @@ impl Engine {
         }
         self.next_look = now + if self.may_preempt_anything() { LOOK_EVERY } else { LOOK_EVERY.saturating_mul(8) };
         self.expire_reservations(now);
-        let blocked = |line: &Line| match (line.parked, line.is_listed()) {
-            (Some(_), _) if self.state.pools.hold(line.place.pool) == Hold::Open => Some(Lacks::Quota),
-            (None, true) if self.state.closed.contains(line.place.shape) => Some(Lacks::Room),
-            _ => None,
-        };
-        let lines = self.state.queue.lines();
-        let short: Vec<_> = lines.filter_map(|(ix, line)| Some((ix, line.place, blocked(line)?))).collect();
         self.short = 0;
-        for (ix, place, lacks) in short {
-            let ground = self.ground(place);
-            let Some(line) = self.state.queue.get_mut(ix) else { continue };
-            line.stuck_since.get_or_insert(now);
-            let Some(ground) = ground else {
-                line.short_since = None;
-                continue;
-            };
-            let since = *line.short_since.get_or_insert(now);
-            self.short += u64::from(matches!(ground, Ground::Guarantee(_)));
-            let patience = Span(self.state.pools.spec(place.pool).grace.0 / 2);
-            if since + patience <= now {
-                match lacks {
-                    Lacks::Room => self.reclaim_room(now, place, &ground, out),
-                    Lacks::Quota => self.reclaim_quota(now, place, &ground, out),
-                }
+        self.look_at_quota(now, out);
+        self.look_at_room(now, out);
+        self.drain_for_the_stuck(now, out);
+    }
+
+    /// Lines that are parked though they are owed something.
+    fn look_at_quota(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let open = |line: &&Line| line.parked.is_some() && self.state.pools.hold(line.place.pool) == Hold::Open;
+        let parked: Vec<Place> =
+            self.state.queue.lines().map(|(_, line)| line).filter(open).map(|line| line.place).collect();
+        for place in parked {
+            if let Some(ground) = self.patience_is_over(now, place, None) {
+                self.reclaim_quota(now, place, &ground, out);
             }
         }
-        self.drain_for_the_stuck(now, out);
+    }
+
+    /// Lines that nobody has room for. What lies ready behind others has no room either: it is not counted as used.
+    fn look_at_room(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let lying = if self.may_preempt_anything() { self.lying_ready() } else { BTreeMap::new() };
+        for (place, tasks) in &lying {
+            let need = self.state.shapes.need(place.shape).clone();
+            tasks.iter().for_each(|_| self.state.pools.release(place.pool, &need));
+        }
+        let closed = |line: &&Line| line.is_listed() && self.state.closed.contains(line.place.shape);
+        let lines = self.state.queue.lines().map(|(_, line)| line).filter(closed).map(|line| line.place);
+        let places: BTreeSet<Place> = lines.chain(lying.keys().copied()).collect();
+        for place in places {
+            let line = self.state.queue.find(&place).and_then(|ix| self.state.queue.get_mut(ix));
+            if let Some(line) = line {
+                line.stuck_since.get_or_insert(now);
+            }
+            let ready = lying.get(&place).map(Vec::as_slice).unwrap_or_default();
+            let since = ready.iter().map(|(since, ..)| *since).min();
+            if let Some(ground) = self.patience_is_over(now, place, since) {
+                self.reclaim_room(now, place, &ground, ready, out);
+            }
+        }
+        for (place, tasks) in &lying {
+            let need = self.state.shapes.need(place.shape).clone();
+            tasks.iter().for_each(|_| self.state.pools.charge(place.pool, &need));
+        }
+    }
+
+    /// Leased tasks that wait behind others, oldest first.
+    fn lying_ready(&self) -> BTreeMap<Place, Vec<Lying>> {
+        let mut lying: BTreeMap<Place, Vec<Lying>> = BTreeMap::new();
+        for (name, worker) in self.state.workers.iter().filter(|(_, worker)| worker.waiting > 0) {
+            for task in worker.lines.values().flat_map(|line| line.waiting.values()) {
+                let held = &worker.held[task];
+                let (Some(job), None) = (self.state.jobs.get(&task.job), held.revoked) else { continue };
+                let Some(lease) = job.task(task.index).and_then(|task| task.lease()) else { continue };
+                lying.entry(Place::new(job, held.shape)).or_default().push((lease.at, *task, name.clone()));
+            }
+        }
+        lying.values_mut().for_each(|tasks| tasks.sort_unstable());
+        lying
+    }
+
+    /// The ground on which the line may take somebody's place, once it has waited long enough for it.
+    fn patience_is_over(&mut self, now: Timestamp, place: Place, ready_since: Option<Timestamp>) -> Option<Ground> {
+        let ground = self.ground(place);
+        let line = self.state.queue.find(&place).and_then(|ix| self.state.queue.get_mut(ix));
+        let Some(ground) = ground else {
+            if let Some(line) = line {
+                line.short_since = None;
+            }
+            return None;
+        };
+        let line_since = line.map(|line| *line.short_since.get_or_insert(now));
+        self.short += u64::from(matches!(ground, Ground::Guarantee(_)) && line_since.is_some());
+        let since = line_since.into_iter().chain(ready_since).min()?;
+        let patience = Span(self.state.pools.spec(place.pool).grace.0 / 2);
+        (since + patience <= now).then_some(ground)
     }
 
     fn may_preempt_anything(&self) -> bool {
@@ -123,13 +171,12 @@ impl Engine {
         self.state.any_opportunistic().then_some(Ground::Standard)
     }
 
-    /// Stops as many tasks as the line is owed, and reserves their room.
-    fn reclaim_room(&mut self, now: Timestamp, place: Place, ground: &Ground, out: &mut Vec<Effect>) {
-        let Some(waiting) =
-            self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix)).map(|line| line.waiting)
-        else {
-            return;
-        };
+    /// Stops as many tasks as the line is owed, and reserves their room. What lies `ready` comes back for it where the line itself has
+    /// nothing more.
+    fn reclaim_room(&mut self, now: Timestamp, place: Place, ground: &Ground, ready: &[Lying], out: &mut Vec<Effect>) {
+        let line = self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix));
+        let queued = line.map_or(0, |line| line.waiting);
+        let waiting = queued + u64::try_from(ready.len()).expect("bounded by the fleet");
         let need = self.state.shapes.need(place.shape).clone();
         // What is reserved already counts as its own while it asks for more.
         let reserved = self.reserved.count(&place);
@@ -155,6 +202,12 @@ impl Engine {
             }
             for victim in &plan.victims {
                 self.preempt(&plan.worker, *victim, out);
+            }
+            if reserved + asked >= queued {
+                // The youngest of those that lie ready is fetched.
+                let at = ready.len() - 1 - usize::try_from(reserved + asked - queued).expect("fewer than lie ready");
+                let (_, task, worker) = &ready[at];
+                self.revoke(worker, *task, revoke::RETRACTED, out);
             }
             self.reserve(now, &plan.worker, (place, For::Reclaim), out);
             self.state.pools.charge(place.pool, &need);
@@ -188,7 +241,7 @@ impl Engine {
                     moved.push((job.pool, held.shape));
                 } else if job.new.preemptible {
                     let ran = job.task(task.index).and_then(|t| t.lease()).map_or(Span::ZERO, |l| now.since(l.at));
-                    candidates.push((!job.opportunistic, ran, *task, name.clone(), held.shape));
+                    candidates.push((!job.opportunistic, ran, Reverse(held.fence), *task, name.clone(), held.shape));
                 }
             }
         }
@@ -214,7 +267,7 @@ impl Engine {
                 if matches!(ground, Ground::Fair) {
                     self.last_fair.insert(place.pool, now);
                 }
-                for (_, _, task, worker, shape) in chosen {
+                for (_, _, _, task, worker, shape) in chosen {
                     moved.push((self.state.jobs[&task.job].pool, shape));
                     victims.push((worker, task));
                 }
@@ -239,7 +292,7 @@ impl Engine {
         let need = self.state.shapes.need(place.shape).clone();
         let mut chosen: Vec<Candidate> = Vec::new();
         for candidate in candidates.iter() {
-            let (_, _, task, _, shape) = candidate;
+            let (_, _, _, task, _, shape) = candidate;
             let (pool, opportunistic) = (self.state.jobs[&task.job].pool, self.state.jobs[&task.job].opportunistic);
             if self.may_take(place, ground, (pool, opportunistic, *shape)) {
                 self.state.pools.release(pool, &self.state.shapes.need(*shape).clone());
@@ -252,7 +305,7 @@ impl Engine {
         let enough = self.state.pools.admits(place.pool, &need).is_ok();
         // Each is looked at again, the oldest first: is the task admitted with it, too?
         for at in (0..chosen.len()).rev() {
-            let (_, _, task, _, shape) = &chosen[at];
+            let (_, _, _, task, _, shape) = &chosen[at];
             let (pool, uses) = (self.state.jobs[&task.job].pool, self.state.shapes.need(*shape).clone());
             self.state.pools.charge(pool, &uses);
             if !enough || self.state.pools.admits(place.pool, &need).is_ok() {
@@ -261,7 +314,7 @@ impl Engine {
                 self.state.pools.release(pool, &uses);
             }
         }
-        candidates.retain(|candidate| !chosen.iter().any(|taken| taken.2 == candidate.2));
+        candidates.retain(|candidate| !chosen.iter().any(|taken| taken.3 == candidate.3));
         chosen
     }
 
@@ -306,17 +359,17 @@ impl Engine {
             return Some(Plan { worker, victims: Vec::new() });
         }
         let running = known.held.iter().filter(|(_, held)| held.charged && held.revoked.is_none());
-        let mut candidates: Vec<(bool, Span, TaskId)> = running
-            .filter_map(|(task, _)| {
+        let mut candidates: Vec<(bool, Span, Reverse<Fence>, TaskId)> = running
+            .filter_map(|(task, held)| {
                 let job = self.state.jobs.get(&task.job)?;
                 let ran = now.since(job.task(task.index)?.lease()?.at);
-                job.new.preemptible.then_some((!job.opportunistic, ran, *task))
+                job.new.preemptible.then_some((!job.opportunistic, ran, Reverse(held.fence), *task))
             })
             .collect();
         // Opportunistic ones first, then the youngest.
         candidates.sort_unstable();
         let mut chosen: Vec<(TaskId, Resources)> = Vec::new();
-        for (_, _, task) in candidates {
+        for (.., task) in candidates {
             if shape.resources.fits_in(&free) {
                 break;
             }

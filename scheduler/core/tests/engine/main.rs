@@ -7,6 +7,7 @@ mod explain;
 mod fleet;
 mod harness;
 mod order;
+mod pools;
 mod prefetch;
 mod replay;
 mod retries;
