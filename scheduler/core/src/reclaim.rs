@@ -207,7 +207,10 @@ impl Engine {
                 // The youngest of those that lie ready is fetched.
                 let at = ready.len() - 1 - usize::try_from(reserved + asked - queued).expect("fewer than lie ready");
                 let (_, task, worker) = &ready[at];
-                self.revoke(worker, *task, revoke::RETRACTED, out);
+                let held = self.state.workers.get(worker).and_then(|worker| worker.held.get(task));
+                if held.is_some_and(|held| held.revoked.is_none()) {
+                    self.revoke(worker, *task, revoke::RETRACTED, out);
+                }
             }
             self.reserve(now, &plan.worker, (place, For::Reclaim), out);
             self.state.pools.charge(place.pool, &need);
