@@ -36,7 +36,7 @@ impl ChangeArgs {
             return output::print(&self.style.render(&preview, names, |_| show::preview(&preview, self.style))?);
         }
         let (version, made) = client.apply_pools(&change).await?;
-        let Some(made) = made.filter(|made| !made.changes.is_empty()) else {
+        let Some(made) = made else {
             return output::print(&format!("nothing to change; the pools are at version {version}\n"));
         };
         let names = || pools_of(&made.changes);

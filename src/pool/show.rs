@@ -233,8 +233,8 @@ pub fn preview(preview: &PoolsPreview, style: Style) -> String {
                 vec![
                     quota.pool.to_string(),
                     quota.resource.clone(),
-                    format!("{} -> {}", amount(quota.guarantee_before), amount(quota.guarantee_after)),
-                    format!("{} -> {}", limit(quota.limit_before), limit(quota.limit_after)),
+                    becomes(amount(quota.guarantee_before), amount(quota.guarantee_after)),
+                    becomes(limit(quota.limit_before), limit(quota.limit_after)),
                 ]
             })
             .collect();
@@ -247,6 +247,11 @@ pub fn preview(preview: &PoolsPreview, style: Style) -> String {
         }
     }
     text
+}
+
+/// `2 -> 4`; one of them where they are equal.
+fn becomes(before: String, after: String) -> String {
+    if before == after { before } else { format!("{before} -> {after}") }
 }
 
 fn task_cells(task: &PreviewTask) -> Vec<String> {
