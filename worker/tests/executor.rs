@@ -262,3 +262,14 @@ async fn executors_answer_no_op_calls_by_the_thousand() {
     assert!(figures.calls_per_second > 500.0, "{figures:?}");
     assert!(figures.latency_p50_us <= figures.latency_p99_us);
 }
+
+#[tokio::test]
+async fn warm_and_cold_starts_are_measured_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (warm, cold) = spool_worker::bench::starts(options(dir.path()), "media.encode/cpu/good", 5).await.unwrap();
+    for starts in [&warm, &cold] {
+        assert_eq!((starts.start_us.len(), starts.done_us.len()), (5, 5));
+        assert!(starts.start_us.iter().zip(&starts.done_us).all(|(start, done)| start <= done), "{starts:?}");
+    }
+    assert!(warm.start_us.iter().min() < cold.start_us.iter().min(), "{warm:?} {cold:?}");
+}

@@ -11,9 +11,11 @@ use spool_proto::uri;
 use spool_proto::wire::v1::{self, report, server_message};
 use spool_worker::{BATCH_TARGET, Exit, Worker, WorkerHandle, WorkerOptions};
 
+mod batch;
 #[path = "../common/mod.rs"]
 mod common;
 mod fleet;
+mod warm;
 use common::test_worker;
 use fleet::{Fleet, PATIENCE, Session, ahead, lease, noop, scripted};
 
