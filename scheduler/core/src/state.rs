@@ -474,7 +474,10 @@ impl State {
             }
         }
         let counts = std::mem::take(&mut self.open_jobs);
-        self.open_jobs = counts.into_iter().map(|(pool, counts)| (to(pool), counts)).collect();
+        for (pool, (open, queued)) in counts {
+            let counts = self.open_jobs.entry(to(pool)).or_default();
+            *counts = (counts.0 + open, counts.1 + queued);
+        }
         self.pools = pools;
         self.queue.rebuild((&self.pools, &self.shapes), to);
         self.closed = ShapeSet::default();

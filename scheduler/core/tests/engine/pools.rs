@@ -383,3 +383,23 @@ fn warm_capacity_is_shared_out_to_those_who_offer_it() {
     shell.submit_to("a", vec![wants]);
     assert_eq!(shell.leases(), [leased("w", 0, false)], "warm goes before the order of names");
 }
+
+#[test]
+fn a_task_with_more_kinds_than_are_guaranteed_is_owed_room() {
+    let mut shell = Shell::new();
+    let wants = |count, weight: u64| {
+        let mut run = weighted(count, 1000, weight);
+        run.task.shape.resources = Resources::cpu_memory(1000, 188 + weight);
+        run
+    };
+    shell.apply(&[("a", PoolSpec { grace: Span::from_secs(2), ..guaranteed(1000) }), ("b", guaranteed(0))]);
+    let (capacity, backends) = (Resources::cpu_memory(2000, 20_000), vec![]);
+    shell.input(Input::Register { worker: "w".into(), incarnation: W, capacity, backends, held: vec![] });
+    let b = shell.submit_to("b", vec![wants(3, 81)]);
+    shell.start(task(b, 0));
+    shell.start(task(b, 1));
+    let a = shell.submit_to("a", vec![wants(2, 0)]);
+    assert_eq!(shell.preempted_within(Span::from_secs(3), &["w"]), [task(b, 1)]);
+    shell.give_back();
+    assert_eq!(shell.state(task(a, 0)), "running");
+}
