@@ -71,7 +71,11 @@ impl Engine {
 
     /// Folds one input in. Time-outs are looked at only on [`Input::Tick`]: a shell that fell behind must hand over what workers
     /// said meanwhile before it lets time speak.
+    ///
+    /// Room that comes free while a workflow is asked what is next is given away with the next input, its answer: else it would go to
+    /// others the moment before the job asks for it.
     pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
+        let before = out.len();
         match input {
             Input::Submit { token, job } => self.submit(now, token, job, out),
             Input::Advance { job, next } => self.advance(now, job, next, out),
@@ -104,7 +108,9 @@ impl Engine {
             Input::Leaving { worker, incarnation } => self.leaving(now, &worker, incarnation, out),
             Input::Tick => self.tick(now, out),
         }
-        self.round(now, out);
+        if !out[before..].iter().any(|effect| matches!(effect, Effect::Advance { .. })) {
+            self.round(now, out);
+        }
         self.set_job_alarms();
         self.share_warm_out(out);
         self.changed.sort_unstable();
@@ -114,6 +120,9 @@ impl Engine {
 
     /// When to call with [`Input::Tick`], if nothing else happens. `None`: nothing waits for time.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
+        if !self.state.touched.is_empty() {
+            return Some(Timestamp::ZERO);
+        }
         let backoff = self.state.backoff.first().map(|(at, _)| *at);
         let alarm = self.alarms.first().map(|(at, _)| *at);
         let job = self.job_alarms.first().map(|(at, ..)| *at);

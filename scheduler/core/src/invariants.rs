@@ -60,7 +60,7 @@ impl Engine {
         state.pools.check_invariants(&leaves, &state.shapes.kinds);
         let takers = state.workers.iter().filter(|(name, worker)| self.takes_leases(name, worker));
         let standing = takers.map(|(name, worker)| (name.clone(), self.standing(name, worker))).collect();
-        self.rooms.check_invariants(&standing);
+        self.rooms.check_invariants(&standing, &state.touched);
         for (pool, (open, queued)) in &state.open_jobs {
             let of_pool = || state.jobs.values().filter(|job| job.pool == *pool && !job.state().is_final());
             assert_eq!(u64::try_from(of_pool().count()), Ok(*open), "pool {}: open jobs", state.pools.name(*pool));

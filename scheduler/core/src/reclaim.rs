@@ -58,7 +58,8 @@ struct Cost<'a> {
 impl Engine {
     /// Whether any line may be owed room: then time matters.
     pub(crate) fn next_look(&self) -> Option<Timestamp> {
-        (self.state.queue.len() > 0 && !self.state.workers.is_empty()).then_some(self.next_look)
+        let waits = self.state.queue.len() > 0 || self.rooms.loaded().next().is_some();
+        (waits && !self.state.workers.is_empty()).then_some(self.next_look)
     }
 
     /// Finds lines that are short of room or quota, and sees to it when they have waited enough.
