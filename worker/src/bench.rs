@@ -1,5 +1,5 @@
-//! Executors measured with nothing around them: the `exec` layer of `spool bench dispatch` (calls that do nothing), and the starts of
-//! `spool bench start`.
+//! Executors measured with nothing around them: the `exec` layer of `spool bench dispatch` (calls that do nothing), and the
+//! starts of `spool bench start`.
 
 use std::time::{Duration, Instant};
 
