@@ -36,6 +36,16 @@ enum Ground {
 /// A leased task that may have to go: opportunistic ones first, then the youngest.
 type Candidate = (bool, Span, Reverse<Fence>, TaskId, WorkerName, ShapeId);
 
+/// What was counted into usage for the length of one look.
+#[derive(Debug, Default)]
+struct Ledger(Vec<(PoolIx, ShapeId, Entry)>);
+
+#[derive(Debug, Clone, Copy)]
+enum Entry {
+    Charge,
+    Release,
+}
+
 /// A task that lies ready on a worker since then.
 type Lying = (Timestamp, TaskId, WorkerName);
 
@@ -70,29 +80,76 @@ impl Engine {
         self.next_look = now + if self.may_preempt_anything() { LOOK_EVERY } else { LOOK_EVERY.saturating_mul(8) };
         self.expire_reservations(now);
         self.short = 0;
-        self.look_at_quota(now, out);
-        self.look_at_room(now, out);
+        if self.may_preempt_anything() {
+            let mut ledger = self.foresee();
+            self.look_at_quota(now, &mut ledger, out);
+            self.look_at_room(now, &mut ledger, out);
+            self.settle_ledger(ledger);
+        } else {
+            let closed = &self.state.closed;
+            let stuck = |line: &&mut Line| line.is_listed() && closed.contains(line.place.shape);
+            for line in self.state.queue.lines_mut().filter(stuck) {
+                line.stuck_since.get_or_insert(now);
+            }
+        }
         self.drain_for_the_stuck(now, out);
     }
 
+    /// Usage as it will be: without what is on its way back, with what room is reserved for. So several lines of one pool, or of one
+    /// ancestor, do not claim the same guarantee, and nobody is taken below his own by two of them.
+    fn foresee(&mut self) -> Ledger {
+        let mut ledger = Ledger::default();
+        let held = self.state.workers.values().flat_map(|worker| &worker.held);
+        let returning = held.filter(|(_, held)| held.revoked.is_some());
+        let returning: Vec<_> =
+            returning.filter_map(|(task, held)| Some((self.state.jobs.get(&task.job)?.pool, held.shape))).collect();
+        for (pool, shape) in returning {
+            self.enter(&mut ledger, pool, shape, Entry::Release);
+        }
+        let promised = self.reserved.all().filter(|(_, one)| one.why == For::Reclaim);
+        for place in promised.map(|(_, one)| one.place).collect::<Vec<_>>() {
+            self.enter(&mut ledger, place.pool, place.shape, Entry::Charge);
+        }
+        ledger
+    }
+
+    fn enter(&mut self, ledger: &mut Ledger, pool: PoolIx, shape: ShapeId, entry: Entry) {
+        let need = self.state.shapes.need(shape);
+        match entry {
+            Entry::Charge => self.state.pools.charge(pool, need),
+            Entry::Release => self.state.pools.release(pool, need),
+        }
+        ledger.0.push((pool, shape, entry));
+    }
+
+    /// Usage is again what it is.
+    fn settle_ledger(&mut self, ledger: Ledger) {
+        for (pool, shape, entry) in ledger.0.into_iter().rev() {
+            let need = self.state.shapes.need(shape);
+            match entry {
+                Entry::Charge => self.state.pools.release(pool, need),
+                Entry::Release => self.state.pools.charge(pool, need),
+            }
+        }
+    }
+
     /// Lines that are parked though they are owed something.
-    fn look_at_quota(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+    fn look_at_quota(&mut self, now: Timestamp, ledger: &mut Ledger, out: &mut Vec<Effect>) {
         let open = |line: &&Line| line.parked.is_some() && self.state.pools.hold(line.place.pool) == Hold::Open;
         let parked: Vec<Place> =
             self.state.queue.lines().map(|(_, line)| line).filter(open).map(|line| line.place).collect();
         for place in parked {
             if let Some(ground) = self.patience_is_over(now, place, None) {
-                self.reclaim_quota(now, place, &ground, out);
+                self.reclaim_quota(now, place, &ground, (ledger, out));
             }
         }
     }
 
     /// Lines that nobody has room for. What lies ready behind others has no room either: it is not counted as used.
-    fn look_at_room(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let lying = if self.may_preempt_anything() { self.lying_ready() } else { BTreeMap::new() };
+    fn look_at_room(&mut self, now: Timestamp, ledger: &mut Ledger, out: &mut Vec<Effect>) {
+        let lying = self.lying_ready();
         for (place, tasks) in &lying {
-            let need = self.state.shapes.need(place.shape).clone();
-            tasks.iter().for_each(|_| self.state.pools.release(place.pool, &need));
+            tasks.iter().for_each(|_| self.enter(ledger, place.pool, place.shape, Entry::Release));
         }
         let closed = |line: &&Line| line.is_listed() && self.state.closed.contains(line.place.shape);
         let lines = self.state.queue.lines().map(|(_, line)| line).filter(closed).map(|line| line.place);
@@ -105,12 +162,8 @@ impl Engine {
             let ready = lying.get(&place).map(Vec::as_slice).unwrap_or_default();
             let since = ready.iter().map(|(since, ..)| *since).min();
             if let Some(ground) = self.patience_is_over(now, place, since) {
-                self.reclaim_room(now, place, &ground, ready, out);
+                self.reclaim_room(now, place, &ground, ready, (ledger, out));
             }
-        }
-        for (place, tasks) in &lying {
-            let need = self.state.shapes.need(place.shape).clone();
-            tasks.iter().for_each(|_| self.state.pools.charge(place.pool, &need));
         }
     }
 
@@ -174,16 +227,19 @@ impl Engine {
 
     /// Stops as many tasks as the line is owed, and reserves their room. What lies `ready` comes back for it where the line itself has
     /// nothing more.
-    fn reclaim_room(&mut self, now: Timestamp, place: Place, ground: &Ground, ready: &[Lying], out: &mut Vec<Effect>) {
+    fn reclaim_room(
+        &mut self,
+        now: Timestamp,
+        place: Place,
+        ground: &Ground,
+        ready: &[Lying],
+        (ledger, out): (&mut Ledger, &mut Vec<Effect>),
+    ) {
         let line = self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix));
         let queued = line.map_or(0, |line| line.waiting);
         let waiting = queued + u64::try_from(ready.len()).expect("bounded by the fleet");
         let need = self.state.shapes.need(place.shape).clone();
-        // What is reserved already counts as its own while it asks for more.
         let reserved = self.reserved.count(&place);
-        for _ in 0..reserved {
-            self.state.pools.charge(place.pool, &need);
-        }
         let mut asked = 0;
         while reserved + asked < waiting {
             let ground = match ground {
@@ -202,7 +258,7 @@ impl Engine {
                 self.last_fair.insert(place.pool, now);
             }
             for victim in &plan.victims {
-                self.preempt(&plan.worker, *victim, out);
+                self.preempt(&plan.worker, *victim, (ledger, out));
             }
             if reserved + asked >= queued {
                 // The youngest of those that lie ready is fetched.
@@ -214,53 +270,50 @@ impl Engine {
                 }
             }
             self.reserve(now, &plan.worker, (place, For::Reclaim), out);
-            self.state.pools.charge(place.pool, &need);
+            self.enter(ledger, place.pool, place.shape, Entry::Charge);
             asked += 1;
-        }
-        for _ in 0..reserved + asked {
-            self.state.pools.release(place.pool, &need);
         }
     }
 
-    fn preempt(&mut self, worker: &WorkerName, victim: TaskId, out: &mut Vec<Effect>) {
-        self.tally.preempted(self.state.jobs[&victim.job].pool, &self.state.pools);
+    fn preempt(&mut self, worker: &WorkerName, victim: TaskId, (ledger, out): (&mut Ledger, &mut Vec<Effect>)) {
+        let job = &self.state.jobs[&victim.job];
+        let (pool, shape) = (job.pool, job.run_of(victim.index).expect("it runs").shape);
+        self.enter(ledger, pool, shape, Entry::Release);
+        self.tally.preempted(pool, &self.state.pools);
         self.revoke(worker, victim, revoke::PREEMPTED, out);
         self.changed(victim.job);
     }
 
     /// Stops tasks until the line has the quota it is owed. There is no room to keep: with the quota given back, it is its turn.
-    fn reclaim_quota(&mut self, now: Timestamp, place: Place, ground: &Ground, out: &mut Vec<Effect>) {
+    fn reclaim_quota(
+        &mut self,
+        now: Timestamp,
+        place: Place,
+        ground: &Ground,
+        (ledger, out): (&mut Ledger, &mut Vec<Effect>),
+    ) {
         let Some(waiting) =
             self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix)).map(|line| line.waiting)
         else {
             return;
         };
         let need = self.state.shapes.need(place.shape).clone();
-        let (mut candidates, mut moved) = (Vec::new(), Vec::new());
+        let mut candidates = Vec::new();
         for (name, worker) in self.state.workers.iter() {
-            for (task, held) in &worker.held {
-                let Some(job) = self.state.jobs.get(&task.job) else { continue };
-                if held.revoked.is_some() {
-                    // It is on its way back.
-                    moved.push((job.pool, held.shape));
-                } else if job.new.preemptible {
-                    let ran = job.task(task.index).and_then(|t| t.lease()).map_or(Span::ZERO, |l| now.since(l.at));
-                    candidates.push((!job.opportunistic, ran, Reverse(held.fence), *task, name.clone(), held.shape));
-                }
+            for (task, held) in worker.held.iter().filter(|(_, held)| held.revoked.is_none()) {
+                let Some(job) = self.state.jobs.get(&task.job).filter(|job| job.new.preemptible) else { continue };
+                let ran = job.task(task.index).and_then(|t| t.lease()).map_or(Span::ZERO, |l| now.since(l.at));
+                candidates.push((!job.opportunistic, ran, Reverse(held.fence), *task, name.clone(), held.shape));
             }
         }
         candidates.sort_unstable();
-        for (pool, shape) in &moved {
-            self.state.pools.release(*pool, &self.state.shapes.need(*shape).clone());
-        }
-        let (mut victims, mut mine) = (Vec::new(), 0_u64);
-        while mine < waiting {
-            if let Ground::Guarantee(_) = ground
-                && self.state.pools.entitled(place.pool, &need).is_empty()
-            {
-                break;
-            }
-            if matches!(ground, Ground::Fair) && !self.fair_turn(now, place.pool) {
+        for _ in 0..waiting {
+            let owed = match ground {
+                Ground::Guarantee(_) => !self.state.pools.entitled(place.pool, &need).is_empty(),
+                Ground::Fair => self.fair_turn(now, place.pool),
+                Ground::Standard => true,
+            };
+            if !owed {
                 break;
             }
             if self.state.pools.admits(place.pool, &need).is_err() {
@@ -271,26 +324,15 @@ impl Engine {
                 if matches!(ground, Ground::Fair) {
                     self.last_fair.insert(place.pool, now);
                 }
-                for (_, _, _, task, worker, shape) in chosen {
-                    moved.push((self.state.jobs[&task.job].pool, shape));
-                    victims.push((worker, task));
+                for (_, _, _, task, worker, _) in chosen {
+                    self.preempt(&worker, task, (ledger, out));
                 }
             }
-            self.state.pools.charge(place.pool, &need);
-            mine += 1;
-        }
-        for _ in 0..mine {
-            self.state.pools.release(place.pool, &need);
-        }
-        for (pool, shape) in moved {
-            self.state.pools.charge(pool, &self.state.shapes.need(shape).clone());
-        }
-        for (worker, task) in victims {
-            self.preempt(&worker, task, out);
+            self.enter(ledger, place.pool, place.shape, Entry::Charge);
         }
     }
 
-    /// The fewest, youngest tasks without which the line's next one is admitted, taken out of the candidates and released. Empty:
+    /// The fewest, youngest tasks without which the line's next one is admitted, taken out of the candidates. Empty:
     /// there is no such set.
     fn victims_for_quota(&mut self, place: Place, ground: &Ground, candidates: &mut Vec<Candidate>) -> Vec<Candidate> {
         let need = self.state.shapes.need(place.shape).clone();
@@ -317,6 +359,11 @@ impl Engine {
             } else {
                 self.state.pools.release(pool, &uses);
             }
+        }
+        // Only looked at: who takes them enters it.
+        for (_, _, _, task, _, shape) in &chosen {
+            let pool = self.state.jobs[&task.job].pool;
+            self.state.pools.charge(pool, &self.state.shapes.need(*shape).clone());
         }
         candidates.retain(|candidate| !chosen.iter().any(|taken| taken.3 == candidate.3));
         chosen
