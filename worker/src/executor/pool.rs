@@ -23,8 +23,10 @@ const WARM_MOST: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Between two rounds of keeping, however much happens.
 const ROUND_EVERY: Duration = Duration::from_millis(5);
-/// After a start or a preparation failed.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// After a start failed.
+const START_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// After a preparation failed: mostly the backend does not work here, and will not soon.
+const PREPARE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// Executors of one worker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -278,7 +280,7 @@ impl Executors {
                     Ok(()) => ROUND_EVERY,
                     Err(failure) => {
                         tracing::error!(%failure, evidence = failure.evidence, "no executor in place of the last");
-                        TRY_AGAIN_AFTER
+                        START_AGAIN_AFTER
                     }
                 },
                 Chore::End(idle) => {
@@ -288,7 +290,7 @@ impl Executors {
                 Chore::Prepare(key, taken) => {
                     if let Err(failure) = self.prepare(&key, taken).await {
                         tracing::warn!(%key, %failure, evidence = failure.evidence, "no executor could be made warm");
-                        not_before.insert(key, Instant::now() + TRY_AGAIN_AFTER);
+                        not_before.insert(key, Instant::now() + PREPARE_AGAIN_AFTER);
                     }
                     ROUND_EVERY
                 }
