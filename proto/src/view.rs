@@ -219,6 +219,9 @@ pub struct WorkerView {
     pub backends: Vec<String>,
     pub running: Vec<TaskId>,
     pub prefetched: Vec<TaskId>,
+    /// Pools that room here is kept for: nobody else is given it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved_for: Vec<PoolName>,
     pub last_heard: Timestamp,
     #[serde(default)]
     pub health: WorkerHealth,

@@ -252,6 +252,7 @@ impl From<&WorkerView> for v1::Worker {
             backends: w.backends.clone(),
             running: w.running.iter().map(ToString::to_string).collect(),
             prefetched: w.prefetched.iter().map(ToString::to_string).collect(),
+            reserved_for: w.reserved_for.iter().map(ToString::to_string).collect(),
             last_heard_us: w.last_heard.0,
             health: health.into(),
             health_reason: reason.into(),
@@ -279,6 +280,7 @@ impl TryFrom<v1::Worker> for WorkerView {
             backends: wire.backends,
             running: tasks("running", wire.running)?,
             prefetched: tasks("prefetched", wire.prefetched)?,
+            reserved_for: wire.reserved_for.iter().map(|pool| pool.as_str().into()).collect(),
             last_heard: Timestamp(wire.last_heard_us),
             health: match wire.health.as_str() {
                 "throttled" => WorkerHealth::Throttled { reason: wire.health_reason },

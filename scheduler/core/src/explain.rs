@@ -213,12 +213,7 @@ impl Engine {
 
     fn quota_text(&self, place: Place, on: PoolIx) -> String {
         let (pools, need) = (&self.state.pools, self.state.shapes.need(place.shape));
-        let over = if place.fixed {
-            pools.admits_for_good(place.pool, need).err()
-        } else {
-            pools.admits(place.pool, need).err()
-        };
-        let Some(over) = over else {
+        let Some(over) = self.admits(place).err() else {
             return format!("waiting for quota of pool {}: it comes free", pools.name(on));
         };
         let kind = self.state.shapes.kinds.name(over.kind);

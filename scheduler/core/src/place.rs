@@ -6,8 +6,8 @@ use spool_proto::time::Timestamp;
 
 use crate::engine::Engine;
 use crate::io::{Effect, LeaseOrder, Record, ToWorker};
-use crate::pools::PoolIx;
-use crate::queue::Head;
+use crate::pools::{Over, PoolIx};
+use crate::queue::{Head, Place};
 use crate::rooms::Standing;
 use crate::shapes::ShapeId;
 use crate::workers::Worker;
@@ -48,7 +48,9 @@ impl Engine {
         }
         self.honour(now, name, out);
         self.file(name);
-        for shape in self.takes(name, self.state.closed.iter()) {
+        let mut looked_at = self.state.closed.clone();
+        looked_at.extend(self.opened.iter().map(|(shape, _)| *shape));
+        for shape in self.takes(name, looked_at.iter()) {
             self.state.closed.remove(shape);
             self.opened.push((shape, name.clone()));
         }
@@ -124,13 +126,7 @@ impl Engine {
 
     /// The best line's first task: leased if there is quota and room; else its line is parked, or its shape closed.
     fn serve(&mut self, now: Timestamp, head: Head, out: &mut Vec<Effect>) {
-        let need = self.state.shapes.need(head.place.shape);
-        let admitted = if head.place.fixed {
-            self.state.pools.admits_for_good(head.place.pool, need)
-        } else {
-            self.state.pools.admits(head.place.pool, need)
-        };
-        if let Err(over) = admitted {
+        if let Err(over) = self.admits(head.place) {
             return self.state.queue.park(&self.state.pools, head.line, over.pool);
         }
         if self.overload() >= 2 && self.must_not_borrow(&head) {
@@ -139,12 +135,21 @@ impl Engine {
         if let Some(worker) = self.find_room(head.task, head.place.shape) {
             return self.lease(now, head, worker, false, out);
         }
-        // Room is being made for those that have a reservation: they do not lie ready elsewhere meanwhile.
-        let waiting = self.state.queue.get(head.line).map_or(0, |line| line.waiting);
-        let kept = self.reserved.any() && self.reserved.count(&head.place) >= waiting;
+        // Room is being made for a pool that is owed some: what lay ready meanwhile would use up the quota it is owed it under.
+        let kept = self.reserved.for_pool(head.place.pool);
         match self.find_ready(head.task, head.place.shape).filter(|_| !kept) {
             Some(worker) => self.lease(now, head, worker, true, out),
             None => self.state.closed.insert(head.place.shape),
+        }
+    }
+
+    /// Whether there is quota for one more of the line.
+    pub(crate) fn admits(&self, place: Place) -> Result<(), Over> {
+        let need = self.state.shapes.need(place.shape);
+        if place.fixed {
+            self.state.pools.admits_for_good(place.pool, need)
+        } else {
+            self.state.pools.admits(place.pool, need)
         }
     }
 

@@ -156,6 +156,7 @@ impl Engine {
             backends: worker.backends.clone(),
             running: held(true),
             prefetched: held(false),
+            reserved_for: self.reserved.pools_on(name).map(|pool| self.state.pools.name(pool).clone()).collect(),
             last_heard: worker.last_heard,
             health: spool_proto::view::WorkerHealth::Healthy,
             warm: worker

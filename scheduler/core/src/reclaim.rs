@@ -250,15 +250,12 @@ impl Engine {
                 Ground::Fair if !self.fair_turn(now, place.pool) => break,
                 other => other.clone(),
             };
-            if self.state.pools.admits(place.pool, &need).is_err() {
+            if self.admits(place).is_err() {
                 break;
             }
             let Some(plan) = self.plan(now, place, &ground) else { break };
             if matches!(ground, Ground::Fair) {
                 self.last_fair.insert(place.pool, now);
-            }
-            for victim in &plan.victims {
-                self.preempt(&plan.worker, *victim, (ledger, out));
             }
             if reserved + asked >= queued {
                 // The youngest of those that lie ready is fetched.
@@ -269,7 +266,11 @@ impl Engine {
                     self.revoke(worker, *task, revoke::RETRACTED, out);
                 }
             }
+            // First what lies ready there is taken back, then room is made: else it would start in it.
             self.reserve(now, &plan.worker, (place, For::Reclaim), out);
+            for victim in &plan.victims {
+                self.preempt(&plan.worker, *victim, (ledger, out));
+            }
             self.enter(ledger, place.pool, place.shape, Entry::Charge);
             asked += 1;
         }
@@ -316,7 +317,7 @@ impl Engine {
             if !owed {
                 break;
             }
-            if self.state.pools.admits(place.pool, &need).is_err() {
+            if self.admits(place).is_err() {
                 let chosen = self.victims_for_quota(place, ground, &mut candidates);
                 if chosen.is_empty() {
                     break;
@@ -335,7 +336,6 @@ impl Engine {
     /// The fewest, youngest tasks without which the line's next one is admitted, taken out of the candidates. Empty:
     /// there is no such set.
     fn victims_for_quota(&mut self, place: Place, ground: &Ground, candidates: &mut Vec<Candidate>) -> Vec<Candidate> {
-        let need = self.state.shapes.need(place.shape).clone();
         let mut chosen: Vec<Candidate> = Vec::new();
         for candidate in candidates.iter() {
             let (_, _, _, task, _, shape) = candidate;
@@ -343,18 +343,18 @@ impl Engine {
             if self.may_take(place, ground, (pool, opportunistic, *shape)) {
                 self.state.pools.release(pool, &self.state.shapes.need(*shape).clone());
                 chosen.push(candidate.clone());
-                if self.state.pools.admits(place.pool, &need).is_ok() {
+                if self.admits(place).is_ok() {
                     break;
                 }
             }
         }
-        let enough = self.state.pools.admits(place.pool, &need).is_ok();
+        let enough = self.admits(place).is_ok();
         // Each is looked at again, the oldest first: is the task admitted with it, too?
         for at in (0..chosen.len()).rev() {
             let (_, _, _, task, _, shape) = &chosen[at];
             let (pool, uses) = (self.state.jobs[&task.job].pool, self.state.shapes.need(*shape).clone());
             self.state.pools.charge(pool, &uses);
-            if !enough || self.state.pools.admits(place.pool, &need).is_ok() {
+            if !enough || self.admits(place).is_ok() {
                 chosen.remove(at);
             } else {
                 self.state.pools.release(pool, &uses);
@@ -457,8 +457,8 @@ impl Engine {
     }
 
     /// What will be free when everything that was revoked has come back.
-    fn free_soon(&self, worker: &WorkerName) -> Resources {
-        let known = &self.state.workers[worker];
+    pub(crate) fn free_soon(&self, worker: &WorkerName) -> Resources {
+        let Some(known) = self.state.workers.get(worker) else { return Resources::ZERO };
         let mut free = known.free();
         for held in known.held.values().filter(|held| held.charged && held.revoked.is_some()) {
             free.add(&self.state.shapes.get(held.shape).resources);

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 
 use spool_proto::ids::WorkerName;
+use spool_proto::pool::Hold;
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
 
 use crate::engine::Engine;
 use crate::io::Effect;
+use crate::pools::PoolIx;
 use crate::queue::{Head, Place};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +45,14 @@ impl Reservation {
 pub(crate) struct Reservations(BTreeMap<WorkerName, Vec<Reservation>>);
 
 impl Reservations {
-    pub(crate) fn any(&self) -> bool {
-        !self.0.is_empty()
+    /// Whether room is kept for anything of the pool.
+    pub(crate) fn for_pool(&self, pool: PoolIx) -> bool {
+        !self.0.is_empty() && self.all().any(|(_, one)| one.place.pool == pool)
+    }
+
+    /// For whom room is kept on the worker.
+    pub(crate) fn pools_on(&self, worker: &WorkerName) -> impl Iterator<Item = PoolIx> {
+        self.0.get(worker).into_iter().flatten().map(|one| one.place.pool)
     }
 
     pub(crate) fn any_on(&self, worker: &WorkerName) -> bool {
@@ -115,10 +123,15 @@ impl Engine {
                 }
                 continue;
             };
-            let listed = self.state.queue.get(line).filter(|line| line.is_listed());
-            let Some(task) = listed.and_then(crate::queue::Line::first) else { continue };
-            let need = self.state.shapes.need(one.place.shape);
-            if self.state.pools.admits(one.place.pool, need).is_err() {
+            if self.state.pools.hold(one.place.pool) != Hold::Open {
+                continue;
+            }
+            let Some(task) = self.state.queue.get(line).and_then(crate::queue::Line::first) else { continue };
+            if self.admits(one.place).is_err() {
+                // What lies ready elsewhere is on its way back, and its quota with it.
+                if !one.is_old(now) {
+                    kept.push(one);
+                }
                 continue;
             }
             let fits = self.state.workers.get(name).is_some_and(|worker| one.need.fits_in(&worker.free()));
@@ -133,8 +146,28 @@ impl Engine {
         }
     }
 
-    /// Reservations that have run out, or whose line has gone, end.
+    /// Reservations that have run out, whose line has gone, or for which no room is coming any more (something else started in it) end.
     pub(crate) fn expire_reservations(&mut self, now: Timestamp) {
+        let mut vain = Vec::new();
+        for (worker, all) in &self.reserved.0 {
+            let mut coming = self.free_soon(worker);
+            for (at, one) in all.iter().enumerate().filter(|(_, one)| one.why == For::Reclaim) {
+                if one.need.fits_in(&coming) {
+                    coming.sub(&one.need);
+                } else {
+                    vain.push((worker.clone(), at));
+                }
+            }
+        }
+        for (worker, at) in vain.into_iter().rev() {
+            if let Some(all) = self.reserved.0.get_mut(&worker) {
+                all.remove(at);
+                if all.is_empty() {
+                    self.reserved.0.remove(&worker);
+                }
+            }
+            self.state.touched.insert(worker);
+        }
         let void =
             |one: &Reservation| one.until <= now || (self.state.queue.find(&one.place).is_none() && one.is_old(now));
         let workers = self.reserved.all().filter(|(_, one)| void(one)).map(|(worker, _)| worker.clone());
