@@ -103,7 +103,7 @@ impl Engine {
                     info.state = TaskState::Backoff;
                 }
             }
-            State::Leased(lease) => {
+            State::Leased(lease, _) => {
                 let held = self.state.workers.get(&lease.worker).and_then(|worker| worker.held.get(&id));
                 info.state = match held {
                     Some(held) if !held.charged => TaskState::Prefetched,
@@ -157,7 +157,7 @@ impl Engine {
             running: held(true),
             prefetched: held(false),
             last_heard: worker.last_heard,
-            health: spool_proto::view::WorkerHealth::Healthy,
+            health: self.health(name).clone(),
             warm: worker
                 .warm
                 .iter()

@@ -7,6 +7,7 @@ use spool_proto::ids::{TaskId, WorkerName};
 use spool_proto::pool::{Hold, Preemption};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::WorkerHealth;
 
 use crate::contest::ShapeSet;
 use crate::engine::Engine;
@@ -187,7 +188,7 @@ impl Engine {
                     // It is on its way back.
                     moved.push((job.pool, held.shape));
                 } else if job.new.preemptible {
-                    let ran = job.task(task.index).and_then(|t| t.lease()).map_or(Span::ZERO, |l| now.since(l.at));
+                    let ran = job.task(task.index).and_then(|t| t.lease_on(name)).map_or(Span::ZERO, |l| now.since(l.at));
                     candidates.push((!job.opportunistic, ran, *task, name.clone(), held.shape));
                 }
             }
@@ -271,7 +272,8 @@ impl Engine {
 
     /// The cheapest set of victims on one worker that makes room for the line's next task.
     fn plan(&mut self, now: Timestamp, place: Place, ground: &Ground) -> Option<Plan> {
-        let workers: Vec<WorkerName> = self.rooms.members().cloned().collect();
+        let healthy = |name: &&WorkerName| *self.health(name) == WorkerHealth::Healthy;
+        let workers: Vec<WorkerName> = self.rooms.members().filter(healthy).cloned().collect();
         let mut best: Option<(usize, Span, Plan)> = None;
         for worker in workers {
             let Some(plan) = self.plan_on(now, worker, place, ground) else { continue };
@@ -289,7 +291,7 @@ impl Engine {
 
     fn lost(&self, now: Timestamp, plan: &Plan) -> Span {
         let ran =
-            plan.victims.iter().filter_map(|task| self.state.task(*task)?.lease().map(|lease| now.since(lease.at)));
+            plan.victims.iter().filter_map(|task| self.state.task(*task)?.lease_on(&plan.worker).map(|lease| now.since(lease.at)));
         ran.fold(Span::ZERO, |sum, ran| sum + ran)
     }
 
@@ -309,7 +311,7 @@ impl Engine {
         let mut candidates: Vec<(bool, Span, TaskId)> = running
             .filter_map(|(task, _)| {
                 let job = self.state.jobs.get(&task.job)?;
-                let ran = now.since(job.task(task.index)?.lease()?.at);
+                let ran = now.since(job.task(task.index)?.lease_on(&worker)?.at);
                 job.new.preemptible.then_some((!job.opportunistic, ran, *task))
             })
             .collect();
@@ -411,7 +413,8 @@ impl Engine {
             let worker = &self.state.workers[name];
             let suits = worker.offers(&shape.backend) && shape.resources.fits_in(&worker.capacity);
             let busy = worker.held.values().filter(|held| held.charged).count();
-            (suits && !self.reserved.any_on(name)).then_some((busy, name))
+            let healthy = *self.health(name) == WorkerHealth::Healthy;
+            (suits && healthy && !self.reserved.any_on(name)).then_some((busy, name))
         });
         let Some(worker) = candidates.min().map(|(_, name)| name.clone()) else { return };
         self.reserve(now, &worker, (place, For::Drain), out);
