@@ -136,7 +136,7 @@ fn encode_task(task: &TaskSnapshot) -> pb::TaskState {
         TaskStateSnapshot::Backoff { until } => State::BackoffUntilUs(until.0),
         TaskStateSnapshot::Leased { lease, copy } => {
             let copy = copy.as_ref().map(|copy| Box::new(encode_lease(copy)));
-            State::Leased(Box::new(pb::LeasedState { copy, ..encode_lease(lease) }))
+            State::Leased(pb::LeasedState { copy, ..encode_lease(lease) })
         }
         TaskStateSnapshot::Done { fence, worker, started, finished, answer, advance } => State::Done(pb::DoneState {
             fence: fence.0,

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod budget;
 mod cancel;
 mod explain;
 mod fleet;
 mod harness;
+mod health;
 mod order;
+mod poison;
 mod prefetch;
 mod replay;
 mod retries;
+mod stragglers;
