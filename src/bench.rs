@@ -1,7 +1,10 @@
 //! `spool bench`: what this machine does, printed as a table and as JSON. Ratios are taken within one run.
 
+mod batch;
 mod dispatch;
 mod encode;
+mod sim;
+mod start;
 
 use clap::Subcommand;
 
@@ -13,12 +16,21 @@ pub enum BenchCommand {
     Encode(encode::EncodeBenchArgs),
     /// Hand out calls that do nothing, each layer apart
     Dispatch(dispatch::DispatchArgs),
+    /// Run short calls through executors, handed over in batches and each alone, in turns
+    Batch(batch::BatchArgs),
+    /// Start calls in executors that are warm and in cold ones, in turns, and a whole worker
+    Start(start::StartArgs),
+    /// Play a day of a fleet in seconds: the real engine in virtual time
+    Sim(sim::SimArgs),
 }
 
 pub async fn run(command: BenchCommand) -> anyhow::Result<Exit> {
     match command {
         BenchCommand::Encode(args) => encode::run(&args).await?,
         BenchCommand::Dispatch(args) => dispatch::run(&args).await?,
+        BenchCommand::Batch(args) => batch::run(&args).await?,
+        BenchCommand::Start(args) => start::run(&args).await?,
+        BenchCommand::Sim(args) => return sim::run(args).await,
     }
     Ok(Exit::Done)
 }

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::logging::LogFormat;
-use crate::{bench, doctor, encode, job, probe, server, up, worker};
+use crate::{bench, doctor, encode, job, pool, probe, queue, server, up, worker};
 
 /// Cuts films into chunks, encodes them side by side, joins them frame-exactly.
 #[derive(Debug, Parser)]
@@ -23,6 +23,12 @@ pub enum Command {
     /// Look at jobs and steer them
     #[command(subcommand)]
     Job(job::JobCommand),
+    /// Look at pools (who may use how much) and change them
+    #[command(subcommand)]
+    Pool(pool::PoolCommand),
+    /// Look at what waits
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
     /// Run a worker, or look at workers and steer them
     Worker(worker::WorkerCommand),
     /// Run a server

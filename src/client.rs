@@ -1,4 +1,7 @@
-//! Talking to a server: over the network, or over the in-memory pipe of an embedded one.
+//! Talking to a server: over the network, or over the in-memory pipe of an embedded one. Jobs and workers here, [`pools`] and
+//! queues apart.
+
+pub mod pools;
 
 use std::time::Duration;
 
@@ -7,6 +10,8 @@ use spool_proto::view::{Explanation, JobView, LogLine, WorkerView};
 use spool_proto::wire::status::failure_of;
 use spool_proto::wire::v1;
 use spool_proto::wire::v1::job_service_client::JobServiceClient;
+use spool_proto::wire::v1::pool_service_client::PoolServiceClient;
+use spool_proto::wire::v1::queue_service_client::QueueServiceClient;
 use spool_proto::wire::v1::worker_service_client::WorkerServiceClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
@@ -23,6 +28,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 pub struct Client {
     jobs: JobServiceClient<Channel>,
     workers: WorkerServiceClient<Channel>,
+    pools: PoolServiceClient<Channel>,
+    queues: QueueServiceClient<Channel>,
     /// As the user gave it, for errors.
     url: String,
 }
@@ -49,7 +56,9 @@ impl Client {
     pub fn over(channel: Channel, url: &str) -> Client {
         Client {
             jobs: JobServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
-            workers: WorkerServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX),
+            workers: WorkerServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
+            pools: PoolServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
+            queues: QueueServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX),
             url: url.into(),
         }
     }
@@ -126,8 +135,9 @@ impl Client {
         self.worker(self.workers.clone().cordon(request).await)
     }
 
-    pub async fn uncordon(&self, worker: &str) -> anyhow::Result<WorkerView> {
-        self.worker(self.workers.clone().uncordon(v1::UncordonRequest { worker: worker.into() }).await)
+    pub async fn uncordon(&self, worker: &str, reason: &str) -> anyhow::Result<WorkerView> {
+        let request = v1::UncordonRequest { worker: worker.into(), reason: reason.into() };
+        self.worker(self.workers.clone().uncordon(request).await)
     }
 
     pub async fn drain(&self, worker: &str, reason: &str) -> anyhow::Result<WorkerView> {
@@ -161,6 +171,8 @@ impl Client {
 /// A failure the server answered with: the exit code follows from the status, the text from the failure.
 fn refusal(failure: Failure, code: Code) -> anyhow::Error {
     match code {
+        // A pool that drains is full for as long as it does.
+        _ if failure.code == "pool_drains" => Stop::with(Exit::Quota, crate::exit::failure_text(&failure)),
         Code::ResourceExhausted => Stop::with(Exit::Quota, crate::exit::failure_text(&failure)),
         Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition => {
             Stop::usage(crate::exit::failure_text(&failure))

@@ -26,7 +26,12 @@ pub async fn run(args: &EncodeArgs) -> anyhow::Result<Exit> {
         None if args.spool.detach => {
             Err(Stop::usage("--detach needs a server to leave the job to: add --server URL (or set SPOOL_SERVER)"))
         }
-        None => in_this_process(request, args).await,
+        None => match args.spool.queueing.needs_server() {
+            Some(option) => Err(Stop::usage(format!(
+                "{option} needs a server that others use too: add --server URL (or set SPOOL_SERVER)"
+            ))),
+            None => in_this_process(request, args).await,
+        },
     }
 }
 

@@ -12,6 +12,7 @@ pub enum Exit {
     JobFailed,
     /// What was asked cannot be done as asked.
     Usage,
+    /// The pool or the server takes no more now; later it may.
     Quota,
     /// The server cannot be reached.
     Unreachable,

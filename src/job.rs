@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use spool_proto::ids::JobId;
+use spool_proto::pool::PoolName;
 use spool_proto::spec::PRIORITY_MAX;
 use spool_proto::view::{JobState, JobView, LogLine};
 
@@ -9,7 +10,7 @@ use crate::cli::ServerArg;
 use crate::client::Client;
 use crate::exit::{Exit, Stop};
 use crate::follow::{self, End, Fleet};
-use crate::output::{self, Format};
+use crate::output::{self, Style};
 use crate::progress::{self, Mode, Progress};
 
 #[derive(Debug, Subcommand)]
@@ -30,6 +31,8 @@ pub enum JobCommand {
     Logs(LogsArgs),
     /// Move a job forward or back: 0 (last) to 100 (first)
     SetPriority(PriorityArgs),
+    /// Give a job to another pool; what runs goes with it
+    Move(MoveArgs),
 }
 
 /// A job, and where to ask for it.
@@ -50,10 +53,8 @@ pub struct ListArgs {
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u32,
-    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
-    output: Format,
-    #[arg(long)]
-    no_headers: bool,
+    #[command(flatten)]
+    style: Style,
     #[command(flatten)]
     server: ServerArg,
 }
@@ -62,10 +63,8 @@ pub struct ListArgs {
 pub struct GetArgs {
     #[command(flatten)]
     job: JobArg,
-    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
-    output: Format,
-    #[arg(long)]
-    no_headers: bool,
+    #[command(flatten)]
+    style: Style,
 }
 
 #[derive(Debug, Args)]
@@ -120,6 +119,15 @@ pub struct PriorityArgs {
     priority: u8,
 }
 
+#[derive(Debug, Args)]
+pub struct MoveArgs {
+    #[command(flatten)]
+    job: JobArg,
+    /// The pool it goes to, such as studio/marketing
+    #[arg(long, value_name = "POOL", value_parser = crate::pool::name)]
+    pool: PoolName,
+}
+
 fn state(text: &str) -> Result<JobState, String> {
     let named = serde_json::from_value(serde_json::Value::String(text.into()));
     named.map_err(|_| "expected queued, running, cancelling, done, failed or cancelled".into())
@@ -151,6 +159,11 @@ pub async fn run(command: JobCommand) -> anyhow::Result<Exit> {
             let job = client.set_priority(&job, args.priority).await?;
             output::print(&format!("{} {} priority {}\n", job.job, job.state.name(), job.priority))?;
         }
+        JobCommand::Move(args) => {
+            let (client, job) = args.job.client().await?;
+            let job = client.move_job(&job, &args.pool).await?;
+            output::print(&format!("{} {} pool {}\n", job.job, job.state.name(), job.pool))?;
+        }
     }
     Ok(Exit::Done)
 }
@@ -163,17 +176,14 @@ async fn list(args: &ListArgs) -> anyhow::Result<()> {
     let client = Client::connect(&args.server.server).await?;
     let states = args.state.iter().map(|state| state.name().to_owned()).collect();
     let jobs = client.list(states, args.limit).await?;
-    match args.output {
-        Format::Json => output::print_json(&jobs),
-        Format::Name => output::print(&jobs.iter().map(|job| format!("{}\n", job.job)).collect::<String>()),
-        format => output::print(&jobs_table(&jobs, format == Format::Wide, !args.no_headers)),
-    }
+    let names = || jobs.iter().map(|job| job.job.to_string()).collect();
+    output::print(&args.style.render(&jobs, names, |wide| jobs_table(&jobs, wide, args.style))?)
 }
 
-fn jobs_table(jobs: &[JobView], wide: bool, headers: bool) -> String {
-    let mut head = vec!["JOB", "STATE", "PHASE", "DONE", "PRIORITY", "AGE", "NAME"];
+fn jobs_table(jobs: &[JobView], wide: bool, style: Style) -> String {
+    let mut head = vec!["JOB", "STATE", "PHASE", "DONE", "POOL", "PRIORITY", "AGE", "NAME"];
     if wide {
-        head.extend(["SERVICE", "SUBMITTED", "FRAMES", "FPS", "FAILURE"]);
+        head.extend(["SERVICE", "SUBMITTED", "CLASS", "DEADLINE", "FRAMES", "FPS", "FAILURE"]);
     }
     let rows: Vec<Vec<String>> = jobs
         .iter()
@@ -184,6 +194,7 @@ fn jobs_table(jobs: &[JobView], wide: bool, headers: bool) -> String {
                 job.state.name().into(),
                 job.phase.clone(),
                 if p.chunks_total > 0 { format!("{}/{}", p.chunks_done, p.chunks_total) } else { "-".into() },
+                job.pool.to_string(),
                 job.priority.to_string(),
                 output::ago(job.submitted),
                 job.name.clone(),
@@ -192,6 +203,8 @@ fn jobs_table(jobs: &[JobView], wide: bool, headers: bool) -> String {
                 row.extend([
                     job.service.clone(),
                     output::time(job.submitted),
+                    output::class(job.class),
+                    job.deadline.map_or_else(|| "-".into(), output::time),
                     format!("{}/{}", p.frames, p.frames_total),
                     format!("{:.1}", p.fps),
                     job.failure.as_ref().map_or_else(|| "-".into(), |f| format!("{}: {}", f.class, f.code)),
@@ -200,18 +213,18 @@ fn jobs_table(jobs: &[JobView], wide: bool, headers: bool) -> String {
             row
         })
         .collect();
-    output::table(&head, &rows, headers)
+    style.table(&head, &rows)
 }
 
 async fn get(args: &GetArgs) -> anyhow::Result<()> {
     let (client, id) = args.job.client().await?;
     let job = client.get(&id, false).await?;
-    match args.output {
-        Format::Json => return output::print_json(&job),
-        Format::Name => return output::print(&format!("{}\n", job.job)),
-        _ => {}
-    }
-    let mut text = jobs_table(std::slice::from_ref(&job), args.output == Format::Wide, !args.no_headers);
+    let style = args.style;
+    output::print(&style.render(&job, || vec![job.job.to_string()], |wide| job_text(&job, wide, style))?)
+}
+
+fn job_text(job: &JobView, wide: bool, style: Style) -> String {
+    let mut text = jobs_table(std::slice::from_ref(job), wide, style);
     if !job.phases.is_empty() {
         text.push('\n');
         let rows: Vec<Vec<String>> = job
@@ -225,21 +238,21 @@ async fn get(args: &GetArgs) -> anyhow::Result<()> {
                 vec![phase.name.clone(), format!("{}/{}", phase.done, phase.tasks), phase.running.to_string(), time]
             })
             .collect();
-        text.push_str(&output::table(&["PHASE", "DONE", "RUNNING", "TIME"], &rows, !args.no_headers));
+        text.push_str(&style.table(&["PHASE", "DONE", "RUNNING", "TIME"], &rows));
     }
     if !job.tasks.is_empty() {
         text.push('\n');
-        text.push_str(&tasks_table(&job, !args.no_headers));
+        text.push_str(&tasks_table(job, style));
     }
     if job.state.is_final() {
         text.push('\n');
-        text.push_str(&progress::summary(&job));
+        text.push_str(&progress::summary(job));
         text.push('\n');
     }
-    output::print(&text)
+    text
 }
 
-fn tasks_table(job: &JobView, headers: bool) -> String {
+fn tasks_table(job: &JobView, style: Style) -> String {
     let rows: Vec<Vec<String>> = job
         .tasks
         .iter()
@@ -262,7 +275,7 @@ fn tasks_table(job: &JobView, headers: bool) -> String {
         })
         .collect();
     let head = ["TASK", "FUNCTION", "LABEL", "STATE", "ATTEMPT", "WORKER", "TIME", "FRAMES", "BYTES", "FAILURE"];
-    output::table(&head, &rows, headers)
+    style.table(&head, &rows)
 }
 
 async fn watch(args: &WatchArgs) -> anyhow::Result<Exit> {
@@ -293,6 +306,9 @@ async fn explain(args: &ExplainArgs) -> anyhow::Result<()> {
     let mut text = format!("{} {}: {}\n", why.job, why.reason, why.text);
     if let Some(ahead) = why.queue_position {
         text.push_str(&format!("  tasks ahead: {ahead}\n"));
+    }
+    if let Some(estimate) = why.estimate {
+        text.push_str(&format!("  should start in about {}\n", output::span(estimate)));
     }
     for detail in &why.details {
         text.push_str(&format!("  {detail}\n"));

@@ -1,8 +1,8 @@
 //! `spool`: one binary that plays every role. Parses, calls the API, prints.
 //!
 //! Reading order: [`cli`] (nouns and verbs), [`argv`] (ffmpeg's single dashes), [`exit`] (how it ends); then a file per noun
-//! ([`encode`], [`job`], [`worker`], [`probe`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
-//! [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`].
+//! ([`encode`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
+//! [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`], [`quantity`].
 
 mod argv;
 mod bench;
@@ -16,8 +16,11 @@ mod follow;
 mod job;
 mod logging;
 mod output;
+mod pool;
 mod probe;
 mod progress;
+mod quantity;
+mod queue;
 mod roles;
 mod server;
 mod up;
@@ -77,6 +80,8 @@ async fn run(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Encode(args) => encode::run(&args).await,
         Command::Job(command) => job::run(command).await,
+        Command::Pool(command) => pool::run(command).await,
+        Command::Queue(command) => queue::run(command).await,
         Command::Worker(command) => worker::run(command).await,
         Command::Server(args) => server::run(&args).await,
         Command::Up(args) => up::run(&args).await,

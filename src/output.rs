@@ -1,9 +1,11 @@
-//! Printing: tables for people, JSON and names for programs.
+//! Printing: tables for people, JSON, YAML and names for programs.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use spool_proto::pool::Class;
 use spool_proto::time::{Span, Timestamp};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -12,21 +14,94 @@ pub enum Format {
     /// A table with more columns.
     Wide,
     Json,
+    Yaml,
     /// Names alone, a line each.
     Name,
 }
 
-/// Writes to stdout. A reader that went away (`| head`) is no error.
-pub fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => Ok(done?),
+/// How a list or a thing is printed.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Style {
+    /// How it is printed
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
+    pub output: Format,
+    /// Leave the tables' first line out
+    #[arg(long)]
+    pub no_headers: bool,
+}
+
+impl Style {
+    /// `value` for programs, `names` alone, or the `table` for people; it is told whether it may be wide.
+    pub fn render<T: Serialize + ?Sized>(
+        self,
+        value: &T,
+        names: impl FnOnce() -> Vec<String>,
+        table: impl FnOnce(bool) -> String,
+    ) -> anyhow::Result<String> {
+        match self.output {
+            Format::Json => json(value),
+            Format::Yaml => yaml(value),
+            Format::Name => Ok(names().into_iter().map(|name| name + "\n").collect()),
+            Format::Table => Ok(table(false)),
+            Format::Wide => Ok(table(true)),
+        }
+    }
+
+    pub fn table(self, head: &[&str], rows: &[Vec<String>]) -> String {
+        table(head, rows, !self.no_headers)
     }
 }
 
-pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    print(&(serde_json::to_string_pretty(value)? + "\n"))
+/// Draws once, or every second until the user has seen enough.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct Redraw {
+    /// Draw again every second
+    #[arg(long)]
+    pub watch: bool,
+}
+
+impl Redraw {
+    /// # Errors
+    /// What `draw` fails with.
+    pub async fn show(self, mut draw: impl AsyncFnMut() -> anyhow::Result<String>) -> anyhow::Result<()> {
+        loop {
+            let text = draw().await?;
+            // Home, and clear what is below: only where somebody looks.
+            let clear = if self.watch && io::stdout().is_terminal() { "\x1b[H\x1b[J" } else { "" };
+            if !write_out(&format!("{clear}{text}"))? || !self.watch {
+                return Ok(());
+            }
+            tokio::time::sleep(REDRAW).await;
+        }
+    }
+}
+
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// Writes to stdout. A reader that went away (`| head`) is no error.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    write_out(text).map(drop)
+}
+
+/// False: the reader went away.
+fn write_out(text: &str) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        done => Ok(done.map(|()| true)?),
+    }
+}
+
+pub fn print_json(value: &(impl Serialize + ?Sized)) -> anyhow::Result<()> {
+    print(&json(value)?)
+}
+
+fn json<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+pub fn yaml<T: Serialize + ?Sized>(value: &T) -> anyhow::Result<String> {
+    Ok(serde_saphyr::to_string(&value)?)
 }
 
 /// Columns as wide as their widest cell, two spaces between.
@@ -64,6 +139,25 @@ pub fn span(span: Span) -> String {
 /// How long ago.
 pub fn ago(then: Timestamp) -> String {
     span(Timestamp::now().since(then))
+}
+
+/// `a,b`; nothing is `-`.
+pub fn list(parts: impl IntoIterator<Item = String>) -> String {
+    let text = parts.into_iter().collect::<Vec<_>>().join(",");
+    if text.is_empty() { "-".into() } else { text }
+}
+
+/// `cpu=64,memory=256Gi`, in the units people type.
+pub fn amounts<'a>(amounts: impl IntoIterator<Item = (&'a str, u64)>) -> String {
+    list(amounts.into_iter().map(|(name, amount)| format!("{name}={}", crate::quantity::amount_text(name, amount))))
+}
+
+/// `standard`, `until 2026-05-01 12:00:00`.
+pub fn class(class: Class) -> String {
+    match class {
+        Class::Standard => "standard".into(),
+        Class::Opportunistic { start_by } => format!("until {}", time(start_by)),
+    }
 }
 
 /// `1.4 MB`, in powers of 1000 as ffmpeg's users count.

@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use spool_proto::ids::WorkerName;
 use spool_proto::spec::VideoCodec;
 use spool_scheduler::{Server, ServerError, ServerHandle, ServerOptions};
-use spool_worker::{Worker, WorkerHandle, WorkerOptions, capacity};
+use spool_worker::{BATCH_TARGET, Worker, WorkerHandle, WorkerOptions, capacity};
 use tonic::transport::Channel;
 
 use crate::client::Client;
@@ -45,6 +46,18 @@ pub async fn start_worker(
     scratch: PathBuf,
     backends: Vec<String>,
 ) -> anyhow::Result<WorkerHandle> {
+    start_batching_worker(name, server, slots, scratch, backends, BATCH_TARGET).await
+}
+
+/// As [`start_worker`], with the executor time that a batch of calls should fill.
+pub async fn start_batching_worker(
+    name: WorkerName,
+    server: Channel,
+    slots: Option<u16>,
+    scratch: PathBuf,
+    backends: Vec<String>,
+    batch_target: Duration,
+) -> anyhow::Result<WorkerHandle> {
     let capacity = capacity::of_this_machine(
         slots.map(u32::from),
         scratch.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")),
@@ -57,6 +70,7 @@ pub async fn start_worker(
         program: program()?,
         args: exec_args(),
         backends,
+        batch_target,
     };
     Ok(Worker::start(options).await?)
 }

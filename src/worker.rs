@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use spool_proto::ids::WorkerName;
-use spool_proto::view::WorkerView;
+use spool_proto::spec::parse;
+use spool_proto::time::Span;
+use spool_proto::view::{WorkerHealth, WorkerView};
 
 use crate::cli::ServerArg;
 use crate::client::Client;
 use crate::encode::folder;
 use crate::exit::Exit;
 use crate::follow::Interrupts;
-use crate::output::{self, Format};
+use crate::output::{self, Style};
+use crate::quantity::amount_text;
 use crate::roles;
 
 #[derive(Debug, Args)]
@@ -37,6 +40,9 @@ pub struct RoleArgs {
     /// Where its scratch is kept [default: $XDG_DATA_HOME/spool/worker]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Calls that wait are handed over in batches that fill this much time; 0 hands over each alone
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse::time)]
+    batch_target: Span,
 }
 
 #[derive(Debug, Subcommand)]
@@ -53,10 +59,8 @@ enum Verb {
 
 #[derive(Debug, Args)]
 struct ListArgs {
-    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
-    output: Format,
-    #[arg(long)]
-    no_headers: bool,
+    #[command(flatten)]
+    style: Style,
     #[command(flatten)]
     server: ServerArg,
 }
@@ -89,7 +93,9 @@ pub async fn run(command: WorkerCommand) -> anyhow::Result<Exit> {
         Some(Verb::Cordon(args)) => {
             Client::connect(&args.server.server).await?.cordon(&args.name, &args.reason).await?
         }
-        Some(Verb::Uncordon(args)) => Client::connect(&args.server.server).await?.uncordon(&args.name).await?,
+        Some(Verb::Uncordon(args)) => {
+            Client::connect(&args.server.server).await?.uncordon(&args.name, &args.reason).await?
+        }
     };
     output::print(&format!("{} {}\n", worker.worker, state(&worker)))?;
     Ok(Exit::Done)
@@ -104,7 +110,9 @@ async fn role(args: RoleArgs) -> anyhow::Result<Exit> {
     };
     let name = args.name.map_or_else(roles::host_name, WorkerName::from);
     let channel = spool_worker::channel(&args.server.server)?;
-    let mut worker = roles::start_worker(name, channel, args.slots, scratch, roles::all_backends()).await?;
+    let target = args.batch_target.into();
+    let backends = roles::all_backends();
+    let mut worker = roles::start_batching_worker(name, channel, args.slots, scratch, backends, target).await?;
     tokio::select! {
         exit = worker.wait() => return Ok(roles::exit_of_worker(exit)),
         () = interrupts.next() => worker.leave(),
@@ -119,23 +127,25 @@ async fn role(args: RoleArgs) -> anyhow::Result<Exit> {
 
 async fn list(args: &ListArgs) -> anyhow::Result<()> {
     let workers = Client::connect(&args.server.server).await?.workers().await?;
-    let wide = match args.output {
-        Format::Json => return output::print_json(&workers),
-        Format::Name => {
-            return output::print(&workers.iter().map(|worker| format!("{}\n", worker.worker)).collect::<String>());
-        }
-        format => format == Format::Wide,
-    };
+    let names = || workers.iter().map(|worker| worker.worker.to_string()).collect();
+    output::print(&args.style.render(&workers, names, |wide| workers_table(&workers, wide, args.style))?)
+}
+
+fn workers_table(workers: &[WorkerView], wide: bool, style: Style) -> String {
     let mut head = vec!["WORKER", "STATE", "CORES", "MEMORY", "RUNNING", "WAITING", "HEARD"];
     if wide {
-        head.extend(["BACKENDS", "ALLOCATED", "REASON"]);
+        head.extend(["BACKENDS", "ALLOCATED", "WARM", "REASON"]);
     }
     let row = |worker: &WorkerView| {
+        let of = |resource: &str| {
+            let text = |amount| amount_text(resource, amount);
+            format!("{}/{}", text(worker.allocated.get(resource)), text(worker.capacity.get(resource)))
+        };
         let mut row = vec![
             worker.worker.to_string(),
             state(worker).into(),
-            format!("{}/{}", worker.allocated.cpu / 1000, worker.capacity.cpu / 1000),
-            format!("{}/{} MiB", worker.allocated.memory, worker.capacity.memory),
+            of("cpu"),
+            of("memory"),
             worker.running.len().to_string(),
             worker.prefetched.len().to_string(),
             format!("{} ago", output::ago(worker.last_heard)),
@@ -143,14 +153,24 @@ async fn list(args: &ListArgs) -> anyhow::Result<()> {
         if wide {
             row.extend([
                 worker.backends.join(","),
-                worker.allocated.to_string(),
-                worker.reason.clone().unwrap_or_else(|| "-".into()),
+                output::amounts(worker.allocated.iter()),
+                output::list(worker.warm.iter().map(|warm| format!("{}={}", warm.key, warm.idle))),
+                reason(worker),
             ]);
         }
         row
     };
     let rows: Vec<Vec<String>> = workers.iter().map(row).collect();
-    output::print(&output::table(&head, &rows, !args.no_headers))
+    style.table(&head, &rows)
+}
+
+/// Why it is as it is: by its failures, else by its operator.
+fn reason(worker: &WorkerView) -> String {
+    match (&worker.health, &worker.reason) {
+        (WorkerHealth::Throttled { reason } | WorkerHealth::Quarantined { reason, .. }, _) => reason.clone(),
+        (WorkerHealth::Healthy, Some(reason)) => reason.clone(),
+        (WorkerHealth::Healthy, None) => "-".into(),
+    }
 }
 
 fn state(worker: &WorkerView) -> &'static str {
@@ -158,6 +178,8 @@ fn state(worker: &WorkerView) -> &'static str {
         WorkerView { connected: false, .. } => "gone",
         WorkerView { draining: true, .. } => "draining",
         WorkerView { cordoned: true, .. } => "cordoned",
+        WorkerView { health: WorkerHealth::Quarantined { .. }, .. } => "quarantined",
+        WorkerView { health: WorkerHealth::Throttled { .. }, .. } => "throttled",
         _ => "ready",
     }
 }

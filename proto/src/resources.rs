@@ -112,6 +112,20 @@ impl Resources {
         }
     }
 
+    /// The lesser of both, of each resource.
+    #[must_use]
+    pub fn min_of(&self, other: &Resources) -> Resources {
+        let mut least = self.clone();
+        for (mine, theirs) in least.known_mut().into_iter().zip(other.known()) {
+            *mine = (*mine).min(theirs);
+        }
+        least.other.retain(|name, _| other.other.contains_key(name));
+        for (name, mine) in &mut least.other {
+            *mine = (*mine).min(other.get(name));
+        }
+        least
+    }
+
     /// Every amount that is not zero, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         let known = KNOWN.into_iter().zip(self.known());

@@ -90,7 +90,7 @@ pub async fn run(args: &DispatchArgs) -> anyhow::Result<()> {
             Some(data) => prefixed.tempdir_in(data)?,
             None => prefixed.tempdir()?,
         };
-        let fleet = Fleet::start(directory.path(), args.slots).await?;
+        let fleet = Fleet::start(directory.path(), args.slots, &[]).await?;
         for (layer, through_executor) in [(Layer::Grpc, false), (Layer::Exec, true)] {
             if wanted(layer) {
                 let name = if through_executor { "exec" } else { "grpc" };
@@ -119,35 +119,62 @@ pub async fn run(args: &DispatchArgs) -> anyhow::Result<()> {
 }
 
 /// A server in this process and a worker in another, over TCP.
-struct Fleet {
+pub(super) struct Fleet {
     server: ServerHandle,
     worker: Child,
     client: Client,
 }
 
-impl Fleet {
-    async fn start(directory: &Path, slots: Option<u16>) -> anyhow::Result<Fleet> {
-        let any_port = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-        let options = ServerOptions { listen: Some(any_port), ..ServerOptions::new(directory.join("server")) };
-        let server = roles::start_server(options).await?;
-        let addr = server.local_addr().context("the server listens")?;
-        let url = format!("http://{addr}");
+/// A server that has no worker yet.
+pub(super) struct Lonely {
+    server: ServerHandle,
+    client: Client,
+    url: String,
+    directory: PathBuf,
+}
+
+impl Lonely {
+    /// Starts a worker and waits until the server has it. `more`: arguments of the worker.
+    pub(super) async fn attach(self, slots: Option<u16>, more: &[&str]) -> anyhow::Result<Fleet> {
+        let Lonely { server, client, url, directory } = self;
         let mut command = Command::new(roles::program()?);
         command.args(["worker", "--server", &url, "--name", "bench", "--data"]).arg(directory.join("worker"));
+        command.args(more);
         if let Some(slots) = slots {
             command.args(["--slots", &slots.to_string()]);
         }
         command.env("RUST_LOG", "warn").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
         let worker = command.spawn().context("the worker could not be started")?;
-        let fleet = Fleet { server, worker, client: Client::connect(&url).await? };
         let begun = Instant::now();
-        while !fleet.client.workers().await?.iter().any(|worker| worker.connected) {
+        while !client.workers().await?.iter().any(|worker| worker.connected) {
             if begun.elapsed() > WORKER_WITHIN {
                 bail!("the worker did not attach within {} s", WORKER_WITHIN.as_secs());
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        Ok(fleet)
+        Ok(Fleet { server, worker, client })
+    }
+}
+
+impl Fleet {
+    /// `more`: arguments of the worker.
+    pub(super) async fn start(directory: &Path, slots: Option<u16>, more: &[&str]) -> anyhow::Result<Fleet> {
+        Fleet::server(directory).await?.attach(slots, more).await
+    }
+
+    /// The server alone.
+    pub(super) async fn server(directory: &Path) -> anyhow::Result<Lonely> {
+        let any_port = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+        let options = ServerOptions { listen: Some(any_port), ..ServerOptions::new(directory.join("server")) };
+        let server = roles::start_server(options).await?;
+        let addr = server.local_addr().context("the server listens")?;
+        let url = format!("http://{addr}");
+        let client = Client::connect(&url).await?;
+        Ok(Lonely { server, client, url, directory: directory.to_owned() })
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     async fn measure(&self, layer: &str, tasks: u32, through_executor: bool) -> anyhow::Result<Figures> {
@@ -171,10 +198,15 @@ impl Fleet {
         })
     }
 
-    /// Submits a job and waits for its end.
+    /// Submits a job of calls that do nothing and waits for its end.
     async fn job(&self, tasks: u32, through_executor: bool) -> anyhow::Result<JobView> {
-        let bench = BenchSpec { tasks, call_time: Span::ZERO, through_executor };
-        let spec = JobSpec::new(format!("{tasks} no-ops"), Service::Bench(bench));
+        self.job_of(BenchSpec { tasks, call_time: Span::ZERO, through_executor }).await
+    }
+
+    /// Submits a job and waits for its end. Its tasks are in the answer only when it has one.
+    pub(super) async fn job_of(&self, bench: BenchSpec) -> anyhow::Result<JobView> {
+        let tasks = bench.tasks;
+        let spec = JobSpec::new(format!("{tasks} calls"), Service::Bench(bench));
         let (id, _) = self.client.submit("", &spec).await?;
         let mut watch = self.client.watch(&id).await?;
         while let Some(job) = watch.next().await? {
@@ -188,7 +220,7 @@ impl Fleet {
         bail!("the server stopped telling of {id}")
     }
 
-    async fn stop(mut self) -> anyhow::Result<()> {
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         self.worker.kill().await?;
         Ok(self.server.shutdown().await?)
     }

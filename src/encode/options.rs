@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use spool_proto::pool::{Class, Hop, PoolName};
 use spool_proto::spec::parse;
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, Rational, Size, StreamMap, Subtitles, Trim, Verify,
+    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, Rational, Size, StreamMap, Subtitles, Trim, Verify,
     VideoCodec, VideoSpec,
 };
-use spool_proto::time::Span;
+use spool_proto::time::{Span, Timestamp};
 
 use crate::exit::Stop;
 use crate::progress::Mode;
+use crate::quantity;
 
 /// ffmpeg's options are taken with one dash or two.
 #[derive(Debug, Args)]
@@ -90,16 +92,16 @@ pub struct VideoArgs {
     /// Threads of each chunk's encoder; changes the bits
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
-    /// libvpx-vp9: good, best, realtime
-    #[arg(long, value_name = "MODE")]
-    deadline: Option<String>,
+    /// libvpx-vp9: good, best, realtime; or when the film should be done: +2h, 2026-05-01T18:00:00Z
+    #[arg(long, value_name = "MODE|TIME", value_parser = deadline)]
+    deadline: Vec<Deadline>,
     /// libvpx-vp9: -8 to 8, higher is faster
     #[arg(long = "cpu-used", value_name = "N", allow_negative_numbers = true)]
     cpu_used: Option<i8>,
     /// No video
     #[arg(long = "vn", conflicts_with_all = [
         "codec", "crf", "bitrate", "maxrate", "bufsize", "preset", "tune", "profile", "gop", "pix_fmt", "filters", "size",
-        "rate", "threads", "deadline", "cpu_used",
+        "rate", "threads", "cpu_used",
     ])]
     none: bool,
 }
@@ -159,6 +161,8 @@ pub struct SpoolArgs {
     /// 0 (last) to 100 (first)
     #[arg(long, value_name = "N", default_value_t = spool_proto::spec::PRIORITY_DEFAULT)]
     pub priority: u8,
+    #[command(flatten)]
+    pub queueing: QueueingArgs,
     /// What people see the job as [default: the source's file name]
     #[arg(long)]
     pub name: Option<String>,
@@ -185,6 +189,69 @@ pub struct SpoolArgs {
     pub request_id: Option<String>,
 }
 
+/// Whose capacity the job uses, and when. For servers that others use too.
+#[derive(Debug, Args)]
+pub struct QueueingArgs {
+    /// The pool it goes to, such as studio/marketing [default: default]
+    #[arg(long, value_name = "POOL", value_parser = crate::pool::name)]
+    pool: Option<PoolName>,
+    /// Use only capacity nobody else wants, until then: +6h, 2026-05-01T18:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = quantity::time)]
+    opportunistic_until: Option<Timestamp>,
+    /// Never stop what runs for another pool's guarantee; it then never runs on borrowed capacity
+    #[arg(long)]
+    not_preemptible: bool,
+    /// If tasks still wait after so long, go on in another pool: 10m:studio/rush, 10m:studio/rush:80 with a priority
+    #[arg(long = "hop", value_name = "AFTER:POOL[:PRIORITY]", value_parser = hop)]
+    hops: Vec<Hop>,
+}
+
+impl QueueingArgs {
+    /// The option that means nothing without a server, if one is given.
+    pub fn needs_server(&self) -> Option<&'static str> {
+        [
+            ("--pool", self.pool.is_some()),
+            ("--opportunistic-until", self.opportunistic_until.is_some()),
+            ("--hop", !self.hops.is_empty()),
+        ]
+        .into_iter()
+        .find_map(|(option, given)| given.then_some(option))
+    }
+
+    pub fn fill(&self, job: &mut JobSpec) {
+        job.pool = self.pool.clone().unwrap_or_default();
+        job.class = self.opportunistic_until.map_or(Class::Standard, |start_by| Class::Opportunistic { start_by });
+        job.preemptible = !self.not_preemptible;
+        job.hop = self.hops.clone();
+    }
+}
+
+fn hop(text: &str) -> Result<Hop, String> {
+    let bad = || "expected AFTER:POOL[:PRIORITY], such as 10m:studio/rush or 10m:studio/rush:80".to_owned();
+    let (after, rest) = text.split_once(':').ok_or_else(bad)?;
+    let (pool, priority) = match rest.split_once(':') {
+        Some((pool, priority)) => (pool, Some(priority.parse().map_err(|_| bad())?)),
+        None => (rest, None),
+    };
+    Ok(Hop { after: quantity::span(after)?, pool: crate::pool::name(pool)?, priority })
+}
+
+/// ffmpeg's `-deadline` is libvpx's effort; a time says when the film should be done. No text is both.
+#[derive(Debug, Clone, PartialEq)]
+enum Deadline {
+    Effort(String),
+    Done(Timestamp),
+}
+
+fn deadline(text: &str) -> Result<Deadline, String> {
+    if matches!(text, "good" | "best" | "realtime") {
+        return Ok(Deadline::Effort(text.into()));
+    }
+    quantity::time(text).map(Deadline::Done).map_err(|_| {
+        "expected good, best or realtime (libvpx-vp9), or a time such as +2h or 2026-05-01T18:00:00Z".into()
+    })
+}
+
 /// A parsed `-vf`; clap takes a bare `Vec` for an option given several times.
 #[derive(Debug, Clone)]
 struct Filters(Vec<Filter>);
@@ -194,6 +261,14 @@ fn filters(text: &str) -> Result<Filters, parse::ParseError> {
 }
 
 impl EncodeArgs {
+    /// When the film should be done.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.video.deadline.iter().rev().find_map(|deadline| match deadline {
+            Deadline::Done(at) => Some(*at),
+            Deadline::Effort(_) => None,
+        })
+    }
+
     /// Source and output as the user named them.
     pub fn files(&self) -> anyhow::Result<(PathBuf, PathBuf)> {
         let (input, output) = match (&self.input, &self.file, &self.output) {
@@ -213,6 +288,11 @@ impl EncodeArgs {
     /// The spec for `source` and `output` (URIs), with the container's defaults filled in. Not yet judged.
     pub fn spec(&self, source: String, output: String, index: Option<String>) -> anyhow::Result<EncodeSpec> {
         let container = Container::of_path(&output).map_err(|e| Stop::usage(e.to_string()))?;
+        if let (true, Some(effort)) = (self.video.none, self.video.effort()) {
+            return Err(Stop::usage(format!(
+                "-deadline {effort} with -vn: there is no video to encode; drop one of them"
+            )));
+        }
         let selection = &self.selection;
         let start = selection.start.unwrap_or(Span::ZERO);
         if let Some(end) = selection.end.filter(|end| *end <= start) {
@@ -243,6 +323,14 @@ impl EncodeArgs {
 }
 
 impl VideoArgs {
+    /// libvpx's `-deadline`.
+    fn effort(&self) -> Option<&String> {
+        self.deadline.iter().rev().find_map(|deadline| match deadline {
+            Deadline::Effort(effort) => Some(effort),
+            Deadline::Done(_) => None,
+        })
+    }
+
     fn spec(&self, container: Container) -> VideoSpec {
         let by_container = if container == Container::Webm { VideoCodec::LibvpxVp9 } else { VideoCodec::Libx264 };
         VideoSpec {
@@ -260,7 +348,7 @@ impl VideoArgs {
             size: self.size,
             frame_rate: self.rate,
             threads: self.threads,
-            deadline: self.deadline.clone(),
+            deadline: self.effort().cloned(),
             cpu_used: self.cpu_used,
         }
     }

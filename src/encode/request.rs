@@ -37,7 +37,10 @@ impl Request {
         let uri_of = |path: &Path| uri::from_path(path);
         let spec = args.spec(uri_of(&source), uri_of(&output), index.as_deref().map(uri_of))?;
         let name = args.spool.name.clone().unwrap_or_else(|| file_name(&source));
-        let job = JobSpec { priority: args.spool.priority, ..JobSpec::new(name, Service::VideoEncode(spec.clone())) };
+        let mut job = JobSpec::new(name, Service::VideoEncode(spec.clone()));
+        job.priority = args.spool.priority;
+        job.deadline = args.deadline();
+        args.spool.queueing.fill(&mut job);
         job.check()?;
         let hash = hash(&spec, &metadata)?;
         Ok(Request { job, hash, output })
@@ -170,10 +173,54 @@ mod tests {
             Request::of(&args(&words)).expect("a good request").hash
         };
         let first = hash(&[]);
-        assert_eq!(first, hash(&["-y", "--priority", "7", "--progress", "none"]));
+        assert_eq!(
+            first,
+            hash(&["-y", "--priority", "7", "--pool", "studio", "--deadline", "+2h", "--progress", "none"])
+        );
         assert_ne!(first, hash(&["--crf", "21"]));
         fs::write(source, b"three").expect("written");
         assert_ne!(first, hash(&[]));
+    }
+
+    #[test]
+    fn whose_capacity_a_job_uses_and_when_is_taken_from_the_options() {
+        use spool_proto::pool::{Class, Hop};
+        use spool_proto::time::{Span, Timestamp};
+        let dir = tempfile::tempdir().expect("a directory");
+        let (source, out) = (dir.path().join("in.mov"), dir.path().join("out.webm"));
+        fs::write(&source, b"one").expect("written");
+        let (source, out) = (source.to_str().expect("text"), out.to_str().expect("text"));
+        let request = |more: &[&str]| {
+            let words: Vec<&str> = [source, "-o", out].into_iter().chain(more.iter().copied()).collect();
+            Request::of(&args(&words))
+        };
+        let plain = request(&[]).expect("a good request").job;
+        assert_eq!((&*plain.pool.0, plain.class, plain.preemptible), ("default", Class::Standard, true));
+        let job = request(&[
+            "--pool",
+            "studio/films",
+            "--deadline",
+            "1970-01-02T00:00:00Z",
+            "--deadline",
+            "best",
+            "--opportunistic-until",
+            "1970-01-01T00:00:09Z",
+            "--hop",
+            "10m:rush",
+            "--hop",
+            "1h:studio/rush:80",
+        ])
+        .expect("a good request")
+        .job;
+        let hop = |secs, pool: &str, priority| Hop { after: Span::from_secs(secs), pool: pool.into(), priority };
+        assert_eq!((&*job.pool.0, job.deadline), ("studio/films", Some(Timestamp(86_400_000_000))));
+        assert_eq!(job.class, Class::Opportunistic { start_by: Timestamp(9_000_000) });
+        assert_eq!(job.hop, [hop(600, "rush", None), hop(3_600, "studio/rush", Some(80))]);
+        let Service::VideoEncode(encode) = &job.service else { panic!("an encode") };
+        assert_eq!(encode.video.as_ref().and_then(|v| v.deadline.as_deref()), Some("best"), "libvpx keeps its own");
+        let refusal = request(&["--vn", "--deadline", "best"]).expect_err("no video").to_string();
+        assert!(refusal.contains("-vn"), "{refusal}");
+        assert!(request(&["--vn", "--deadline", "+2h"]).expect("no video, done soon").job.deadline.is_some());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod docs;
 mod encode;
+mod pools;
 mod refusals;
 
 use std::path::Path;

@@ -73,7 +73,10 @@ impl Audit {
                 }
             }
             Record::AttemptForgiven { task, fence, .. } => {
-                assert!(self.failed.remove(&(*task, *fence)), "{task}: {fence:?} had not failed, or was forgiven before");
+                assert!(
+                    self.failed.remove(&(*task, *fence)),
+                    "{task}: {fence:?} had not failed, or was forgiven before"
+                );
                 assert!(self.open.contains(&task.job), "{task} was forgiven after its job's end");
                 "forgiven"
             }

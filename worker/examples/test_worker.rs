@@ -88,6 +88,12 @@ impl Functions for Scripted {
         match backend {
             "cpu/good" | "cpu/better" => Ok(()),
             "cpu/crash" => std::process::abort(),
+            "cpu/stuck" => {
+                std::thread::sleep(Duration::from_secs(3600));
+                Ok(())
+            }
+            // Usable for as long as the file is there.
+            other if other.strip_prefix("cpu/if:").is_some_and(|path| std::path::Path::new(path).exists()) => Ok(()),
             other => Err(Failure::new(Class::Host, "no_such_encoder", format!("{other} is not built in"))),
         }
     }
@@ -124,6 +130,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 program,
                 args: vec!["exec".into()],
                 backends: Vec::new(),
+                batch_target: spool_worker::BATCH_TARGET,
             })
             .await?;
             handle.wait().await;

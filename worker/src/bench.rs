@@ -1,14 +1,17 @@
-//! The `exec` layer of `spool bench dispatch`: calls that do nothing, through executors, with nothing around them.
+//! Executors measured with nothing around them: the `exec` layer of `spool bench dispatch` (calls that do nothing), and the
+//! starts of `spool bench start`.
 
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use spool_proto::call::Args;
-use spool_proto::failure::Failure;
+use spool_proto::failure::{Class, Failure};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::executor::{Executor, ExecutorOptions, Job, Limits, Unanswered};
+use crate::executor::{
+    Executor, ExecutorOptions, Executors, GOLDEN_WITHIN, Job, Limits, Stops, Target, Unanswered, WarmKey,
+};
 
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -39,15 +42,14 @@ pub async fn exec(options: &ExecutorOptions, executors: usize, calls: u64) -> Re
         let share = calls / lanes_total + u64::from(lane < calls % lanes_total);
         lanes.spawn(async move {
             let args = serde_json::to_vec(&Args::Noop { sleep_us: 0, through_executor: true }).unwrap_or_default();
-            let (_never, stop) = watch::channel(false);
+            let (_never, stop) = watch::channel(Stops::NONE);
             let mut latencies = Vec::with_capacity(usize::try_from(share).unwrap_or(0));
             for _ in 0..share {
                 let begin = Instant::now();
                 let limits = Limits { timeout: Duration::from_secs(60), ..Limits::default() };
-                let job =
-                    Job { args: args.clone(), inputs: &[], scratch: None, limits, stop: stop.clone(), progress: None };
-                executor.call(job).await?;
-                latencies.push(u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX));
+                let job = Job { position: 0, args: &args, inputs: &[], scratch: None, limits, progress: None };
+                executor.call(job, stop.clone()).await?;
+                latencies.push(micros(begin));
             }
             executor.kill().await;
             Ok::<_, Unanswered>(latencies)
@@ -74,4 +76,68 @@ pub async fn exec(options: &ExecutorOptions, executors: usize, calls: u64) -> Re
         latency_p50_us: percentile(50),
         latency_p99_us: percentile(99),
     })
+}
+
+/// How calls started, microseconds of each from when it could run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Starts {
+    /// Until an executor had it.
+    pub start_us: Vec<u64>,
+    /// Until its small encode was done.
+    pub done_us: Vec<u64>,
+}
+
+impl Starts {
+    async fn add(&mut self, executors: &Executors, key: &WarmKey, backend: &str) -> Result<bool, Failure> {
+        let begin = Instant::now();
+        let mut taken = executors.take(Some(key), None).await?;
+        let warm = taken.is_warm();
+        self.start_us.push(micros(begin));
+        taken.executor().golden(backend, GOLDEN_WITHIN).await?;
+        self.done_us.push(micros(begin));
+        taken.give(Some(key));
+        Ok(warm)
+    }
+}
+
+/// Starts `calls` small encodes in an executor that is kept warm for `key`, and as many in executors that are started for them,
+/// in turns: warm, cold.
+///
+/// # Errors
+/// Those of starting and preparing executors. Class `spec`, code `bad_key`: the key names no backend. Class `internal`, code
+/// `not_warm`: what was to be warm was not.
+pub async fn starts(options: ExecutorOptions, key: &str, calls: u32) -> Result<(Starts, Starts), Failure> {
+    let (key, backend) = match key.split_once('/') {
+        Some((_, backend)) => (WarmKey::from(key), backend),
+        None => return Err(Failure::new(Class::Spec, "bad_key", format!("{key} names no backend"))),
+    };
+    let (kept, none) = (Executors::new(options.clone(), 0), Executors::new(options, 0));
+    kept.aim(vec![Target { key: key.clone(), min: 1, max: 1, idle_timeout: Duration::ZERO }]);
+    let mut changes = kept.changes();
+    let mut keeper = JoinSet::new();
+    keeper.spawn(kept.clone().keep());
+    let (mut warm, mut cold) = (Starts::default(), Starts::default());
+    for _ in 0..calls {
+        let ready = async {
+            while kept.warm().is_empty() {
+                // The pool outlives this.
+                drop(changes.changed().await);
+            }
+        };
+        if tokio::time::timeout(GOLDEN_WITHIN, ready).await.is_err() {
+            let text = format!("no executor became warm for {key} within {GOLDEN_WITHIN:?}");
+            return Err(Failure::new(Class::Internal, "not_warm", text));
+        }
+        if !warm.add(&kept, &key, backend).await? {
+            let text = format!("an executor that was prepared for {key} was not warm");
+            return Err(Failure::new(Class::Internal, "not_warm", text));
+        }
+        // None is kept here: each is started for its call.
+        cold.add(&none, &key, backend).await?;
+    }
+    Ok((warm, cold))
+}
+
+fn micros(begin: Instant) -> u64 {
+    u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX)
 }

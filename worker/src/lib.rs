@@ -1,7 +1,8 @@
 //! A worker: it holds one stream to the server and runs what it is sent, most of it in executors.
 //!
 //! Reading order: [`worker`] (options, start, handle), `agent` (the leases, and the stream in `agent/session`), `slots` (what
-//! may start when), `outbox` (reports until the server has them), `runner` (one call from inputs to stored outputs),
+//! may start when), `batch` (how many short calls go together), `outbox` (reports until the server has them), `runner` (calls
+//! from inputs to stored outputs),
 //! `transfer` and `publish` (files by URI), `scratch`, [`capacity`], [`executor`] (the child processes, both ends). [`local`]
 //! runs one call without a server; [`bench`] measures executors alone.
 //!
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod batch;
 pub mod bench;
 pub mod capacity;
 pub mod executor;
@@ -24,6 +26,7 @@ mod transfer;
 mod wire;
 pub mod worker;
 
+pub use batch::BATCH_TARGET;
 pub use worker::{Exit, Worker, WorkerHandle, WorkerOptions, channel};
 
 /// Runs what blocks (the disk, a hash) off the async threads.

@@ -9,8 +9,8 @@ use spool_proto::ids::{Fence, WorkerName};
 use tokio::sync::watch;
 
 use crate::blocking;
-use crate::executor::{ExecutorOptions, Executors, Limits, Unanswered};
-use crate::runner::{Progress, Runner, Terms};
+use crate::executor::{ExecutorOptions, Executors, Limits, Stops, Unanswered};
+use crate::runner::{Progress, Runner, Terms, Told, Work};
 use crate::scratch::Scratch;
 
 /// Where and in what a call runs.
@@ -36,12 +36,20 @@ pub async fn call(options: LocalOptions, call: &Call, progress: Progress) -> Res
     let _removed = Removed(directory.clone());
     let executors = Executors::new(ExecutorOptions { program, args, directory }, 0);
     let runner = Runner { scratch: Arc::new(scratch), executors };
-    let (_never, stop) = watch::channel(false);
-    let terms = Terms { fence: Fence(0), limits, stop, progress };
-    match runner.run(call, terms).await {
-        Ok((answer, _)) => Ok(answer),
-        Err(Unanswered::Failed(failure)) => Err(failure),
-        Err(Unanswered::Stopped) => Err(Failure::new(Class::Transient, "stopped", "the call was stopped")),
+    let (_never, stop) = watch::channel(Stops::NONE);
+    let work = Work { call: Arc::new(call.clone()), fence: Fence(0), limits, progress };
+    let (ended, result) = std::sync::mpsc::channel();
+    let tell = Arc::new(move |_, told| {
+        if let Told::Ended { result, .. } = told {
+            // Somebody listens until this is told.
+            drop(ended.send(result));
+        }
+    });
+    runner.run(vec![work], Terms { key: None, stop, patience: None }, tell).await;
+    match result.try_recv() {
+        Ok(Ok((answer, _))) => Ok(answer),
+        Ok(Err(Unanswered::Failed(failure))) => Err(failure),
+        Ok(Err(Unanswered::Stopped)) | Err(_) => Err(Failure::new(Class::Transient, "stopped", "the call was stopped")),
     }
 }
 

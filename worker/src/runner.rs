@@ -1,17 +1,21 @@
-//! Runs one call from its inputs to its stored outputs.
+//! Runs calls from their inputs to their stored outputs: one by the worker itself, or a batch in an executor.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use spool_proto::call::{Answer, Args, Call, PublishArgs, Value};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::Fence;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use crate::executor::{Advance, Executors, Job, Limits, Pulse, Unanswered, stopped, watch as watch_limits};
-use crate::scratch::Scratch;
+use crate::executor::{
+    self, Advance, CallOutput, Executors, Job, Limits, Pulse, Stops, Unanswered, WarmKey, asked, stopped,
+    watch as watch_limits,
+};
+use crate::scratch::{Folder, Scratch};
 use crate::transfer::{self, Input};
 use crate::{blocking, publish};
 
@@ -28,54 +32,219 @@ pub struct Runner {
 /// Told how far a call is.
 pub type Progress = Arc<dyn Fn(Advance) + Send + Sync>;
 
-/// What surrounds a call.
-pub struct Terms {
+/// One call and what surrounds it.
+#[derive(Clone)]
+pub struct Work {
+    pub call: Arc<Call>,
     /// In the name of everything it leaves.
     pub fence: Fence,
     pub limits: Limits,
-    /// True, or without a sender: stop.
-    pub stop: watch::Receiver<bool>,
     pub progress: Progress,
 }
 
+/// What surrounds a batch.
+pub struct Terms {
+    /// What its executor should be warm for. `None`: nothing.
+    pub key: Option<WarmKey>,
+    /// By position in the batch.
+    pub stop: watch::Receiver<Stops>,
+    /// How long calls wait behind others before they are told to be back.
+    pub patience: Option<Duration>,
+}
+
+/// How a call came to its executor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The worker runs it by itself.
+    Inline,
+    /// The executor was ready for the key.
+    Warm,
+    /// It was not, or had to be started; this long from when the call could have run.
+    Cold(Duration),
+}
+
+/// What becomes of a call.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "told one at a time, and mostly ends")]
+pub enum Told {
+    Begun(Start),
+    Ended {
+        result: Result<(Answer, Advance), Unanswered>,
+        /// How long an executor was busy with it, where it answered.
+        busy: Option<Duration>,
+    },
+    /// Not begun; it must be handed out anew.
+    Back,
+}
+
+/// Told what becomes of the call at a position. Of each call the end or the return comes once.
+pub type Tell = Arc<dyn Fn(usize, Told) + Send + Sync>;
+
+/// Does the worker run it by itself?
+pub fn is_inline(args: &Args) -> bool {
+    matches!(args, Args::Noop { through_executor: false, .. } | Args::Publish(_))
+}
+
 impl Runner {
-    /// Runs a call. Its scratch is gone when this returns, and so is its executor if it had to be killed.
-    pub async fn run(&self, call: &Call, mut terms: Terms) -> Result<(Answer, Advance), Unanswered> {
-        match &call.args {
-            Args::Noop { sleep_us, through_executor: false } => {
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_micros(*sleep_us)) => Ok(bare(Value::Noop)),
-                    () = stopped(&mut terms.stop) => Err(Unanswered::Stopped),
-                }
+    /// Runs calls, one after the other, all of one key and equal limits. Those that the worker runs by itself come alone. Their
+    /// scratch is gone when their end is told, and so is an executor that had to be killed.
+    ///
+    /// # Panics
+    /// When there are more than [`Stops::MOST`].
+    pub async fn run(&self, work: Vec<Work>, mut terms: Terms, tell: Tell) {
+        assert!(work.len() <= Stops::MOST, "each call of a batch has its bit");
+        match work.as_slice() {
+            [Work { call, .. }] if is_inline(&call.args) => {
+                tell(0, Told::Begun(Start::Inline));
+                let result = inline(work[0].clone(), &terms.stop).await;
+                tell(0, Told::Ended { result, busy: None });
             }
-            Args::Noop { .. } => self.executed(call, terms, None).await,
-            Args::Publish(args) => publish(args.clone(), Input::of(call), terms).await,
             _ => {
-                let scratch = Arc::clone(&self.scratch);
-                let folder = blocking(move || scratch.folder()).await?;
-                let answered = self.executed(call, terms, Some(folder.path())).await;
-                blocking(move || drop(folder)).await;
-                answered
+                let mut waiting = Vec::with_capacity(work.len());
+                for (position, work) in work.into_iter().enumerate() {
+                    match self.prepare(work).await {
+                        Ok(prepared) => waiting.push((position, prepared)),
+                        Err(failure) => tell(position, Told::Ended { result: Err(failure.into()), busy: None }),
+                    }
+                }
+                self.executed(waiting, &mut terms, &tell).await;
             }
         }
     }
 
-    async fn executed(
-        &self,
-        call: &Call,
-        terms: Terms,
-        scratch: Option<&Path>,
-    ) -> Result<(Answer, Advance), Unanswered> {
-        let Terms { fence, limits, stop, progress } = terms;
-        let args = serde_json::to_vec(&call.args).map_err(|error| {
+    async fn prepare(&self, work: Work) -> Result<Arc<Prepared>, Failure> {
+        let args = serde_json::to_vec(&work.call.args).map_err(|error| {
             Failure::new(Class::Internal, "bad_call", format!("the call cannot be written: {error}"))
         })?;
-        let inputs = Input::of(call);
-        let job = Job { args, inputs: &inputs, scratch, limits, stop: stop.clone(), progress: Some(progress.as_ref()) };
-        let output = self.executors.call(job).await.map_err(|unanswered| match (unanswered, scratch) {
-            (Unanswered::Failed(failure), Some(scratch)) => transfer::with_directory(failure, scratch).into(),
-            (unanswered, _) => unanswered,
-        })?;
+        let inputs = Input::of(&work.call);
+        let folder = match work.call.args {
+            Args::Noop { .. } => None,
+            _ => {
+                let scratch = Arc::clone(&self.scratch);
+                Some(blocking(move || scratch.folder()).await?)
+            }
+        };
+        let scratch = folder.as_ref().map(|folder| folder.path().to_owned());
+        Ok(Arc::new(Prepared { work, args, inputs, scratch, folder: Mutex::new(folder) }))
+    }
+
+    async fn executed(&self, mut waiting: Vec<(usize, Arc<Prepared>)>, terms: &mut Terms, tell: &Tell) {
+        let mut ready = Instant::now();
+        // What an executor is done with is stored while it goes on with the next.
+        let mut storing = JoinSet::new();
+        loop {
+            let stops = asked(&terms.stop);
+            for (position, prepared) in waiting.extract_if(.., |(position, _)| stops.has(*position)) {
+                tell(position, Told::Ended { result: Err(Unanswered::Stopped), busy: None });
+                storing.spawn(prepared.clean());
+            }
+            let Some((first, head)) = waiting.first() else { break };
+            let room = head.scratch.is_some().then_some(head.work.limits);
+            let mut taken = match self.executors.take(terms.key.as_ref(), room).await {
+                Ok(taken) => taken,
+                Err(failure) => {
+                    tell(*first, Told::Ended { result: Err(failure.into()), busy: None });
+                    for (position, _) in waiting[1..].iter().rev() {
+                        tell(*position, Told::Back);
+                    }
+                    break;
+                }
+            };
+            let mut start = if taken.is_warm() { Start::Warm } else { Start::Cold(ready.elapsed()) };
+            let mut settled = Stops::NONE;
+            let stop = terms.stop.clone();
+            let jobs: Vec<Job<'_>> = waiting.iter().map(|(position, prepared)| prepared.job(*position)).collect();
+            let mut hear = |position: usize, told| {
+                let prepared = waiting.iter().find(|(at, _)| *at == position).map(|(_, prepared)| prepared);
+                let Some(prepared) = prepared.cloned() else { return };
+                match told {
+                    executor::Told::Begun => tell(position, Told::Begun(std::mem::replace(&mut start, Start::Warm))),
+                    executor::Told::Ended(result) => {
+                        settled.add(position);
+                        let (tell, stop) = (Arc::clone(tell), stop.clone());
+                        if let Some(told) = prepared.settle_at_once(&result) {
+                            tell(position, told);
+                        } else {
+                            storing
+                                .spawn(async move { tell(position, prepared.settle(result, position, &stop).await) });
+                        }
+                    }
+                    executor::Told::Back => {
+                        settled.add(position);
+                        tell(position, Told::Back);
+                        storing.spawn(prepared.clean());
+                    }
+                }
+            };
+            taken.executor().batch(&jobs, &mut terms.stop, terms.patience, &mut hear).await;
+            waiting.retain(|(position, _)| !settled.has(*position));
+            taken.give(terms.key.as_ref());
+            ready = Instant::now();
+        }
+        storing.join_all().await;
+    }
+}
+
+/// A call, ready for an executor.
+struct Prepared {
+    work: Work,
+    args: Vec<u8>,
+    inputs: Vec<Input>,
+    /// `None`: it leaves no files.
+    scratch: Option<PathBuf>,
+    folder: Mutex<Option<Folder>>,
+}
+
+impl Prepared {
+    fn job(&self, position: usize) -> Job<'_> {
+        Job {
+            position,
+            args: &self.args,
+            inputs: &self.inputs,
+            scratch: self.scratch.as_deref(),
+            limits: self.work.limits,
+            progress: Some(self.work.progress.as_ref()),
+        }
+    }
+
+    /// Where there is nothing to store nor to clean.
+    fn settle_at_once(&self, result: &Result<CallOutput, Unanswered>) -> Option<Told> {
+        if self.scratch.is_some() {
+            return None;
+        }
+        Some(match result {
+            Ok(output) => {
+                let answer =
+                    Answer { artifacts: Vec::new(), warnings: output.warnings.clone(), value: output.value.clone() };
+                Told::Ended { result: Ok((answer, output.advance)), busy: Some(output.busy) }
+            }
+            Err(unanswered) => Told::Ended { result: Err(unanswered.clone()), busy: None },
+        })
+    }
+
+    async fn settle(
+        self: Arc<Self>,
+        result: Result<CallOutput, Unanswered>,
+        position: usize,
+        stop: &watch::Receiver<Stops>,
+    ) -> Told {
+        let busy = result.as_ref().ok().map(|output| output.busy);
+        let result = match (result, &self.scratch) {
+            (Ok(output), _) => self.store(output, position, stop).await,
+            (Err(Unanswered::Failed(failure)), Some(scratch)) => Err(transfer::with_directory(failure, scratch).into()),
+            (Err(unanswered), _) => Err(unanswered),
+        };
+        self.clean().await;
+        Told::Ended { result, busy }
+    }
+
+    async fn store(
+        &self,
+        output: CallOutput,
+        position: usize,
+        stop: &watch::Receiver<Stops>,
+    ) -> Result<(Answer, Advance), Unanswered> {
+        let Work { call, fence, limits, .. } = &self.work;
         if output.peak_memory_bytes > 0 {
             tracing::debug!(peak_mib = output.peak_memory_bytes >> 20, declared_mib = limits.memory_mib, "memory");
         }
@@ -86,16 +255,39 @@ impl Runner {
         let mut advance = output.advance;
         let mut artifacts = Vec::with_capacity(output.files.len());
         for file in output.files {
-            if *stop.borrow() {
+            if asked(stop).has(position) {
                 return Err(Unanswered::Stopped);
             }
-            let prefix = call.output_prefix.clone();
+            let (prefix, fence) = (call.output_prefix.clone(), *fence);
             artifacts.push(blocking(move || transfer::store(&file, &prefix, fence)).await?);
         }
         if advance.bytes == 0 {
             advance.bytes = artifacts.iter().map(|artifact| artifact.bytes).sum();
         }
         Ok((Answer { artifacts, warnings: output.warnings, value: output.value }, advance))
+    }
+
+    /// Removes its scratch.
+    async fn clean(self: Arc<Self>) {
+        let folder = self.folder.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(folder) = folder {
+            blocking(move || drop(folder)).await;
+        }
+    }
+}
+
+async fn inline(work: Work, stop: &watch::Receiver<Stops>) -> Result<(Answer, Advance), Unanswered> {
+    let Work { call, limits, progress, .. } = work;
+    match &call.args {
+        Args::Noop { sleep_us, .. } => tokio::select! {
+            () = tokio::time::sleep(Duration::from_micros(*sleep_us)) => Ok(bare(Value::Noop)),
+            () = stopped(stop, 0) => Err(Unanswered::Stopped),
+        },
+        Args::Publish(args) => publish(args.clone(), Input::of(&call), limits, progress, stop.clone()).await,
+        _ => {
+            let text = format!("{} is nothing that a worker runs by itself", call.args.function());
+            Err(Failure::new(Class::Internal, "bad_call", text).into())
+        }
     }
 }
 
@@ -104,11 +296,16 @@ fn bare(value: Value) -> (Answer, Advance) {
 }
 
 /// On a blocking thread, which cannot be killed: it is asked to stop, and when its disk hangs it is left behind.
-async fn publish(args: PublishArgs, inputs: Vec<Input>, terms: Terms) -> Result<(Answer, Advance), Unanswered> {
+async fn publish(
+    args: PublishArgs,
+    inputs: Vec<Input>,
+    limits: Limits,
+    progress: Progress,
+    stop: watch::Receiver<Stops>,
+) -> Result<(Answer, Advance), Unanswered> {
     let [film] = <[Input; 1]>::try_from(inputs).map_err(|inputs| {
         Failure::new(Class::Internal, "bad_call", format!("a publish with {} inputs instead of one", inputs.len()))
     })?;
-    let Terms { limits, stop, progress, .. } = terms;
     let (pulse, abandoned) = (Arc::new(Pulse::new()), Arc::new(AtomicBool::new(false)));
     let (beating, left) = (Arc::clone(&pulse), Arc::clone(&abandoned));
     let work = blocking(move || {
@@ -119,7 +316,7 @@ async fn publish(args: PublishArgs, inputs: Vec<Input>, terms: Terms) -> Result<
                 told = Some(Instant::now());
                 progress(Advance { bytes, ..Advance::default() });
             }
-            !left.load(Ordering::Relaxed) && !*stop.borrow()
+            !left.load(Ordering::Relaxed) && !asked(&stop).has(0)
         })
     });
     tokio::select! {

@@ -1,6 +1,8 @@
 //! Admission: what a worker holds waits until it fits beside what runs.
 
 use std::collections::VecDeque;
+use std::collections::vec_deque::Iter;
+use std::iter::Chain;
 
 use spool_proto::resources::Resources;
 
@@ -14,6 +16,30 @@ pub struct Slots<T> {
     free: Resources,
     now: VecDeque<(Resources, T)>,
     ahead: VecDeque<(Resources, T)>,
+}
+
+type Waiting<'a, T> = Iter<'a, (Resources, T)>;
+
+/// What lies in line with the same need as its head.
+#[derive(Debug)]
+pub struct Line<'a, T> {
+    need: &'a Resources,
+    /// `None`: what follows differs.
+    items: Option<Chain<Waiting<'a, T>, Waiting<'a, T>>>,
+}
+
+impl<'a, T> Iterator for Line<'a, T> {
+    type Item = &'a T;
+
+    fn next(&mut self) -> Option<&'a T> {
+        match self.items.as_mut()?.next() {
+            Some((need, work)) if need == self.need => Some(work),
+            _ => {
+                self.items = None;
+                None
+            }
+        }
+    }
 }
 
 impl<T> Slots<T> {
@@ -38,15 +64,35 @@ impl<T> Slots<T> {
         Ok(())
     }
 
-    /// Takes the next that fits, and its room.
-    pub fn admit(&mut self) -> Option<(Resources, T)> {
-        let line = if self.now.is_empty() { &mut self.ahead } else { &mut self.now };
-        if !line.front()?.0.fits_in(&self.free) {
+    /// Takes the next that fits, and its room; with it, in the same room, those behind it that `together` counts. It is given how
+    /// many such fit side by side now, and what lies in line from the head as far as the need is the same.
+    pub fn admit(&mut self, together: impl FnOnce(usize, Line<'_, T>) -> usize) -> Option<(Resources, Vec<T>)> {
+        let (need, _) = self.now.front().or(self.ahead.front())?;
+        if !need.fits_in(&self.free) {
             return None;
         }
-        let (need, work) = line.pop_front()?;
+        let need = need.clone();
+        let line = Line { need: &need, items: Some(self.now.iter().chain(&self.ahead)) };
+        let size = together(self.side_by_side(&need), line).max(1);
+        let mut items = Vec::with_capacity(size);
+        while items.len() < size {
+            let line = if self.now.is_empty() { &mut self.ahead } else { &mut self.now };
+            let Some((_, work)) = line.pop_front() else { break };
+            items.push(work);
+        }
         self.free.sub(&need);
-        Some((need, work))
+        Some((need, items))
+    }
+
+    /// How many of such a need fit into what is free.
+    fn side_by_side(&self, need: &Resources) -> usize {
+        let fit = need.iter().map(|(name, amount)| self.free.get(name) / amount).min();
+        fit.map_or(usize::MAX, |fit| usize::try_from(fit).unwrap_or(usize::MAX))
+    }
+
+    /// Puts back at the head of its line what was admitted and not begun. Its room was another's.
+    pub fn put_back(&mut self, need: Resources, ahead: bool, work: T) {
+        if ahead { &mut self.ahead } else { &mut self.now }.push_front((need, work));
     }
 
     /// Gives the room of what ended.
@@ -84,7 +130,32 @@ mod tests {
     }
 
     fn admitted(slots: &mut Slots<&'static str>) -> Vec<&'static str> {
-        std::iter::from_fn(|| slots.admit()).map(|(_, name)| name).collect()
+        std::iter::from_fn(|| slots.admit(|_, _| 1)).flat_map(|(_, names)| names).collect()
+    }
+
+    #[test]
+    fn what_goes_together_takes_the_room_of_one_and_overtakes_nothing() {
+        let mut slots = Slots::new(cpu(2000));
+        for (need, ahead, name) in
+            [(1000, true, "ahead"), (1000, false, "a"), (1000, false, "b"), (500, true, "other"), (1000, true, "last")]
+        {
+            slots.wait(cpu(need), ahead, name).unwrap();
+        }
+        let (need, together) = slots
+            .admit(|fit, line| {
+                assert_eq!(fit, 2);
+                line.inspect(|name| assert_ne!(**name, "other", "it needs something else")).count()
+            })
+            .unwrap();
+        assert_eq!((need, together), (cpu(1000), vec!["a", "b", "ahead"]));
+        slots.put_back(cpu(1000), true, "ahead");
+        slots.put_back(cpu(1000), false, "b");
+        let (_, next) = slots.admit(|fit, _| fit).unwrap();
+        assert_eq!(next, ["b"], "it has the room of the first no more");
+        slots.release(&cpu(1000));
+        assert_eq!(admitted(&mut slots), ["ahead"]);
+        slots.release(&cpu(1000));
+        assert_eq!(admitted(&mut slots), ["other"], "nothing overtakes");
     }
 
     #[test]
@@ -118,6 +189,6 @@ mod tests {
         assert_eq!(slots.withdraw(|name| *name == "b"), Some("b"));
         assert_eq!(slots.withdraw(|name| *name == "b"), None);
         assert_eq!(slots.withdraw_all(), ["a", "c"]);
-        assert!(slots.admit().is_none());
+        assert!(slots.admit(|_, _| 1).is_none());
     }
 }

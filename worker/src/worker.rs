@@ -13,14 +13,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::agent::{Agent, Identity};
-use crate::executor::{ExecutorOptions, Executors};
+use crate::batch::Batching;
+use crate::executor::{ExecutorOptions, Executors, GOLDEN_WITHIN};
 use crate::runner::Runner;
 use crate::scratch::Scratch;
 use crate::{blocking, capacity};
 
-/// For the small real encode that proves a backend.
-const GOLDEN_WITHIN: Duration = Duration::from_secs(20);
-/// Idle executors kept at most, however many slots: each holds tens of MiB.
+/// Executors kept at most, however many slots, besides those kept warm on demand: each holds tens of MiB.
 const WARM: usize = 64;
 
 /// What a worker is started with.
@@ -38,6 +37,8 @@ pub struct WorkerOptions {
     pub args: Vec<OsString>,
     /// Backends to prove by a small encode and to offer.
     pub backends: Vec<String>,
+    /// Executor time that calls handed over in one batch should fill. Zero: each call goes alone.
+    pub batch_target: Duration,
 }
 
 /// A lazy channel to a server.
@@ -104,7 +105,7 @@ impl Worker {
     /// Class `host`: those of scratch (`scratch_in_use`, …) and `executor_start_failed`. A backend that fails its proof is
     /// logged and not offered.
     pub async fn start(options: WorkerOptions) -> Result<WorkerHandle, Failure> {
-        let WorkerOptions { name, server, capacity, scratch, program, args, backends } = options;
+        let WorkerOptions { name, server, capacity, scratch, program, args, backends, batch_target } = options;
         let taken = name.clone();
         let scratch = blocking(move || Scratch::take(&scratch, &taken)).await?;
         let capacity = capacity.unwrap_or_else(|| capacity::of_this_machine(None, scratch.directory()));
@@ -119,7 +120,8 @@ impl Worker {
         let (mode, asked) = watch::channel(Mode::Work);
         let (registers, registered) = watch::channel(false);
         let runner = Runner { scratch: Arc::new(scratch), executors };
-        let agent = Agent::new(server, identity, capacity, runner, asked, registers);
+        let batching = Batching { target: batch_target, ..Batching::default() };
+        let agent = Agent::new(server, identity, capacity, runner, batching, asked, registers);
         Ok(WorkerHandle { mode, registered, agent: tokio::spawn(agent.serve()), backends })
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use spool_proto::call::{Args, Call, ProbeArgs, Value};
 use spool_proto::failure::{Class, Failure};
-use spool_worker::executor::{Executor, ExecutorOptions, Executors, Input, Job, Limits, Unanswered};
+use spool_worker::executor::{Executor, ExecutorOptions, Executors, Input, Job, Limits, Stops, Unanswered};
 use tokio::sync::watch;
 
 mod common;
@@ -16,14 +16,14 @@ use common::test_worker;
 struct Bench {
     dir: tempfile::TempDir,
     executors: Executors,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Stops>,
 }
 
 impl Bench {
     fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let options = options(dir.path());
-        Bench { executors: Executors::new(options, 1), dir, stop: watch::Sender::new(false) }
+        Bench { executors: Executors::new(options, 1), dir, stop: watch::Sender::new(Stops::NONE) }
     }
 
     fn script(&self, script: &str) -> Vec<Input> {
@@ -44,7 +44,8 @@ impl Bench {
         let inputs = self.script(script);
         let args = serde_json::to_vec(&probe()).unwrap();
         let stop = self.stop.subscribe();
-        self.executors.call(Job { args, inputs: &inputs, scratch: Some(&scratch), limits, stop, progress: None }).await
+        let job = Job { position: 0, args: &args, inputs: &inputs, scratch: Some(&scratch), limits, progress: None };
+        self.executors.call(job, stop).await
     }
 
     async fn failure(&self, script: &str, limits: Limits) -> Failure {
@@ -138,7 +139,7 @@ async fn a_stopped_call_is_killed_at_once() {
     let begin = Instant::now();
     let stop = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        bench.stop.send_replace(true);
+        bench.stop.send_replace(Stops::ALL);
     };
     let (ended, ()) = tokio::join!(bench.call("hang", Limits::default()), stop);
     assert!(matches!(ended, Err(Unanswered::Stopped)), "{ended:?}");
@@ -152,18 +153,19 @@ async fn a_failure_of_the_function_keeps_the_executor_warm() {
     let script = dir.path().join("script");
     std::fs::write(&script, "fail").unwrap();
     let call = Call { inputs: vec![spool_proto::uri::from_path(&script)], output_prefix: String::new(), args: probe() };
-    let (_stop, stop) = watch::channel(false);
+    let (_stop, stop) = watch::channel(Stops::NONE);
+    let args = serde_json::to_vec(&probe()).unwrap();
     for _ in 0..3 {
         let job = Job {
-            args: serde_json::to_vec(&probe()).unwrap(),
+            position: 0,
+            args: &args,
             inputs: &Input::of(&call),
             scratch: Some(dir.path()),
             limits: Limits::default(),
-            stop: stop.clone(),
             progress: None,
         };
         let failed = Unanswered::Failed(Failure::new(Class::Input, "scripted", "the script said so"));
-        assert_eq!(executor.call(job).await.unwrap_err(), failed);
+        assert_eq!(executor.call(job, stop.clone()).await.unwrap_err(), failed);
         assert!(executor.is_usable());
     }
 }
@@ -182,14 +184,14 @@ async fn a_missing_input_fails_the_call_with_its_own_failure() {
     let uri = spool_proto::uri::from_path(&bench.dir.path().join("gone.mov"));
     let inputs = Input::of(&Call { inputs: vec![uri], output_prefix: String::new(), args: probe() });
     let job = Job {
-        args: serde_json::to_vec(&probe()).unwrap(),
+        position: 0,
+        args: &serde_json::to_vec(&probe()).unwrap(),
         inputs: &inputs,
         scratch: Some(&bench.scratch()),
         limits: Limits::default(),
-        stop: bench.stop.subscribe(),
         progress: None,
     };
-    let Err(Unanswered::Failed(failure)) = bench.executors.call(job).await else { panic!() };
+    let Err(Unanswered::Failed(failure)) = bench.executors.call(job, bench.stop.subscribe()).await else { panic!() };
     assert_eq!((failure.class, failure.code.as_str()), (Class::Input, "source_missing"));
     assert!(failure.message.contains("gone.mov"));
 }
@@ -200,7 +202,8 @@ async fn an_executor_cannot_name_files_outside_its_scratch_nor_see_secrets() {
     let failure = bench.failure("escape", Limits::default()).await;
     assert_eq!((failure.class, failure.code.as_str()), (Class::Internal, "executor_protocol"));
     let environment = bench.failure("environment", Limits::default()).await;
-    let known = ["PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "RUST_LOG", "RUST_BACKTRACE", ""];
+    let known =
+        ["PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "RUST_LOG", "RUST_BACKTRACE", "SVT_LOG", ""];
     let mut ours = std::env::vars_os();
     assert!(ours.any(|(name, _)| known.iter().all(|known| name != *known)), "this process has something to hide");
     for name in environment.message.split(' ') {
@@ -258,4 +261,15 @@ async fn executors_answer_no_op_calls_by_the_thousand() {
     assert_eq!((figures.executors, figures.calls), (2, 2001));
     assert!(figures.calls_per_second > 500.0, "{figures:?}");
     assert!(figures.latency_p50_us <= figures.latency_p99_us);
+}
+
+#[tokio::test]
+async fn warm_and_cold_starts_are_measured_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (warm, cold) = spool_worker::bench::starts(options(dir.path()), "media.encode/cpu/good", 5).await.unwrap();
+    for starts in [&warm, &cold] {
+        assert_eq!((starts.start_us.len(), starts.done_us.len()), (5, 5));
+        assert!(starts.start_us.iter().zip(&starts.done_us).all(|(start, done)| start <= done), "{starts:?}");
+    }
+    assert!(warm.start_us.iter().min() < cold.start_us.iter().min(), "{warm:?} {cold:?}");
 }

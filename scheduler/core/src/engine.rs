@@ -12,6 +12,7 @@ use crate::job::{Ending, Life};
 use crate::pools::PoolIx;
 use crate::reserve::Reservations;
 use crate::rooms::Rooms;
+use crate::shapes::ShapeId;
 use crate::snapshot::{DirtyJob, EngineSnapshot, JobSnapshot, TaskPart};
 use crate::state::{Illegal, State};
 use crate::stragglers::Stragglers;
@@ -40,6 +41,10 @@ pub struct Engine {
     pub(crate) stragglers: Stragglers,
     /// Warm targets are to be shared out anew: workers came or went, or pools changed.
     pub(crate) warm_stale: bool,
+    /// Some worker was told to keep something warm.
+    pub(crate) warm_asked: bool,
+    /// Closed shapes that this round opened, each for the sake of one worker.
+    pub(crate) opened: Vec<(ShapeId, WorkerName)>,
     /// Jobs to announce at the end of this turn.
     changed: Vec<JobId>,
 }
@@ -60,6 +65,8 @@ impl Engine {
             watchdog: Watchdog::default(),
             stragglers: Stragglers::default(),
             warm_stale: false,
+            warm_asked: false,
+            opened: Vec::new(),
             changed: Vec::new(),
         }
     }
@@ -70,8 +77,12 @@ impl Engine {
 
     /// Folds one input in. Time-outs are looked at only on [`Input::Tick`]: a shell that fell behind must hand over what workers
     /// said meanwhile before it lets time speak.
+    ///
+    /// Room that comes free while a workflow is asked what is next is given away with the next input, its answer: else it would go to
+    /// others the moment before the job asks for it.
     pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
         let ticks = input == Input::Tick;
+        let before = out.len();
         match input {
             Input::Submit { token, job } => self.submit(now, token, job, out),
             Input::Advance { job, next } => self.advance(now, job, next, out),
@@ -109,9 +120,11 @@ impl Engine {
         if self.warm_stale {
             self.watch_the_share(now);
         }
-        self.round(now, out);
-        if ticks {
-            self.look_for_stragglers(now, out);
+        if !out[before..].iter().any(|effect| matches!(effect, Effect::Advance { .. })) {
+            self.round(now, out);
+            if ticks {
+                self.look_for_stragglers(now, out);
+            }
         }
         self.set_job_alarms();
         self.share_warm_out(out);
@@ -122,6 +135,9 @@ impl Engine {
 
     /// When to call with [`Input::Tick`], if nothing else happens. `None`: nothing waits for time.
     pub fn next_wakeup(&self) -> Option<Timestamp> {
+        if !self.state.touched.is_empty() {
+            return Some(Timestamp::ZERO);
+        }
         let backoff = self.state.backoff.first().map(|(at, _)| *at);
         let alarm = self.alarms.first().map(|(at, _)| *at);
         let job = self.job_alarms.first().map(|(at, ..)| *at);

@@ -19,7 +19,9 @@ impl Engine {
         for (index, first, copy) in copies.take(LINES) {
             let (id, since_s) = (TaskId { job: job.id, index }, now.since(copy.at).as_secs_f64());
             let (on, other) = (&first.worker, &copy.worker);
-            lines.push(format!("{id}: slow on {on}, a second copy on {other} since {since_s:.1} s; the first to finish wins"));
+            lines.push(format!(
+                "{id}: slow on {on}, a second copy on {other} since {since_s:.1} s; the first to finish wins"
+            ));
         }
         for slow in self.stragglers_of(now, job).into_iter().take(LINES) {
             let id = TaskId { job: job.id, index: slow.index };
@@ -38,7 +40,9 @@ impl Engine {
         for (worker, health) in self.state.judged.iter().take(LINES) {
             match health {
                 WorkerHealth::Healthy => {}
-                WorkerHealth::Throttled { reason } => lines.push(format!("worker {worker} gets one task at a time: {reason}")),
+                WorkerHealth::Throttled { reason } => {
+                    lines.push(format!("worker {worker} gets one task at a time: {reason}"))
+                }
                 WorkerHealth::Quarantined { reason, since } => {
                     let since_s = now.since(*since).as_millis() / 1000;
                     let next = self.watchdog.next_test(worker, now).map_or_else(String::new, |wait| {

@@ -22,7 +22,7 @@ impl Engine {
         said: Vec<HeldLease>,
         out: &mut Vec<Effect>,
     ) {
-        let worker = self.state.workers.entry(name.clone()).or_default();
+        let worker = self.state.workers.or_default(&name);
         if worker.incarnation.is_some_and(|known| known > incarnation) {
             let message = ToWorker::Replaced;
             return out.push(Effect::Send { worker: name, incarnation, message });

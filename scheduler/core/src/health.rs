@@ -210,6 +210,7 @@ impl Engine {
         if !self.is_quarantined(worker) {
             self.watchdog.arm(worker, None);
         }
+        self.file(worker);
         self.warm_stale = true;
     }
 
@@ -237,7 +238,8 @@ impl Engine {
         match failure {
             None => {
                 self.proved_good(worker);
-                let reason = format!("its self-test passed; the next task it finishes makes it healthy again (was: {reason})");
+                let reason =
+                    format!("its self-test passed; the next task it finishes makes it healthy again (was: {reason})");
                 self.judge(now, worker, WorkerHealth::Throttled { reason }, out);
             }
             Some(failure) => {
@@ -331,7 +333,8 @@ impl Engine {
             for (since, name) in quarantined.into_iter().take(over) {
                 let WorkerHealth::Quarantined { reason, .. } = self.health(&name).clone() else { continue };
                 let for_s = now.since(since).as_millis() / 1000;
-                let reason = format!("the fleet is too small to do without it, after {for_s} s of quarantine ({reason})");
+                let reason =
+                    format!("the fleet is too small to do without it, after {for_s} s of quarantine ({reason})");
                 self.judge(now, &name, WorkerHealth::Throttled { reason }, out);
             }
         }
@@ -345,7 +348,10 @@ impl Engine {
             assert!(self.is_quarantined(name), "worker {name} is tested and not quarantined");
         }
         for name in self.state.judged.keys().filter(|name| self.is_quarantined(name)) {
-            assert!(!self.rooms.members().any(|member| member == name), "worker {name} is quarantined and takes leases");
+            assert!(
+                !self.rooms.members().any(|member| member == name),
+                "worker {name} is quarantined and takes leases"
+            );
         }
         let (quarantined, most) = self.quarantine_room();
         let over = quarantined.len() > most && self.watchdog.relax_at.is_none();

@@ -23,7 +23,7 @@ impl Engine {
         state.queue.check_invariants(&state.pools);
         self.check_pools();
         self.check_health();
-        for (name, worker) in &state.workers {
+        for (name, worker) in state.workers.iter() {
             worker.check_invariants(name, &state.shapes);
             for (task, held) in &worker.held {
                 let lease = state.task(*task).and_then(|task| task.lease_on(name));
@@ -62,7 +62,7 @@ impl Engine {
         state.pools.check_invariants(&leaves, &state.shapes.kinds);
         let takers = state.workers.iter().filter(|(name, worker)| self.takes_leases(name, worker));
         let standing = takers.map(|(name, worker)| (name.clone(), self.standing(name, worker))).collect();
-        self.rooms.check_invariants(&standing);
+        self.rooms.check_invariants(&standing, &state.touched);
         for (pool, (open, queued)) in &state.open_jobs {
             let of_pool = || state.jobs.values().filter(|job| job.pool == *pool && !job.state().is_final());
             assert_eq!(u64::try_from(of_pool().count()), Ok(*open), "pool {}: open jobs", state.pools.name(*pool));

@@ -31,6 +31,7 @@ mod reserve;
 mod retry;
 pub mod revoke;
 mod rooms;
+mod roster;
 mod shapes;
 pub mod snapshot;
 mod state;

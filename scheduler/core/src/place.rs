@@ -34,6 +34,7 @@ impl Engine {
                 self.serve(now, head, out);
             }
         }
+        self.opened.clear();
         for name in &touched {
             self.balance(name, out);
         }
@@ -48,14 +49,42 @@ impl Engine {
         }
         self.honour(now, name, out);
         self.file(name);
-        let alike = |shape: ShapeId| self.runs_alike(name, shape);
-        let open = self.state.closed.iter().filter(|shape| {
-            let wanted = self.state.queue.waits(*shape);
-            wanted && self.rooms.has_room(self.state.shapes.get(*shape), name, |_| alike(*shape))
-        });
-        for shape in open.collect::<Vec<_>>() {
+        for shape in self.takes(name, self.state.closed.iter()) {
             self.state.closed.remove(shape);
+            self.opened.push((shape, name.clone()));
         }
+    }
+
+    /// Shapes of which the worker can start one more, or have one more lie ready.
+    fn takes(&self, name: &WorkerName, shapes: impl Iterator<Item = ShapeId>) -> Vec<ShapeId> {
+        let Some(worker) = self.state.workers.get(name) else { return Vec::new() };
+        let Some((free, ready)) = self.rooms.offer(name) else { return Vec::new() };
+        if !ready && !self.state.shapes.least().fits_in(free) {
+            return Vec::new();
+        }
+        let taken = shapes.filter(|shape| {
+            let wanted = self.state.shapes.get(*shape);
+            self.state.queue.waits(*shape)
+                && worker.offers(&wanted.backend)
+                && (wanted.resources.fits_in(free) || (ready && self.runs_alike(worker, *shape)))
+        });
+        taken.collect()
+    }
+
+    /// The worker has less room than it had: what was opened only for its sake is closed again.
+    fn close_again(&mut self, name: &WorkerName) {
+        let of_worker = self.opened.iter().filter(|(_, worker)| worker == name).map(|(shape, _)| *shape);
+        let still = self.takes(name, of_worker);
+        let mut opened = std::mem::take(&mut self.opened);
+        let gone = |(shape, worker): &(ShapeId, WorkerName)| worker == name && !still.contains(shape);
+        let closing: Vec<ShapeId> = opened.iter().filter(|entry| gone(entry)).map(|(shape, _)| *shape).collect();
+        opened.retain(|entry| !gone(entry));
+        for shape in closing {
+            if !opened.iter().any(|(other, _)| *other == shape) {
+                self.state.closed.insert(shape);
+            }
+        }
+        self.opened = opened;
     }
 
     /// Brings the index of rooms up to date with a worker.
@@ -71,7 +100,8 @@ impl Engine {
         let free = if full { Resources::ZERO } else { self.reserved.free_beside(name, worker.free()) };
         let charged = worker.charged();
         let load = u64::from(worker.waiting).saturating_mul(1000) / u64::from(charged.max(1));
-        let bounded = worker.waiting < self.config.prefetch_cap && charged > 0 && !throttled && !self.reserved.any_on(name);
+        let bounded =
+            worker.waiting < self.config.prefetch_cap && charged > 0 && !throttled && !self.reserved.any_on(name);
         let ready = (bounded && self.wants_ready(worker, charged)).then_some(load);
         Standing { capacity: &worker.capacity, backends: &worker.backends, free, ready, load }
     }
@@ -90,14 +120,10 @@ impl Engine {
     }
 
     /// Something runs there that leaves room enough for one of the shape when it ends.
-    fn runs_alike(&self, name: &WorkerName, shape: ShapeId) -> bool {
+    fn runs_alike(&self, worker: &Worker, shape: ShapeId) -> bool {
         let need = &self.state.shapes.get(shape).resources;
-        self.state.workers.get(name).is_some_and(|worker| {
-            let running = worker.lines.iter().filter(|(_, line)| line.charged > 0);
-            running
-                .into_iter()
-                .any(|(other, _)| *other == shape || need.fits_in(&self.state.shapes.get(*other).resources))
-        })
+        let mut running = worker.lines.iter().filter(|(_, line)| line.charged > 0);
+        running.any(|(other, _)| *other == shape || need.fits_in(&self.state.shapes.get(*other).resources))
     }
 
     /// The best line's first task: leased if there is quota and room; else its line is parked, or its shape closed.
@@ -114,22 +140,34 @@ impl Engine {
         if self.overload() >= 2 && self.must_not_borrow(&head) {
             return self.state.queue.park(&self.state.pools, head.line, PoolIx::ROOT);
         }
-        match self.find_room(head.task, head.place.shape) {
-            Some((worker, prefetched)) => self.lease(now, head, worker, prefetched, out),
+        if let Some(worker) = self.find_room(head.task, head.place.shape) {
+            return self.lease(now, head, worker, false, out);
+        }
+        // Room is being made for those that have a reservation: they do not lie ready elsewhere meanwhile.
+        let waiting = self.state.queue.get(head.line).map_or(0, |line| line.waiting);
+        let kept = self.reserved.any() && self.reserved.count(&head.place) >= waiting;
+        match self.find_ready(head.task, head.place.shape).filter(|_| !kept) {
+            Some(worker) => self.lease(now, head, worker, true, out),
             None => self.state.closed.insert(head.place.shape),
         }
     }
 
-    /// Where the task would start best, or else lie ready (`true`).
-    fn find_room(&self, task: TaskId, shape: ShapeId) -> Option<(WorkerName, bool)> {
+    /// Where the task would start best now.
+    fn find_room(&self, task: TaskId, shape: ShapeId) -> Option<WorkerName> {
+        self.rooms.choose(self.state.shapes.get(shape), self.state.shapes.warm_key(shape), self.avoided(task))
+    }
+
+    /// Where it would lie ready best.
+    fn find_ready(&self, task: TaskId, shape: ShapeId) -> Option<WorkerName> {
+        let alike = |name: &_| self.state.workers.get(name).is_some_and(|worker| self.runs_alike(worker, shape));
+        let ready = |avoid| self.rooms.choose_ready(self.state.shapes.get(shape), avoid, alike);
+        ready(self.avoided(task)).or_else(|| ready(&[]))
+    }
+
+    /// Where it has just failed.
+    fn avoided(&self, task: TaskId) -> &[WorkerName] {
         let failed_on = self.state.task(task).and_then(|task| task.failed_on());
-        let avoid = failed_on.map(std::slice::from_ref).unwrap_or_default();
-        let wanted = self.state.shapes.get(shape);
-        if let Some(worker) = self.rooms.choose(wanted, self.state.shapes.warm_key(shape), avoid) {
-            return Some((worker, false));
-        }
-        let ready = |avoid| self.rooms.choose_ready(wanted, avoid, |name| self.runs_alike(name, shape));
-        ready(avoid).or_else(|| ready(&[])).map(|worker| (worker, true))
+        failed_on.map(std::slice::from_ref).unwrap_or_default()
     }
 
     pub(crate) fn takes_leases(&self, name: &WorkerName, worker: &Worker) -> bool {
@@ -158,6 +196,7 @@ impl Engine {
             debug_assert!(worker.allocated.fits_in(&worker.capacity));
         }
         self.file(&name);
+        self.close_again(&name);
         if let Some(line) = self.state.queue.get_mut(head.line) {
             (line.short_since, line.stuck_since) = (None, None);
         }
@@ -211,7 +250,7 @@ impl Engine {
             }
             free.sub(need);
         }
-        if free == Resources::ZERO {
+        if !self.state.shapes.least().fits_in(&free) {
             return None;
         }
         self.rooms.loaded().filter(|name| *name != taker).find_map(|name| {

@@ -165,6 +165,10 @@ impl Queue {
         (0..).map(LineIx).zip(&self.slots).filter_map(|(ix, line)| Some((ix, line.as_ref()?)))
     }
 
+    pub(crate) fn lines_mut(&mut self) -> impl Iterator<Item = &mut Line> {
+        self.slots.iter_mut().flatten()
+    }
+
     pub(crate) fn find(&self, place: &Place) -> Option<LineIx> {
         self.places.get(place).copied()
     }

@@ -3,7 +3,10 @@
 //! Looked at on the clock, not with every input: a line that waits is short for seconds before anything happens to anybody, so a look every
 //! [`LOOK_EVERY`] loses nothing and costs as little as the lines are few.
 
-use spool_proto::ids::{TaskId, WorkerName};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use spool_proto::ids::{Fence, TaskId, WorkerName};
 use spool_proto::pool::{Hold, Preemption};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
@@ -31,14 +34,21 @@ enum Ground {
     Standard,
 }
 
+/// A leased task that may have to go: opportunistic ones first, then the youngest.
+type Candidate = (bool, Span, Reverse<Fence>, TaskId, WorkerName, ShapeId);
+
+/// What was counted into usage for the length of one look.
+#[derive(Debug, Default)]
+struct Ledger(Vec<(PoolIx, ShapeId, Entry)>);
+
 #[derive(Debug, Clone, Copy)]
-enum Lacks {
-    Room,
-    Quota,
+enum Entry {
+    Charge,
+    Release,
 }
 
-/// A leased task that may have to go: opportunistic ones first, then the youngest.
-type Candidate = (bool, Span, TaskId, WorkerName, ShapeId);
+/// A task that lies ready on a worker since then.
+type Lying = (Timestamp, TaskId, WorkerName);
 
 /// Whom to stop on one worker.
 #[derive(Debug)]
@@ -59,7 +69,8 @@ struct Cost<'a> {
 impl Engine {
     /// Whether any line may be owed room: then time matters.
     pub(crate) fn next_look(&self) -> Option<Timestamp> {
-        (self.state.queue.len() > 0 && !self.state.workers.is_empty()).then_some(self.next_look)
+        let waits = self.state.queue.len() > 0 || self.rooms.loaded().next().is_some();
+        (waits && !self.state.workers.is_empty()).then_some(self.next_look)
     }
 
     /// Finds lines that are short of room or quota, and sees to it when they have waited enough.
@@ -69,33 +80,124 @@ impl Engine {
         }
         self.next_look = now + if self.may_preempt_anything() { LOOK_EVERY } else { LOOK_EVERY.saturating_mul(8) };
         self.expire_reservations(now);
-        let blocked = |line: &Line| match (line.parked, line.is_listed()) {
-            (Some(_), _) if self.state.pools.hold(line.place.pool) == Hold::Open => Some(Lacks::Quota),
-            (None, true) if self.state.closed.contains(line.place.shape) => Some(Lacks::Room),
-            _ => None,
-        };
-        let lines = self.state.queue.lines();
-        let short: Vec<_> = lines.filter_map(|(ix, line)| Some((ix, line.place, blocked(line)?))).collect();
         self.short = 0;
-        for (ix, place, lacks) in short {
-            let ground = self.ground(place);
-            let Some(line) = self.state.queue.get_mut(ix) else { continue };
-            line.stuck_since.get_or_insert(now);
-            let Some(ground) = ground else {
-                line.short_since = None;
-                continue;
-            };
-            let since = *line.short_since.get_or_insert(now);
-            self.short += u64::from(matches!(ground, Ground::Guarantee(_)));
-            let patience = Span(self.state.pools.spec(place.pool).grace.0 / 2);
-            if since + patience <= now {
-                match lacks {
-                    Lacks::Room => self.reclaim_room(now, place, &ground, out),
-                    Lacks::Quota => self.reclaim_quota(now, place, &ground, out),
-                }
+        if self.may_preempt_anything() {
+            let mut ledger = self.foresee();
+            self.look_at_quota(now, &mut ledger, out);
+            self.look_at_room(now, &mut ledger, out);
+            self.settle_ledger(ledger);
+        } else {
+            let closed = &self.state.closed;
+            let stuck = |line: &&mut Line| line.is_listed() && closed.contains(line.place.shape);
+            for line in self.state.queue.lines_mut().filter(stuck) {
+                line.stuck_since.get_or_insert(now);
             }
         }
         self.drain_for_the_stuck(now, out);
+    }
+
+    /// Usage as it will be: without what is on its way back, with what room is reserved for. So several lines of one pool, or of one
+    /// ancestor, do not claim the same guarantee, and nobody is taken below his own by two of them.
+    fn foresee(&mut self) -> Ledger {
+        let mut ledger = Ledger::default();
+        let held = self.state.workers.values().flat_map(|worker| &worker.held);
+        let returning = held.filter(|(_, held)| held.revoked.is_some());
+        let returning: Vec<_> =
+            returning.filter_map(|(task, held)| Some((self.state.jobs.get(&task.job)?.pool, held.shape))).collect();
+        for (pool, shape) in returning {
+            self.enter(&mut ledger, pool, shape, Entry::Release);
+        }
+        let promised = self.reserved.all().filter(|(_, one)| one.why == For::Reclaim);
+        for place in promised.map(|(_, one)| one.place).collect::<Vec<_>>() {
+            self.enter(&mut ledger, place.pool, place.shape, Entry::Charge);
+        }
+        ledger
+    }
+
+    fn enter(&mut self, ledger: &mut Ledger, pool: PoolIx, shape: ShapeId, entry: Entry) {
+        let need = self.state.shapes.need(shape);
+        match entry {
+            Entry::Charge => self.state.pools.charge(pool, need),
+            Entry::Release => self.state.pools.release(pool, need),
+        }
+        ledger.0.push((pool, shape, entry));
+    }
+
+    /// Usage is again what it is.
+    fn settle_ledger(&mut self, ledger: Ledger) {
+        for (pool, shape, entry) in ledger.0.into_iter().rev() {
+            let need = self.state.shapes.need(shape);
+            match entry {
+                Entry::Charge => self.state.pools.release(pool, need),
+                Entry::Release => self.state.pools.charge(pool, need),
+            }
+        }
+    }
+
+    /// Lines that are parked though they are owed something.
+    fn look_at_quota(&mut self, now: Timestamp, ledger: &mut Ledger, out: &mut Vec<Effect>) {
+        let open = |line: &&Line| line.parked.is_some() && self.state.pools.hold(line.place.pool) == Hold::Open;
+        let parked: Vec<Place> =
+            self.state.queue.lines().map(|(_, line)| line).filter(open).map(|line| line.place).collect();
+        for place in parked {
+            if let Some(ground) = self.patience_is_over(now, place, None) {
+                self.reclaim_quota(now, place, &ground, (ledger, out));
+            }
+        }
+    }
+
+    /// Lines that nobody has room for. What lies ready behind others has no room either: it is not counted as used.
+    fn look_at_room(&mut self, now: Timestamp, ledger: &mut Ledger, out: &mut Vec<Effect>) {
+        let lying = self.lying_ready();
+        for (place, tasks) in &lying {
+            tasks.iter().for_each(|_| self.enter(ledger, place.pool, place.shape, Entry::Release));
+        }
+        let closed = |line: &&Line| line.is_listed() && self.state.closed.contains(line.place.shape);
+        let lines = self.state.queue.lines().map(|(_, line)| line).filter(closed).map(|line| line.place);
+        let places: BTreeSet<Place> = lines.chain(lying.keys().copied()).collect();
+        for place in places {
+            let line = self.state.queue.find(&place).and_then(|ix| self.state.queue.get_mut(ix));
+            if let Some(line) = line {
+                line.stuck_since.get_or_insert(now);
+            }
+            let ready = lying.get(&place).map(Vec::as_slice).unwrap_or_default();
+            let since = ready.iter().map(|(since, ..)| *since).min();
+            if let Some(ground) = self.patience_is_over(now, place, since) {
+                self.reclaim_room(now, place, &ground, ready, (ledger, out));
+            }
+        }
+    }
+
+    /// Leased tasks that wait behind others, oldest first.
+    fn lying_ready(&self) -> BTreeMap<Place, Vec<Lying>> {
+        let mut lying: BTreeMap<Place, Vec<Lying>> = BTreeMap::new();
+        for (name, worker) in self.state.workers.iter().filter(|(_, worker)| worker.waiting > 0) {
+            for task in worker.lines.values().flat_map(|line| line.waiting.values()) {
+                let held = &worker.held[task];
+                let (Some(job), None) = (self.state.jobs.get(&task.job), held.revoked) else { continue };
+                let Some(lease) = job.task(task.index).and_then(|task| task.lease()) else { continue };
+                lying.entry(Place::new(job, held.shape)).or_default().push((lease.at, *task, name.clone()));
+            }
+        }
+        lying.values_mut().for_each(|tasks| tasks.sort_unstable());
+        lying
+    }
+
+    /// The ground on which the line may take somebody's place, once it has waited long enough for it.
+    fn patience_is_over(&mut self, now: Timestamp, place: Place, ready_since: Option<Timestamp>) -> Option<Ground> {
+        let ground = self.ground(place);
+        let line = self.state.queue.find(&place).and_then(|ix| self.state.queue.get_mut(ix));
+        let Some(ground) = ground else {
+            if let Some(line) = line {
+                line.short_since = None;
+            }
+            return None;
+        };
+        let line_since = line.map(|line| *line.short_since.get_or_insert(now));
+        self.short += u64::from(matches!(ground, Ground::Guarantee(_)) && line_since.is_some());
+        let since = line_since.into_iter().chain(ready_since).min()?;
+        let patience = Span(self.state.pools.spec(place.pool).grace.0 / 2);
+        (since + patience <= now).then_some(ground)
     }
 
     fn may_preempt_anything(&self) -> bool {
@@ -124,19 +226,21 @@ impl Engine {
         self.state.any_opportunistic().then_some(Ground::Standard)
     }
 
-    /// Stops as many tasks as the line is owed, and reserves their room.
-    fn reclaim_room(&mut self, now: Timestamp, place: Place, ground: &Ground, out: &mut Vec<Effect>) {
-        let Some(waiting) =
-            self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix)).map(|line| line.waiting)
-        else {
-            return;
-        };
+    /// Stops as many tasks as the line is owed, and reserves their room. What lies `ready` comes back for it where the line itself has
+    /// nothing more.
+    fn reclaim_room(
+        &mut self,
+        now: Timestamp,
+        place: Place,
+        ground: &Ground,
+        ready: &[Lying],
+        (ledger, out): (&mut Ledger, &mut Vec<Effect>),
+    ) {
+        let line = self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix));
+        let queued = line.map_or(0, |line| line.waiting);
+        let waiting = queued + u64::try_from(ready.len()).expect("bounded by the fleet");
         let need = self.state.shapes.need(place.shape).clone();
-        // What is reserved already counts as its own while it asks for more.
         let reserved = self.reserved.count(&place);
-        for _ in 0..reserved {
-            self.state.pools.charge(place.pool, &need);
-        }
         let mut asked = 0;
         while reserved + asked < waiting {
             let ground = match ground {
@@ -155,56 +259,62 @@ impl Engine {
                 self.last_fair.insert(place.pool, now);
             }
             for victim in &plan.victims {
-                self.preempt(&plan.worker, *victim, out);
+                self.preempt(&plan.worker, *victim, (ledger, out));
+            }
+            if reserved + asked >= queued {
+                // The youngest of those that lie ready is fetched.
+                let at = ready.len() - 1 - usize::try_from(reserved + asked - queued).expect("fewer than lie ready");
+                let (_, task, worker) = &ready[at];
+                let held = self.state.workers.get(worker).and_then(|worker| worker.held.get(task));
+                if held.is_some_and(|held| held.revoked.is_none()) {
+                    self.revoke(worker, *task, revoke::RETRACTED, out);
+                }
             }
             self.reserve(now, &plan.worker, (place, For::Reclaim), out);
-            self.state.pools.charge(place.pool, &need);
+            self.enter(ledger, place.pool, place.shape, Entry::Charge);
             asked += 1;
-        }
-        for _ in 0..reserved + asked {
-            self.state.pools.release(place.pool, &need);
         }
     }
 
-    fn preempt(&mut self, worker: &WorkerName, victim: TaskId, out: &mut Vec<Effect>) {
-        self.tally.preempted(self.state.jobs[&victim.job].pool, &self.state.pools);
+    fn preempt(&mut self, worker: &WorkerName, victim: TaskId, (ledger, out): (&mut Ledger, &mut Vec<Effect>)) {
+        let job = &self.state.jobs[&victim.job];
+        let (pool, shape) = (job.pool, job.run_of(victim.index).expect("it runs").shape);
+        self.enter(ledger, pool, shape, Entry::Release);
+        self.tally.preempted(pool, &self.state.pools);
         self.revoke(worker, victim, revoke::PREEMPTED, out);
         self.changed(victim.job);
     }
 
     /// Stops tasks until the line has the quota it is owed. There is no room to keep: with the quota given back, it is its turn.
-    fn reclaim_quota(&mut self, now: Timestamp, place: Place, ground: &Ground, out: &mut Vec<Effect>) {
+    fn reclaim_quota(
+        &mut self,
+        now: Timestamp,
+        place: Place,
+        ground: &Ground,
+        (ledger, out): (&mut Ledger, &mut Vec<Effect>),
+    ) {
         let Some(waiting) =
             self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix)).map(|line| line.waiting)
         else {
             return;
         };
         let need = self.state.shapes.need(place.shape).clone();
-        let (mut candidates, mut moved) = (Vec::new(), Vec::new());
-        for (name, worker) in &self.state.workers {
-            for (task, held) in &worker.held {
-                let Some(job) = self.state.jobs.get(&task.job) else { continue };
-                if held.revoked.is_some() {
-                    // It is on its way back.
-                    moved.push((job.pool, held.shape));
-                } else if job.new.preemptible {
-                    let ran = job.task(task.index).and_then(|t| t.lease_on(name)).map_or(Span::ZERO, |l| now.since(l.at));
-                    candidates.push((!job.opportunistic, ran, *task, name.clone(), held.shape));
-                }
+        let mut candidates = Vec::new();
+        for (name, worker) in self.state.workers.iter() {
+            for (task, held) in worker.held.iter().filter(|(_, held)| held.revoked.is_none()) {
+                let Some(job) = self.state.jobs.get(&task.job).filter(|job| job.new.preemptible) else { continue };
+                let ran = job.task(task.index).and_then(|t| t.lease_on(name)).map_or(Span::ZERO, |l| now.since(l.at));
+                candidates.push((!job.opportunistic, ran, Reverse(held.fence), *task, name.clone(), held.shape));
             }
         }
         candidates.sort_unstable();
-        for (pool, shape) in &moved {
-            self.state.pools.release(*pool, &self.state.shapes.need(*shape).clone());
-        }
-        let (mut victims, mut mine) = (Vec::new(), 0_u64);
-        while mine < waiting {
-            if let Ground::Guarantee(_) = ground
-                && self.state.pools.entitled(place.pool, &need).is_empty()
-            {
-                break;
-            }
-            if matches!(ground, Ground::Fair) && !self.fair_turn(now, place.pool) {
+        for _ in 0..waiting {
+            let owed = match ground {
+                Ground::Guarantee(_) => !self.state.pools.entitled(place.pool, &need).is_empty(),
+                Ground::Fair => self.fair_turn(now, place.pool),
+                Ground::Standard => true,
+            };
+            if !owed {
                 break;
             }
             if self.state.pools.admits(place.pool, &need).is_err() {
@@ -215,32 +325,21 @@ impl Engine {
                 if matches!(ground, Ground::Fair) {
                     self.last_fair.insert(place.pool, now);
                 }
-                for (_, _, task, worker, shape) in chosen {
-                    moved.push((self.state.jobs[&task.job].pool, shape));
-                    victims.push((worker, task));
+                for (_, _, _, task, worker, _) in chosen {
+                    self.preempt(&worker, task, (ledger, out));
                 }
             }
-            self.state.pools.charge(place.pool, &need);
-            mine += 1;
-        }
-        for _ in 0..mine {
-            self.state.pools.release(place.pool, &need);
-        }
-        for (pool, shape) in moved {
-            self.state.pools.charge(pool, &self.state.shapes.need(shape).clone());
-        }
-        for (worker, task) in victims {
-            self.preempt(&worker, task, out);
+            self.enter(ledger, place.pool, place.shape, Entry::Charge);
         }
     }
 
-    /// The fewest, youngest tasks without which the line's next one is admitted, taken out of the candidates and released. Empty:
+    /// The fewest, youngest tasks without which the line's next one is admitted, taken out of the candidates. Empty:
     /// there is no such set.
     fn victims_for_quota(&mut self, place: Place, ground: &Ground, candidates: &mut Vec<Candidate>) -> Vec<Candidate> {
         let need = self.state.shapes.need(place.shape).clone();
         let mut chosen: Vec<Candidate> = Vec::new();
         for candidate in candidates.iter() {
-            let (_, _, task, _, shape) = candidate;
+            let (_, _, _, task, _, shape) = candidate;
             let (pool, opportunistic) = (self.state.jobs[&task.job].pool, self.state.jobs[&task.job].opportunistic);
             if self.may_take(place, ground, (pool, opportunistic, *shape)) {
                 self.state.pools.release(pool, &self.state.shapes.need(*shape).clone());
@@ -253,7 +352,7 @@ impl Engine {
         let enough = self.state.pools.admits(place.pool, &need).is_ok();
         // Each is looked at again, the oldest first: is the task admitted with it, too?
         for at in (0..chosen.len()).rev() {
-            let (_, _, task, _, shape) = &chosen[at];
+            let (_, _, _, task, _, shape) = &chosen[at];
             let (pool, uses) = (self.state.jobs[&task.job].pool, self.state.shapes.need(*shape).clone());
             self.state.pools.charge(pool, &uses);
             if !enough || self.state.pools.admits(place.pool, &need).is_ok() {
@@ -262,7 +361,12 @@ impl Engine {
                 self.state.pools.release(pool, &uses);
             }
         }
-        candidates.retain(|candidate| !chosen.iter().any(|taken| taken.2 == candidate.2));
+        // Only looked at: who takes them enters it.
+        for (_, _, _, task, _, shape) in &chosen {
+            let pool = self.state.jobs[&task.job].pool;
+            self.state.pools.charge(pool, &self.state.shapes.need(*shape).clone());
+        }
+        candidates.retain(|candidate| !chosen.iter().any(|taken| taken.3 == candidate.3));
         chosen
     }
 
@@ -290,8 +394,10 @@ impl Engine {
     }
 
     fn lost(&self, now: Timestamp, plan: &Plan) -> Span {
-        let ran =
-            plan.victims.iter().filter_map(|task| self.state.task(*task)?.lease_on(&plan.worker).map(|lease| now.since(lease.at)));
+        let ran = plan
+            .victims
+            .iter()
+            .filter_map(|task| self.state.task(*task)?.lease_on(&plan.worker).map(|lease| now.since(lease.at)));
         ran.fold(Span::ZERO, |sum, ran| sum + ran)
     }
 
@@ -308,17 +414,17 @@ impl Engine {
             return Some(Plan { worker, victims: Vec::new() });
         }
         let running = known.held.iter().filter(|(_, held)| held.charged && held.revoked.is_none());
-        let mut candidates: Vec<(bool, Span, TaskId)> = running
-            .filter_map(|(task, _)| {
+        let mut candidates: Vec<(bool, Span, Reverse<Fence>, TaskId)> = running
+            .filter_map(|(task, held)| {
                 let job = self.state.jobs.get(&task.job)?;
                 let ran = now.since(job.task(task.index)?.lease_on(&worker)?.at);
-                job.new.preemptible.then_some((!job.opportunistic, ran, *task))
+                job.new.preemptible.then_some((!job.opportunistic, ran, Reverse(held.fence), *task))
             })
             .collect();
         // Opportunistic ones first, then the youngest.
         candidates.sort_unstable();
         let mut chosen: Vec<(TaskId, Resources)> = Vec::new();
-        for (_, _, task) in candidates {
+        for (.., task) in candidates {
             if shape.resources.fits_in(&free) {
                 break;
             }

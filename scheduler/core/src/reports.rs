@@ -123,7 +123,10 @@ impl Engine {
             let times = u32::from(losses) + 1;
             let message = format!("{times} workers were lost while they ran it, the last one because: {reason}");
             let failure = Failure::new(Class::Internal, "workers_lost", message);
-            self.record(Record::AttemptFailed { task: id, fence, failure, retry_at: None, counted: true, at: now }, out);
+            self.record(
+                Record::AttemptFailed { task: id, fence, failure, retry_at: None, counted: true, at: now },
+                out,
+            );
             self.revoke_all(id.job, out);
             self.settle_after(now, id, out);
         } else {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use spool_proto::ids::WorkerName;
 use spool_proto::resources::Resources;
-use spool_proto::time::Timestamp;
+use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::WorkerHealth;
 
 use crate::engine::Engine;
@@ -31,10 +31,23 @@ pub(crate) struct Reservation {
     need: Resources,
 }
 
+/// What it is for may be on its way back from where it lies ready.
+const YOUNG: Span = Span::from_secs(5);
+
+impl Reservation {
+    fn is_old(&self, now: Timestamp) -> bool {
+        self.since + YOUNG <= now
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reservations(BTreeMap<WorkerName, Vec<Reservation>>);
 
 impl Reservations {
+    pub(crate) fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     pub(crate) fn any_on(&self, worker: &WorkerName) -> bool {
         self.0.contains_key(worker)
     }
@@ -99,7 +112,12 @@ impl Engine {
         let takes = takes && *self.health(name) == WorkerHealth::Healthy;
         let mut kept = Vec::new();
         for one in all.into_iter().filter(|one| takes && one.until > now) {
-            let Some(line) = self.state.queue.find(&one.place) else { continue };
+            let Some(line) = self.state.queue.find(&one.place) else {
+                if !one.is_old(now) {
+                    kept.push(one);
+                }
+                continue;
+            };
             let listed = self.state.queue.get(line).filter(|line| line.is_listed());
             let Some(task) = listed.and_then(crate::queue::Line::first) else { continue };
             let need = self.state.shapes.need(one.place.shape);
@@ -120,7 +138,8 @@ impl Engine {
 
     /// Reservations that have run out, or whose line has gone, end.
     pub(crate) fn expire_reservations(&mut self, now: Timestamp) {
-        let void = |one: &Reservation| one.until <= now || self.state.queue.find(&one.place).is_none();
+        let void =
+            |one: &Reservation| one.until <= now || (self.state.queue.find(&one.place).is_none() && one.is_old(now));
         let workers = self.reserved.all().filter(|(_, one)| void(one)).map(|(worker, _)| worker.clone());
         self.state.touched.extend(workers.collect::<Vec<_>>());
     }

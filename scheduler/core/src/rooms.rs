@@ -8,6 +8,7 @@ use spool_proto::ids::WorkerName;
 use spool_proto::resources::Resources;
 
 use crate::io::{Shape, WarmKey};
+use crate::roster::ByName;
 
 /// Workers warm for a shape that are looked at before any other, at most.
 const WARM_LOOKS: usize = 32;
@@ -28,18 +29,21 @@ impl Offer {
     }
 }
 
+/// A worker in this index; lower ones came earlier.
+type Seat = u32;
+
 #[derive(Debug, Clone, Default)]
 struct Class {
-    free: BTreeMap<Resources, BTreeSet<WorkerName>>,
+    free: BTreeMap<Resources, BTreeSet<Seat>>,
     /// Those that have a place for something to lie ready, by tasks lying ready per thousand running.
-    ready: BTreeSet<(u64, WorkerName)>,
+    ready: BTreeSet<(u64, Seat)>,
     members: usize,
 }
 
-/// As the index has it.
+/// A worker as the index has it.
 #[derive(Debug, Clone)]
 struct Member {
-    offer: Offer,
+    offer: Arc<Offer>,
     free: Resources,
     ready: Option<u64>,
     load: u64,
@@ -60,77 +64,110 @@ pub(crate) struct Standing<'a> {
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Rooms {
-    classes: BTreeMap<Offer, Class>,
-    members: BTreeMap<WorkerName, Member>,
-    warm: BTreeMap<WarmKey, BTreeSet<WorkerName>>,
+    classes: BTreeMap<Arc<Offer>, Class>,
+    seats: ByName<Seat>,
+    /// By seat. A worker that left keeps its seat.
+    members: Vec<(WorkerName, Option<Member>)>,
+    warm: BTreeMap<WarmKey, BTreeSet<Seat>>,
     /// Members with tasks lying ready, by load.
-    loaded: BTreeSet<(u64, WorkerName)>,
+    loaded: BTreeSet<(u64, Seat)>,
     /// Of all members together.
     capacity: Resources,
 }
 
 /// Lower wins. The order of the fields is the policy.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Score<'a> {
+struct Score {
     /// The task has just failed there.
     avoid: bool,
     /// No executor stands warm for it there.
     cold: bool,
     /// What it would leave unused, summed over resources in thousandths of the capacity (best fit).
     waste: u64,
-    worker: &'a WorkerName,
+    seat: Seat,
 }
 
 impl Rooms {
+    fn seat(&mut self, name: &WorkerName) -> Seat {
+        if let Some(seat) = self.seats.get(name) {
+            return *seat;
+        }
+        let seat = Seat::try_from(self.members.len()).expect("fewer workers than 2^32");
+        self.seats.insert(name.clone(), seat);
+        self.members.push((name.clone(), None));
+        seat
+    }
+
+    fn at(&self, seat: Seat) -> &(WorkerName, Option<Member>) {
+        &self.members[usize::try_from(seat).expect("32 bits fit in an index")]
+    }
+
+    fn name(&self, seat: Seat) -> &WorkerName {
+        &self.at(seat).0
+    }
+
+    fn member(&self, name: &WorkerName) -> Option<&Member> {
+        self.at(*self.seats.get(name)?).1.as_ref()
+    }
+
     /// The worker is as it stands now; `None`: it takes no leases.
     pub(crate) fn update(&mut self, name: &WorkerName, standing: Option<Standing<'_>>) {
-        let Some(now) = standing else { return self.leave(name) };
-        if let Some(member) = self.members.get_mut(name)
+        let seat = self.seat(name);
+        let Some(now) = standing else { return self.leave(seat) };
+        let (_, member) = &mut self.members[usize::try_from(seat).expect("32 bits fit in an index")];
+        if let Some(member) = member
             && member.offer.capacity == *now.capacity
             && *member.offer.backends == *now.backends
         {
+            if member.free == now.free && member.ready == now.ready && member.load == now.load {
+                return;
+            }
             let class = self.classes.get_mut(&member.offer).expect("a member's class is there");
             if member.free != now.free {
-                take(&mut class.free, &member.free, name);
-                class.free.entry(now.free.clone()).or_default().insert(name.clone());
+                take(&mut class.free, &member.free, seat);
+                class.free.entry(now.free.clone()).or_default().insert(seat);
                 member.free = now.free;
             }
             if member.ready != now.ready {
                 if let Some(load) = member.ready {
-                    class.ready.remove(&(load, name.clone()));
+                    class.ready.remove(&(load, seat));
                 }
-                class.ready.extend(now.ready.map(|load| (load, name.clone())));
+                class.ready.extend(now.ready.map(|load| (load, seat)));
                 member.ready = now.ready;
             }
             if member.load != now.load {
-                self.loaded.remove(&(member.load, name.clone()));
+                self.loaded.remove(&(member.load, seat));
                 member.load = now.load;
                 if now.load > 0 {
-                    self.loaded.insert((now.load, name.clone()));
+                    self.loaded.insert((now.load, seat));
                 }
             }
             return;
         }
-        self.leave(name);
+        self.leave(seat);
         if now.load > 0 {
-            self.loaded.insert((now.load, name.clone()));
+            self.loaded.insert((now.load, seat));
         }
         let offer = Offer { capacity: now.capacity.clone(), backends: now.backends.into() };
+        let offer = self.classes.get_key_value(&offer).map_or_else(|| Arc::new(offer), |(known, _)| known.clone());
         let class = self.classes.entry(offer.clone()).or_default();
-        class.free.entry(now.free.clone()).or_default().insert(name.clone());
-        class.ready.extend(now.ready.map(|load| (load, name.clone())));
+        class.free.entry(now.free.clone()).or_default().insert(seat);
+        class.ready.extend(now.ready.map(|load| (load, seat)));
         class.members += 1;
         self.capacity.add(now.capacity);
-        self.members.insert(name.clone(), Member { offer, free: now.free, ready: now.ready, load: now.load });
+        let member = Member { offer, free: now.free, ready: now.ready, load: now.load };
+        self.members[usize::try_from(seat).expect("32 bits fit in an index")].1 = Some(member);
     }
 
-    fn leave(&mut self, name: &WorkerName) {
-        let Some(member) = self.members.remove(name) else { return };
-        self.loaded.remove(&(member.load, name.clone()));
+    fn leave(&mut self, seat: Seat) {
+        let Some(member) = self.members[usize::try_from(seat).expect("32 bits fit in an index")].1.take() else {
+            return;
+        };
+        self.loaded.remove(&(member.load, seat));
         let class = self.classes.get_mut(&member.offer).expect("a member's class is there");
-        take(&mut class.free, &member.free, name);
+        take(&mut class.free, &member.free, seat);
         if let Some(load) = member.ready {
-            class.ready.remove(&(load, name.clone()));
+            class.ready.remove(&(load, seat));
         }
         class.members -= 1;
         self.capacity.sub(&member.offer.capacity);
@@ -146,46 +183,52 @@ impl Rooms {
         before: &BTreeMap<WarmKey, u32>,
         now: &BTreeMap<WarmKey, u32>,
     ) {
+        let seat = self.seat(name);
         for key in before.keys().filter(|key| now.get(*key).is_none_or(|idle| *idle == 0)) {
             if let Some(workers) = self.warm.get_mut(key) {
-                workers.remove(name);
+                workers.remove(&seat);
                 if workers.is_empty() {
                     self.warm.remove(key);
                 }
             }
         }
         for (key, _) in now.iter().filter(|(_, idle)| **idle > 0) {
-            self.warm.entry(key.clone()).or_default().insert(name.clone());
+            self.warm.entry(key.clone()).or_default().insert(seat);
         }
     }
 
     /// The worker where a task of the shape starts best now. `avoid` is taken only where nobody else has room.
     pub(crate) fn choose(&self, shape: &Shape, warm_key: &WarmKey, avoid: &[WorkerName]) -> Option<WorkerName> {
+        let avoided = |seat: &Seat| !avoid.is_empty() && avoid.contains(self.name(*seat));
         let warm = self.warm.get(warm_key).into_iter().flatten().take(WARM_LOOKS);
-        let of_warm = warm.filter_map(|name| {
-            let (name, member) = self.members.get_key_value(name)?;
-            (member.offer.suits(shape) && shape.resources.fits_in(&member.free))
-                .then(|| score(shape, &member.offer, &member.free, name, avoid, false))
+        let of_warm = warm.filter_map(|seat| {
+            let member = self.at(*seat).1.as_ref()?;
+            let fits = member.offer.suits(shape) && shape.resources.fits_in(&member.free);
+            fits.then(|| Score {
+                avoid: avoided(seat),
+                cold: false,
+                waste: waste(shape, &member.offer, &member.free),
+                seat: *seat,
+            })
         });
         if let Some(best) = of_warm.min().filter(|best| !best.avoid) {
-            return Some(best.worker.clone());
+            return Some(self.name(best.seat).clone());
         }
         let classes = self.classes.iter().filter(|(offer, _)| offer.suits(shape));
         let of_class = classes.filter_map(|(offer, class)| {
             let from = Resources { cpu: shape.resources.cpu, ..Resources::ZERO };
             let mut fitting = class.free.range(from..).filter(|(free, _)| shape.resources.fits_in(free));
-            // Within a class the least free room that fits is the best fit by its first resource; the avoided one may need a second look.
+            // Within a class the least that fits, by its first resource, is the best fit. The avoided one is the last resort.
             let mut spare = None;
-            fitting
-                .find_map(|(free, names)| {
-                    let name = names.iter().find(|name| !avoid.contains(name));
-                    spare = spare.take().or_else(|| names.first().map(|name| (free, name)));
-                    name.map(|name| (free, name))
-                })
-                .or(spare)
-                .map(|(free, name)| score(shape, offer, free, name, avoid, true))
+            let found = fitting.find_map(|(free, seats)| {
+                let seat = seats.iter().find(|seat| !avoided(seat));
+                spare = spare.take().or_else(|| seats.first().map(|seat| (free, seat)));
+                seat.map(|seat| (free, seat))
+            });
+            let (free, seat) = found.or(spare)?;
+            Some(Score { avoid: avoided(seat), cold: true, waste: waste(shape, offer, free), seat: *seat })
         });
-        of_class.min().map(|best| best.worker.clone())
+        of_class.min().map(|best| self.name(best.seat).clone())
     }
 
     /// The worker behind whose running tasks one of the shape lies ready best. `runs_alike`: something runs there that leaves enough
@@ -198,17 +241,18 @@ impl Rooms {
     ) -> Option<WorkerName> {
         let classes = self.classes.iter().filter(|(offer, _)| offer.suits(shape));
         let of_class = classes.filter_map(|(_, class)| {
-            class.ready.iter().take(READY_LOOKS).find(|(_, name)| !avoid.contains(name) && runs_alike(name))
+            let mut first = class.ready.iter().take(READY_LOOKS);
+            first.find(|(_, seat)| {
+                let name = self.name(*seat);
+                !avoid.contains(name) && runs_alike(name)
+            })
         });
-        of_class.min().map(|(_, name)| name.clone())
+        of_class.min().map(|(_, seat)| self.name(*seat).clone())
     }
 
-    /// Whether it could start, or lie ready, on this worker.
-    pub(crate) fn has_room(&self, shape: &Shape, name: &WorkerName, runs_alike: impl Fn(&WorkerName) -> bool) -> bool {
-        self.members.get(name).is_some_and(|member| {
-            member.offer.suits(shape)
-                && (shape.resources.fits_in(&member.free) || (member.ready.is_some() && runs_alike(name)))
-        })
+    /// What anybody may still use of a worker, and whether something more may lie ready there.
+    pub(crate) fn offer(&self, name: &WorkerName) -> Option<(&Resources, bool)> {
+        self.member(name).map(|member| (&member.free, member.ready.is_some()))
     }
 
     /// Of all workers that take leases.
@@ -218,56 +262,56 @@ impl Rooms {
 
     /// What anybody may still use of a worker.
     pub(crate) fn free(&self, name: &WorkerName) -> Option<&Resources> {
-        self.members.get(name).map(|member| &member.free)
+        self.member(name).map(|member| &member.free)
     }
 
     /// Workers where something lies ready that could be given to another, the most loaded first.
     pub(crate) fn loaded(&self) -> impl Iterator<Item = &WorkerName> {
-        self.loaded.iter().rev().take(READY_LOOKS).map(|(_, name)| name)
+        self.loaded.iter().rev().take(READY_LOOKS).map(|(_, seat)| self.name(*seat))
     }
 
     /// Workers that take leases.
     pub(crate) fn members(&self) -> impl Iterator<Item = &WorkerName> {
-        self.members.keys()
+        self.members.iter().filter(|(_, member)| member.is_some()).map(|(name, _)| name)
     }
 
-    pub(crate) fn check_invariants(&self, standing: &BTreeMap<WorkerName, Standing<'_>>) {
-        assert!(self.members.keys().eq(standing.keys()), "rooms: wrong members");
-        for (name, now) in standing {
-            let member = &self.members[name];
+    /// `touched`: not brought up to date yet.
+    pub(crate) fn check_invariants(
+        &self,
+        standing: &BTreeMap<WorkerName, Standing<'_>>,
+        touched: &BTreeSet<WorkerName>,
+    ) {
+        let mut members: Vec<&WorkerName> = self.members().filter(|name| !touched.contains(*name)).collect();
+        members.sort_unstable();
+        let expected = || standing.iter().filter(|(name, _)| !touched.contains(*name));
+        assert!(members.into_iter().eq(expected().map(|(name, _)| name)), "rooms: wrong members");
+        for (name, now) in expected() {
+            let member = self.member(name).expect("a member");
             let class = &self.classes[&member.offer];
             assert!(member.offer.capacity == *now.capacity && *member.offer.backends == *now.backends, "rooms: {name}");
             // Whether more may lie ready there changes with estimates, and is looked at again with the next report.
             assert_eq!((&member.free, member.load), (&now.free, now.load), "rooms: {name} is stale");
-            assert!(class.free[&member.free].contains(name), "rooms: {name} is not where it should be");
+            assert!(class.free[&member.free].contains(&self.seats[name]), "rooms: {name} is not where it should be");
         }
         let filed: usize = self.classes.values().flat_map(|class| class.free.values()).map(BTreeSet::len).sum();
-        assert_eq!(filed, self.members.len(), "rooms: filed twice");
+        assert_eq!(filed, self.members().count(), "rooms: filed twice");
     }
 }
 
-fn take(free: &mut BTreeMap<Resources, BTreeSet<WorkerName>>, at: &Resources, name: &WorkerName) {
-    if let Some(names) = free.get_mut(at) {
-        names.remove(name);
-        if names.is_empty() {
+fn take(free: &mut BTreeMap<Resources, BTreeSet<Seat>>, at: &Resources, seat: Seat) {
+    if let Some(seats) = free.get_mut(at) {
+        seats.remove(&seat);
+        if seats.is_empty() {
             free.remove(at);
         }
     }
 }
 
-fn score<'a>(
-    shape: &Shape,
-    offer: &Offer,
-    free: &Resources,
-    worker: &'a WorkerName,
-    avoid: &[WorkerName],
-    cold: bool,
-) -> Score<'a> {
+fn waste(shape: &Shape, offer: &Offer, free: &Resources) -> u64 {
     let need = &shape.resources;
     let left = |(name, total): (&str, u64)| {
         let left = free.get(name).saturating_sub(need.get(name));
         u64::try_from(u128::from(left) * 1000 / u128::from(total)).unwrap_or(u64::MAX)
     };
-    let waste = offer.capacity.iter().map(left).fold(0, u64::saturating_add);
-    Score { avoid: avoid.contains(worker), cold, waste, worker }
+    offer.capacity.iter().map(left).fold(0, u64::saturating_add)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use spool_proto::resources::Resources;
 use spool_proto::time::Span;
 
 use crate::io::{Shape, WarmKey};
@@ -29,6 +30,8 @@ pub(crate) struct Shapes {
     slots: Vec<Slot>,
     free: Vec<ShapeId>,
     pub(crate) kinds: Kinds,
+    /// Of each resource, the least that any shape in use needs.
+    least: Resources,
 }
 
 #[derive(Debug, Clone)]
@@ -64,6 +67,7 @@ impl Shapes {
             }
         };
         self.ids.insert(shape, id);
+        self.find_least();
         id
     }
 
@@ -73,7 +77,18 @@ impl Shapes {
         if slot.users == 0 {
             self.ids.remove(&slot.shape);
             self.free.push(id);
+            self.find_least();
         }
+    }
+
+    fn find_least(&mut self) {
+        self.least =
+            self.ids.keys().map(|shape| shape.resources.clone()).reduce(|a, b| a.min_of(&b)).unwrap_or_default();
+    }
+
+    /// Where less than this is free, nothing fits.
+    pub(crate) fn least(&self) -> &Resources {
+        &self.least
     }
 
     pub(crate) fn get(&self, id: ShapeId) -> &Arc<Shape> {

@@ -105,10 +105,22 @@ pub struct TaskSnapshot {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskStateSnapshot {
     Queued,
-    Backoff { until: Timestamp },
+    Backoff {
+        until: Timestamp,
+    },
     /// The copy is of a straggler.
-    Leased { lease: Lease, copy: Option<Lease> },
-    Done { fence: Fence, worker: WorkerName, started: Timestamp, finished: Timestamp, answer: Blob, advance: Advance },
+    Leased {
+        lease: Lease,
+        copy: Option<Lease>,
+    },
+    Done {
+        fence: Fence,
+        worker: WorkerName,
+        started: Timestamp,
+        finished: Timestamp,
+        answer: Blob,
+        advance: Advance,
+    },
     Failed,
     Cancelled,
 }

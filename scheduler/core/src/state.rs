@@ -19,10 +19,10 @@ use crate::job::{self, Job, Life};
 use crate::pool_history;
 use crate::pools::{PoolIx, Pools};
 use crate::queue::{Key, Place, Queue};
+use crate::roster::Roster;
 use crate::shapes::Shapes;
 use crate::snapshot::{AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, TaskPart};
 use crate::task::{self, Lease, Task};
-use crate::workers::Worker;
 
 /// A record or snapshot that cannot follow on what came before: a damaged journal.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +68,7 @@ pub(crate) struct State {
     pub(crate) shapes: Shapes,
     pub(crate) queue: Queue,
     pub(crate) backoff: BTreeSet<(Timestamp, TaskId)>,
-    pub(crate) workers: BTreeMap<WorkerName, Worker>,
+    pub(crate) workers: Roster,
     // Marks.
     /// Shapes that found no room on any worker, and nothing has changed since.
     pub(crate) closed: ShapeSet,
@@ -102,7 +102,7 @@ impl State {
             requests: BTreeMap::new(),
             shapes,
             backoff: BTreeSet::new(),
-            workers: BTreeMap::new(),
+            workers: Roster::default(),
             closed: ShapeSet::default(),
             fleet: Resources::ZERO,
             new_alarms: Vec::new(),
@@ -239,10 +239,9 @@ impl State {
         }
         job.push_phase(name.to_owned(), tasks.to_vec(), at, &mut self.shapes);
         let phase = job.phases.last().expect("just pushed");
-        for run in &job.runs[phase.runs.clone()] {
-            self.closed.remove(run.shape);
-            let place = Place::new(job, run.shape);
-            self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, run.first), run.first + run.count);
+        let runs: Vec<_> = job.runs[phase.runs.clone()].iter().map(|run| run.first..run.first + run.count).collect();
+        for run in runs {
+            self.stand(id, run);
         }
         self.new_alarms.push(id);
         Ok(())
@@ -275,7 +274,7 @@ impl State {
         self.pools.charge(job.pool, self.shapes.need(shape));
         self.queue.charged(job.pool);
         self.next_fence = self.next_fence.max(fence.0 + 1);
-        self.workers.entry(worker.clone()).or_default().hold(id, fence, shape);
+        self.workers.or_default(worker).hold(id, fence, shape);
         self.mark_tail(id.job);
         Ok(())
     }
@@ -285,7 +284,11 @@ impl State {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         let is = job.is_in_tail();
         if std::mem::replace(&mut job.in_tail, is) != is {
-            if is { self.tails.insert(id) } else { self.tails.remove(&id) };
+            if is {
+                self.tails.insert(id)
+            } else {
+                self.tails.remove(&id)
+            };
         }
     }
 
@@ -446,8 +449,7 @@ impl State {
                 let job = &self.jobs[&id];
                 let run = job.run_of(from).expect("it was retried");
                 let stop = end.min(run.first + run.count);
-                let place = Place::new(job, run.shape);
-                self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, from), stop);
+                self.stand(id, from..stop);
                 from = stop;
             }
         }
@@ -466,14 +468,22 @@ impl State {
         let waiting = self.take_waiting(id)?;
         let job = self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))?;
         change(job, &self.pools);
-        let job = &self.jobs[&id];
         for range in waiting {
-            let run = job.run_of(range.start).expect("it waited");
-            self.closed.remove(run.shape);
-            let place = Place::new(job, run.shape);
-            self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, range.start), range.end);
+            self.stand(id, range);
         }
         Ok(())
+    }
+
+    /// Puts tasks of one run in their line.
+    fn stand(&mut self, id: JobId, tasks: std::ops::Range<u32>) {
+        let job = &self.jobs[&id];
+        let run = job.run_of(tasks.start).expect("the job has them");
+        // While nothing of a shape waits, nobody looks whether it would find room.
+        if !self.queue.waits(run.shape) {
+            self.closed.remove(run.shape);
+        }
+        let (place, key) = (Place::new(job, run.shape), Key::new(job, run, tasks.start));
+        self.queue.push((&self.pools, &self.shapes), place, key, tasks.end);
     }
 
     /// What runs of it goes with it: its quota is charged where the job is.
@@ -553,7 +563,10 @@ impl State {
             }
         }
         let counts = std::mem::take(&mut self.open_jobs);
-        self.open_jobs = counts.into_iter().map(|(pool, counts)| (to(pool), counts)).collect();
+        for (pool, (open, queued)) in counts {
+            let counts = self.open_jobs.entry(to(pool)).or_default();
+            *counts = (counts.0 + open, counts.1 + queued);
+        }
         self.pools = pools;
         self.queue.rebuild((&self.pools, &self.shapes), to);
         self.closed = ShapeSet::default();
@@ -597,12 +610,13 @@ impl State {
     /// Puts a queued task, or one whose back-off is over, in its line.
     pub(crate) fn enqueue(&mut self, id: TaskId) {
         let Some(job) = self.jobs.get(&id.job) else { return };
-        let Some(run) = job.run_of(id.index) else { return };
+        if job.task(id.index).is_none() {
+            return;
+        }
         if !job.age_alarm {
             self.new_alarms.push(id.job);
         }
-        let place = Place::new(job, run.shape);
-        self.queue.push((&self.pools, &self.shapes), place, Key::new(job, run, id.index), id.index + 1);
+        self.stand(id.job, id.index..id.index + 1);
     }
 
     fn turn(&mut self, id: JobId, event: job::Event) -> Result<(), Illegal> {
@@ -727,7 +741,7 @@ impl State {
                         }
                         task::State::Leased(first, copy) => {
                             for lease in std::iter::once(first).chain(copy.as_deref()) {
-                                let worker = self.workers.entry(lease.worker.clone()).or_default();
+                                let worker = self.workers.or_default(&lease.worker);
                                 worker.hold(task, lease.fence, run.shape);
                                 self.pools.charge(job.pool, self.shapes.need(run.shape));
                                 self.queue.charged(job.pool);

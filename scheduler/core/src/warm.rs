@@ -15,6 +15,11 @@ impl Engine {
         if !std::mem::take(&mut self.warm_stale) {
             return;
         }
+        let none = self.state.pools_state.tree.pools.values().all(|spec| spec.warm.is_empty());
+        if none && !self.warm_asked {
+            return;
+        }
+        self.warm_asked = !none;
         let mut wanted: BTreeMap<WarmKey, WarmSpec> = BTreeMap::new();
         for spec in self.state.pools_state.tree.pools.values() {
             for (key, warm) in &spec.warm {
@@ -34,7 +39,7 @@ impl Engine {
             let takers: Vec<&WorkerName> = self
                 .rooms
                 .members()
-                .filter(|name| self.state.workers.get(*name).is_some_and(|worker| worker.offers(backend)))
+                .filter(|name| self.state.workers.get(name).is_some_and(|worker| worker.offers(backend)))
                 .collect();
             let count = u32::try_from(takers.len()).unwrap_or(u32::MAX);
             for (at, name) in (0..).zip(takers) {

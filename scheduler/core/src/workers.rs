@@ -65,7 +65,8 @@ impl Worker {
     /// A new lease; it waits until it is charged.
     pub(crate) fn hold(&mut self, task: TaskId, fence: Fence, shape: ShapeId) {
         let advance = Advance::default();
-        let held = Held { fence, shape, charged: false, started: None, began: None, revoked: None, taker: None, advance };
+        let held =
+            Held { fence, shape, charged: false, started: None, began: None, revoked: None, taker: None, advance };
         self.held.insert(task, held);
         self.lines.entry(shape).or_default().waiting.insert(fence, task);
         self.waiting += 1;

@@ -45,19 +45,21 @@ impl Pools {
     }
 
     async fn apply_change(&self, change: PoolChange) -> Result<v1::ApplyPoolsResponse, Failure> {
-        let before = self.inbox.query(|engine, _| engine.pools_state().version).await?;
+        let before = self.inbox.query(|engine, _| engine.pools_state()).await?;
+        // What changes nothing leaves no trace.
+        if before.tree == change.tree && change.expected_version.is_none_or(|expected| expected == before.version) {
+            return Ok(v1::ApplyPoolsResponse { version: before.version, change: None });
+        }
         let (by, reason) = (change.by.clone(), change.reason.clone());
         let version = match self.inbox.ask(|token| Input::ApplyPools { token, change }).await? {
             Reply::Pools { version } => version,
             Reply::Refused(refusal) => return Err(refused(&refusal)),
             Reply::Ok | Reply::Submitted { .. } => unreachable!("a tree is answered with its version"),
         };
-        if version == before {
-            return Ok(v1::ApplyPoolsResponse { version, change: None });
-        }
         info!(version, by, reason, "pools changed");
         let change = self.inbox.query(move |engine, _| {
-            engine.pools_state().changes.iter().rev().find(|change| change.version == version).map(Into::into)
+            // A hold since then has the same version.
+            engine.pools_state().changes.iter().find(|change| change.version == version).map(Into::into)
         });
         Ok(v1::ApplyPoolsResponse { version, change: change.await? })
     }

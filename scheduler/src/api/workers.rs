@@ -57,7 +57,8 @@ impl WorkerService for Workers {
     }
 
     async fn uncordon(&self, request: Request<v1::UncordonRequest>) -> Result<Response<v1::Worker>, Status> {
-        Workers::cordon(self, request.into_inner().worker, false, false, String::new()).await
+        let v1::UncordonRequest { worker, reason } = request.into_inner();
+        Workers::cordon(self, worker, false, false, reason).await
     }
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::Worker>, Status> {

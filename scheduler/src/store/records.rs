@@ -85,15 +85,17 @@ fn encode(record: &Record) -> pb::Record {
             bytes: advance.bytes,
             out_time_us: advance.out_time.0,
         }),
-        Record::AttemptFailed { task, fence, failure, retry_at, counted, at } => Kind::AttemptFailed(pb::AttemptFailed {
-            job: task.job.0,
-            task: task.index,
-            fence: fence.0,
-            failure: Some(encode_failure(failure)),
-            retry_at_us: retry_at.map(|t| t.0),
-            at_us: at.0,
-            not_counted: !counted,
-        }),
+        Record::AttemptFailed { task, fence, failure, retry_at, counted, at } => {
+            Kind::AttemptFailed(pb::AttemptFailed {
+                job: task.job.0,
+                task: task.index,
+                fence: fence.0,
+                failure: Some(encode_failure(failure)),
+                retry_at_us: retry_at.map(|t| t.0),
+                at_us: at.0,
+                not_counted: !counted,
+            })
+        }
         Record::AttemptForgiven { task, fence, at } => Kind::AttemptForgiven(pb::AttemptForgiven {
             job: task.job.0,
             task: task.index,
@@ -246,11 +248,9 @@ fn decode(record: pb::Record) -> Result<Record, BadBody> {
             reason: r.reason,
             at: at(r.at_us),
         },
-        Kind::WorkerJudged(r) => Record::WorkerJudged {
-            worker: r.worker.into(),
-            health: decode_health(&r.health)?,
-            at: at(r.at_us),
-        },
+        Kind::WorkerJudged(r) => {
+            Record::WorkerJudged { worker: r.worker.into(), health: decode_health(&r.health)?, at: at(r.at_us) }
+        }
     })
 }
 
@@ -436,7 +436,14 @@ mod tests {
             },
             Record::Leased { task, fence, worker: "w1".into(), at },
             Record::Finished { task, fence, started: at, finished: at, answer: b"{}".as_slice().into(), advance },
-            Record::AttemptFailed { task, fence, failure: failure.clone(), retry_at: Some(Timestamp(6)), counted: false, at },
+            Record::AttemptFailed {
+                task,
+                fence,
+                failure: failure.clone(),
+                retry_at: Some(Timestamp(6)),
+                counted: false,
+                at,
+            },
             Record::AttemptForgiven { task, fence, at },
             Record::AttemptFailed { task, fence, failure: failure.clone(), retry_at: None, counted: true, at },
             Record::LeaseEnded { task, fence, reason: "expired".into(), counted: true, at },

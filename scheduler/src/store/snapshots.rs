@@ -3,16 +3,16 @@
 use prost::Message;
 use spool_core::io::Advance;
 use spool_core::snapshot::{
-    AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, Lease, LifeSnapshot, PhaseSnapshot, TaskPart, TaskSnapshot,
-    TaskStateSnapshot,
+    AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, Lease, LifeSnapshot, PhaseSnapshot, TaskPart,
+    TaskSnapshot, TaskStateSnapshot,
 };
 use spool_proto::ids::{Fence, JobId};
 use spool_proto::pool::PoolsState;
 use spool_proto::time::{Span, Timestamp};
 
 use super::records::{
-    BadBody, decode_failure, decode_health, decode_new_job, decode_run, encode_failure, encode_new_job, encode_run, json,
-    pb, small,
+    BadBody, decode_failure, decode_health, decode_new_job, decode_run, encode_failure, encode_new_job, encode_run,
+    json, pb, small,
 };
 use pb::life::Kind as Life;
 use pb::task_state::Kind as State;

@@ -4,8 +4,8 @@ use std::future::Future;
 
 use spool_core::io::{Advance, Blob, NewJob, NewTask, Record, Shape, TaskRun};
 use spool_core::snapshot::{
-    AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, Lease, LifeSnapshot, PhaseSnapshot, TaskPart, TaskSnapshot,
-    TaskStateSnapshot,
+    AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, Lease, LifeSnapshot, PhaseSnapshot, TaskPart,
+    TaskSnapshot, TaskStateSnapshot,
 };
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId};

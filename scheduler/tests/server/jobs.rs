@@ -162,7 +162,7 @@ async fn a_cordoned_worker_gets_nothing_until_it_is_uncordoned() {
     let listed = workers.list(v1::ListWorkersRequest {}).await.expect("listed").into_inner().workers;
     assert_eq!(listed.iter().map(|w| (w.worker.as_str(), w.connected)).collect::<Vec<_>>(), [("w1", true)]);
     assert_eq!(worker.begun("bench.noop"), 0);
-    workers.uncordon(v1::UncordonRequest { worker: "w1".into() }).await.expect("uncordoned");
+    workers.uncordon(v1::UncordonRequest { worker: "w1".into(), ..Default::default() }).await.expect("uncordoned");
     client.wait_done(&job).await;
     let unknown = v1::DrainRequest { worker: "w9".into(), reason: String::new() };
     let refused = workers.drain(unknown).await.expect_err("there is none");

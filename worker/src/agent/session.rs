@@ -147,6 +147,15 @@ impl Agent {
                 drop(tokio::time::timeout(CLOSING, async { while let Ok(Some(_)) = inbound.message().await {} }).await);
                 return End::Done;
             }
+            if welcomed {
+                self.warm.tell(|warm| sender.try_send(message(worker_message::Kind::Warm(warm))).is_ok());
+                if let Some(tested) = self.self_tested.take()
+                    && let Err(full) = sender.try_send(message(worker_message::Kind::SelfTested(tested)))
+                    && let Some(worker_message::Kind::SelfTested(tested)) = full.into_inner().kind
+                {
+                    self.self_tested = Some(tested);
+                }
+            }
             let deadline = grant.map_or_else(|| silent_since + ATTACH_WITHIN, Grant::ends);
             tokio::select! {
                 permit = sender.reserve(), if welcomed && !self.outbox.is_empty() => {
@@ -166,7 +175,8 @@ impl Agent {
                         grant.heard = silent_since;
                     }
                     match kind {
-                        Some(server_message::Kind::Warm(_) | server_message::Kind::SelfTest(_)) => {}
+                        Some(server_message::Kind::Warm(targets)) => self.aim(targets),
+                        Some(server_message::Kind::SelfTest(_)) => self.self_test(),
                         Some(server_message::Kind::Welcome(welcome)) => {
                             let lease = Duration::from_micros(welcome.lease_us);
                             *grant = Some(Grant { heard: silent_since, lease });
@@ -174,6 +184,7 @@ impl Agent {
                             beat = tokio::time::interval(every);
                             beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
                             self.forget(&welcome.forget);
+                            self.warm.anew();
                             welcomed = true;
                             self.registered.send_replace(true);
                             tracing::info!(worker = self.identity.name, "registered");

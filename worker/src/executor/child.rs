@@ -21,6 +21,7 @@ use spool_proto::failure::{Class, Failure};
 
 use super::Functions;
 use super::link::Inbox;
+use super::watch::resident_bytes;
 use crate::wire::{self, FromExecutor, Opened, ToExecutor, from_executor, to_executor};
 
 /// Progress is told at most this often.
@@ -41,21 +42,49 @@ fn serve(functions: &dyn Functions, socket: OwnedFd) -> io::Result<()> {
     let socket = UnixStream::from(socket);
     let watched = socket.try_clone()?;
     std::thread::Builder::new().name("spool-hangup".into()).spawn(move || leave_when_closed(&watched))?;
-    let mut link = Link { socket, inbox: Inbox::default() };
+    let mut link = Link { socket, inbox: Inbox::default(), unsent: Vec::new(), dropped: wire::Drop::default() };
     link.send(from_executor::Kind::Ready(wire::Ready { pid: std::process::id() }))?;
     while let Some(message) = link.receive()? {
-        let answer = match message {
-            to_executor::Kind::Call(call) => run(functions, &call, &mut link),
+        match message {
+            to_executor::Kind::Batch(calls) => batch(functions, &calls, &mut link)?,
             to_executor::Kind::Golden(golden) => {
-                functions.golden(&golden.backend).map(|()| from_executor::Kind::Done(wire::Done::default()))
+                let proved = functions.golden(&golden.backend);
+                link.send(answer(proved.map(|()| from_executor::Kind::Done(wire::Done::default()))))?;
             }
-            to_executor::Kind::Opened(_) => {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "a handle nobody asked for"));
+            to_executor::Kind::Opened(_) | to_executor::Kind::Drop(_) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer to nothing"));
             }
-        };
-        link.send(answer.unwrap_or_else(|failure| from_executor::Kind::Failed(failure.into())))?;
+        }
     }
     Ok(())
+}
+
+fn batch(functions: &dyn Functions, batch: &wire::Batch, link: &mut Link) -> io::Result<()> {
+    link.dropped = wire::Drop { batch: batch.number, calls: 0 };
+    let mut full = false;
+    for (position, call) in batch.calls.iter().enumerate() {
+        if position > 0 {
+            link.look()?;
+            if full || link.dropped.calls.checked_shr(u32::try_from(position).unwrap_or(u32::MAX)).unwrap_or(0) & 1 == 1
+            {
+                link.put(from_executor::Kind::Left(wire::Left {}));
+                continue;
+            }
+            // With the answer before it in one write: a short call costs one.
+            link.put(from_executor::Kind::Begun(wire::Begun {}));
+            link.flush()?;
+        }
+        let answer = answer(run(functions, call, link));
+        link.put(answer);
+        full = !call.scratch.is_empty()
+            && batch.resident_max > 0
+            && resident_bytes(rustix::process::getpid()).is_some_and(|resident| resident > batch.resident_max);
+    }
+    link.flush()
+}
+
+fn answer(result: Result<from_executor::Kind, Failure>) -> from_executor::Kind {
+    result.unwrap_or_else(|failure| from_executor::Kind::Failed(failure.into()))
 }
 
 /// Asks for nothing but the hang-up, so that messages never wake this thread.
@@ -74,6 +103,7 @@ fn leave_when_closed(socket: &UnixStream) {
 }
 
 fn run(functions: &dyn Functions, call: &wire::Call, link: &mut Link) -> Result<from_executor::Kind, Failure> {
+    let begun = Instant::now();
     let internal = |what: &str, error: &dyn std::fmt::Display| {
         Failure::new(Class::Internal, "executor_protocol", format!("{what}: {error}"))
     };
@@ -102,6 +132,7 @@ fn run(functions: &dyn Functions, call: &wire::Call, link: &mut Link) -> Result<
         files: relative,
         progress: Some(host.last),
         peak_memory_bytes: if call.scratch.is_empty() { 0 } else { peak_memory_bytes().unwrap_or(0) },
+        busy_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
     }))
 }
 
@@ -121,19 +152,62 @@ fn peak_memory_bytes() -> Option<u64> {
 struct Link {
     socket: UnixStream,
     inbox: Inbox,
+    /// Messages that go with the next write.
+    unsent: Vec<u8>,
+    /// What the worker takes back of the batch at hand.
+    dropped: wire::Drop,
 }
 
 impl Link {
     fn send(&mut self, kind: from_executor::Kind) -> io::Result<()> {
-        self.socket.write_all(&FromExecutor { kind: Some(kind) }.encode_length_delimited_to_vec())
+        self.put(kind);
+        self.flush()
+    }
+
+    /// To be sent with what follows.
+    fn put(&mut self, kind: from_executor::Kind) {
+        FromExecutor { kind: Some(kind) }.encode_length_delimited(&mut self.unsent).expect("a vector grows");
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.write_all(&self.unsent)?;
+        self.unsent.clear();
+        Ok(())
+    }
+
+    /// Takes note of what the worker takes back, without waiting.
+    fn look(&mut self) -> io::Result<()> {
+        match self.inbox.fill_if_there(&self.socket) {
+            // The hang-up is the other thread's.
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        match self.take()? {
+            None => Ok(()),
+            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "a message in the middle of a batch")),
+        }
+    }
+
+    /// The next message that came in whole, after noting what the worker takes back.
+    fn take(&mut self) -> io::Result<Option<to_executor::Kind>> {
+        while let Some(message) = self.inbox.take::<ToExecutor>()? {
+            let empty = || io::Error::new(io::ErrorKind::InvalidData, "an empty message");
+            match message.kind.ok_or_else(empty)? {
+                to_executor::Kind::Drop(drop) if drop.batch == self.dropped.batch => self.dropped.calls |= drop.calls,
+                // Of a batch that is over.
+                to_executor::Kind::Drop(_) => {}
+                kind => return Ok(Some(kind)),
+            }
+        }
+        Ok(None)
     }
 
     /// `None`: the worker closed the socket.
     fn receive(&mut self) -> io::Result<Option<to_executor::Kind>> {
         loop {
-            if let Some(message) = self.inbox.take::<ToExecutor>()? {
-                let empty = || io::Error::new(io::ErrorKind::InvalidData, "an empty message");
-                return message.kind.ok_or_else(empty).map(Some);
+            if let Some(kind) = self.take()? {
+                return Ok(Some(kind));
             }
             match self.inbox.fill(&self.socket) {
                 Ok(0) => return Ok(None),

@@ -35,11 +35,24 @@ impl Inbox {
     /// # Errors
     /// The system's; `WouldBlock` from a socket that does not block.
     pub fn fill(&mut self, socket: impl AsFd) -> io::Result<usize> {
+        self.read(socket, RecvFlags::empty())
+    }
+
+    /// As [`Inbox::fill`], from a socket that blocks, without waiting.
+    ///
+    /// # Errors
+    /// The system's; `WouldBlock` when nothing is there.
+    pub fn fill_if_there(&mut self, socket: impl AsFd) -> io::Result<usize> {
+        self.read(socket, RecvFlags::DONTWAIT)
+    }
+
+    fn read(&mut self, socket: impl AsFd, flags: RecvFlags) -> io::Result<usize> {
         self.make_room();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(HANDLES))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let room = &mut self.buffer[self.fresh.end..];
-        let read = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(room)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        let flags = flags | RecvFlags::CMSG_CLOEXEC;
+        let read = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(room)], &mut ancillary, flags)?;
         self.fresh.end += read.bytes;
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(handles) = message {

@@ -2,30 +2,40 @@
 //!
 //! An executor holds no credentials, no network and no paths: inputs are asked for by number and come as open file handles
 //! over its socket; outputs go to one scratch directory. It is warm when it waits, loaded, for its next call, and runs one
-//! call at a time.
+//! call at a time, of those it was handed in one batch.
 //!
 //! Reading order: `link` (framing and handles), `child` (inside the process), `process` (the worker's end), `watch`
-//! (what gets a call killed), `pool` (warm ones, kept and replaced).
+//! (what gets a call killed), `stops` (which calls are to stop), `warmth` (who of the idle serves, stays or goes), `pool` (all of a
+//! worker's, kept warm and replaced).
 
 mod child;
 mod link;
 mod pool;
 mod process;
 mod stderr;
+mod stops;
+mod warmth;
 mod watch;
+
+use std::time::Duration;
 
 use spool_media::{Host, Product};
 use spool_proto::call::Args;
 use spool_proto::failure::Failure;
 
 pub use child::main;
-pub use pool::Executors;
-pub(crate) use process::stopped;
-pub use process::{CallOutput, Executor, ExecutorOptions, Job, Produced, Unanswered};
+pub use pool::{Executors, Taken};
+pub use process::{CallOutput, Executor, ExecutorOptions, Job, Produced, Tell, Told, Unanswered};
+pub use stops::Stops;
+pub(crate) use stops::{asked, stopped};
+pub use warmth::{Target, WarmKey};
 pub use watch::{Advance, Limits};
 
 pub use crate::transfer::Input;
 pub(crate) use watch::{Pulse, watch};
+
+/// For the small real encode that proves a backend.
+pub const GOLDEN_WITHIN: Duration = Duration::from_secs(20);
 
 /// What an executor can do: the media functions in the product, whatever they need in tests.
 pub trait Functions: Sync {

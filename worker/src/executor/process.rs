@@ -1,4 +1,4 @@
-//! The worker's end of one executor: spawn, call, kill.
+//! The worker's end of one executor: spawn, call (a batch, or one), kill.
 
 use std::ffi::OsString;
 use std::io;
@@ -18,9 +18,11 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::link::{self, Inbox};
 use super::stderr::Stderr;
+use super::stops::{self, Stops};
 use super::watch::{Advance, Limits, Pulse, resident_bytes};
 use crate::transfer::Input;
 use crate::wire::{self, FromExecutor, ToExecutor, from_executor, to_executor};
@@ -46,20 +48,35 @@ pub struct ExecutorOptions {
     pub directory: PathBuf,
 }
 
-/// One call, for an executor.
+/// One call of a batch, for an executor.
+#[derive(Clone, Copy)]
 #[expect(missing_debug_implementations, reason = "it holds a callback")]
 pub struct Job<'a> {
+    /// By which it is stopped and told of; below [`Stops::MOST`], and no other's in the batch.
+    pub position: usize,
     /// `Args`, as JSON.
-    pub args: Vec<u8>,
+    pub args: &'a [u8],
     pub inputs: &'a [Input],
     /// Where outputs go. `None`: the call leaves none.
     pub scratch: Option<&'a Path>,
     pub limits: Limits,
-    /// True, or without a sender: stop.
-    pub stop: watch::Receiver<bool>,
     /// Told how far the call is, at most ten times a second.
     pub progress: Option<&'a (dyn Fn(Advance) + Send + Sync)>,
 }
+
+/// What becomes of a call of a batch.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "told one at a time, and mostly ends")]
+pub enum Told {
+    /// It runs from here on.
+    Begun,
+    Ended(Result<CallOutput, Unanswered>),
+    /// It waited too long behind the others, and will not run here.
+    Back,
+}
+
+/// Told what becomes of the call at a position.
+pub type Tell<'a> = &'a mut (dyn FnMut(usize, Told) + Send);
 
 /// What a call answered.
 #[derive(Debug)]
@@ -70,6 +87,8 @@ pub struct CallOutput {
     pub advance: Advance,
     /// Most memory resident during the call. 0: not measured.
     pub peak_memory_bytes: u64,
+    /// How long the executor was busy with it.
+    pub busy: Duration,
 }
 
 /// A file in the call's scratch directory.
@@ -93,11 +112,6 @@ impl From<Failure> for Unanswered {
     }
 }
 
-/// Waits until told to stop.
-pub async fn stopped(stop: &mut watch::Receiver<bool>) {
-    drop(stop.wait_for(|stop| *stop).await);
-}
-
 /// One executor process. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Executor {
@@ -106,7 +120,11 @@ pub struct Executor {
     link: Link,
     stderr: Stderr,
     media_calls: u32,
+    /// Takes another call.
     usable: bool,
+    /// The process ended, or was made to.
+    gone: bool,
+    batches: u64,
 }
 
 impl Executor {
@@ -136,7 +154,7 @@ impl Executor {
     fn around(mut child: Child, link: Link) -> Executor {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         let stderr = Stderr::drain(child.stderr.take(), child.id().unwrap_or_default());
-        Executor { child, pid, link, stderr, media_calls: 0, usable: true }
+        Executor { child, pid, link, stderr, media_calls: 0, usable: true, gone: false, batches: 0 }
     }
 
     /// Alive, and not yet due to be replaced.
@@ -150,20 +168,197 @@ impl Executor {
         self.media_calls == 0 || limits.memory_mib == 0 || resident() <= (limits.memory_mib << 20) / 2
     }
 
-    /// Runs one call. Whatever ends it otherwise than by its own answer kills the executor before this returns. Not cancel
-    /// safe: when dropped half-way, drop the executor too.
+    /// Runs one call, a batch of its own.
     ///
     /// # Errors
     /// The function's own failure, or: `executor_died`, `executor_protocol`, `no_progress` (internal), `timed_out`,
     /// `memory_exceeded` (capacity).
-    pub async fn call(&mut self, job: Job<'_>) -> Result<CallOutput, Unanswered> {
-        let Job { args, inputs, scratch, limits, mut stop, progress } = job;
-        let message = to_executor::Kind::Call(wire::Call {
-            args,
-            inputs: u32::try_from(inputs.len()).unwrap_or(u32::MAX),
-            scratch: scratch.map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default(),
-        });
-        let done = self.guarded(message, inputs, limits, &mut stop, progress).await?;
+    pub async fn call(&mut self, job: Job<'_>, mut stop: watch::Receiver<Stops>) -> Result<CallOutput, Unanswered> {
+        let mut ended = None;
+        let mut tell = |_, told| {
+            if let Told::Ended(result) = told {
+                ended = Some(result);
+            }
+        };
+        self.batch(&[job], &mut stop, None, &mut tell).await;
+        ended.unwrap_or(Err(Unanswered::Stopped))
+    }
+
+    /// Runs calls one after the other and tells of each. Those that wait longer than `patience` are told to be back; of those
+    /// that it leaves for other reasons (they were to stop, the executor is spent or dead) nothing is told. Whatever ends a call
+    /// otherwise than by its own answer kills the executor before this returns. Not cancel safe: when dropped half-way, drop the
+    /// executor too.
+    pub async fn batch(
+        &mut self,
+        jobs: &[Job<'_>],
+        stop: &mut watch::Receiver<Stops>,
+        patience: Option<Duration>,
+        tell: Tell<'_>,
+    ) {
+        let media = jobs.iter().any(|job| job.scratch.is_some());
+        let most = if media { MEDIA_CALLS.saturating_sub(self.media_calls).max(1) } else { MEDIA_CALLS };
+        let most = usize::try_from(most).unwrap_or(Stops::MOST).min(Stops::MOST);
+        let jobs = jobs.get(..most).unwrap_or(jobs);
+        self.batches += 1;
+        self.stderr.forget();
+        let mut batch = Batch {
+            number: self.batches,
+            jobs,
+            out: Stops::NONE,
+            ends: patience.filter(|_| jobs.len() > 1).map(|patience| Instant::now() + patience),
+        };
+        let mut message = Some(batch.message());
+        for (index, job) in jobs.iter().enumerate() {
+            if index > 0 && !self.next_begins(batch.out.has(index)).await {
+                if self.gone {
+                    return;
+                }
+                continue;
+            }
+            tell(job.position, Told::Begun);
+            let ended = self.turn(&mut batch, index, message.take(), stop, tell).await;
+            tell(job.position, Told::Ended(ended));
+            if self.gone {
+                return;
+            }
+        }
+    }
+
+    /// What the executor says of the next call of its batch. False: it is left, or the executor is gone.
+    async fn next_begins(&mut self, out: bool) -> bool {
+        // It comes with the answer before it.
+        match tokio::time::timeout(READY_WITHIN, self.link.receive()).await {
+            Ok(Ok(Some(from_executor::Kind::Begun(_)))) if !out => return true,
+            Ok(Ok(Some(from_executor::Kind::Left(_)))) => return false,
+            // It began what was to be left: our word came too late.
+            Ok(Ok(Some(from_executor::Kind::Begun(_)))) => {}
+            said => {
+                let said = said.map(|said| said.map(|message| message.is_some()));
+                tracing::warn!(?said, "an executor ended between two calls; the calls it held run elsewhere");
+            }
+        }
+        self.kill().await;
+        false
+    }
+
+    /// Sees one call through, and hears meanwhile which others are taken back.
+    async fn turn(
+        &mut self,
+        batch: &mut Batch<'_>,
+        index: usize,
+        message: Option<to_executor::Kind>,
+        stop: &mut watch::Receiver<Stops>,
+        tell: Tell<'_>,
+    ) -> Result<CallOutput, Unanswered> {
+        let job = &batch.jobs[index];
+        let pulse = Pulse::new();
+        let limits = super::watch::watch(self.pid, job.limits, &pulse);
+        tokio::pin!(limits);
+        if stops::asked(stop).has(job.position) {
+            self.kill().await;
+            return Err(Unanswered::Stopped);
+        }
+        if let Some(message) = message {
+            let sent = tokio::select! {
+                sent = self.link.send(message, None) => sent,
+                () = stops::stopped(stop, job.position) => return Err(self.end(End::Stopped).await),
+                failure = &mut limits => return Err(self.end(End::Limit(failure)).await),
+            };
+            if let Err(error) = sent {
+                return Err(self.end(End::Broken(error.into())).await);
+            }
+        }
+        loop {
+            let news = tokio::select! {
+                said = self.link.receive() => News::Said(said),
+                stops = stops::more(stop) => News::Stops(stops),
+                failure = &mut limits => News::Limit(failure),
+                () = until(batch.ends) => News::Late,
+            };
+            let done = match news {
+                News::Said(said) => tokio::select! {
+                    biased;
+                    heard = self.hear(said, job, &pulse) => heard,
+                    () = stops::stopped(stop, job.position) => Err(End::Stopped),
+                    failure = &mut limits => Err(End::Limit(failure)),
+                },
+                News::Stops(stops) if stops.has(job.position) => Err(End::Stopped),
+                News::Stops(stops) => {
+                    let out = batch.behind(index).filter(|at| stops.has(batch.jobs[*at].position)).collect();
+                    self.take_out(batch, out).await.map(|()| None).map_err(End::Broken)
+                }
+                News::Limit(failure) => Err(End::Limit(failure)),
+                News::Late => {
+                    batch.ends = None;
+                    let out: Vec<usize> = batch.behind(index).collect();
+                    for at in out.iter().rev() {
+                        tell(batch.jobs[*at].position, Told::Back);
+                    }
+                    self.take_out(batch, out).await.map(|()| None).map_err(End::Broken)
+                }
+            };
+            match done {
+                Ok(None) => {}
+                Ok(Some(Said::Done(done))) => return self.read(done, job.scratch).await,
+                Ok(Some(Said::Failed(failure))) => return Err(failure.into()),
+                Err(end) => return Err(self.end(end).await),
+            }
+        }
+    }
+
+    async fn take_out(&mut self, batch: &mut Batch<'_>, out: Vec<usize>) -> Result<(), Broken> {
+        let mut calls = Stops::NONE;
+        for index in out {
+            calls.add(index);
+            batch.out.add(index);
+        }
+        if calls == Stops::NONE {
+            return Ok(());
+        }
+        let drop = wire::Drop { batch: batch.number, calls: calls.bits() };
+        // It has read all we sent but this: there is room, unless it is mad.
+        match tokio::time::timeout(READY_WITHIN, self.link.send(to_executor::Kind::Drop(drop), None)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(Broken::Mad("nothing, and it does not listen".into())),
+        }
+    }
+
+    /// `None`: the call goes on.
+    async fn hear(
+        &mut self,
+        said: io::Result<Option<from_executor::Kind>>,
+        job: &Job<'_>,
+        pulse: &Pulse,
+    ) -> Result<Option<Said>, End> {
+        match said.map_err(|error| End::Broken(error.into()))?.ok_or(End::Broken(Broken::Closed))? {
+            from_executor::Kind::Done(done) => return Ok(Some(Said::Done(done))),
+            from_executor::Kind::Failed(failure) => return Ok(Some(Said::Failed(failure.into()))),
+            from_executor::Kind::Progress(said) => {
+                pulse.beat();
+                if let Some(progress) = job.progress {
+                    progress(said.into());
+                }
+            }
+            from_executor::Kind::Open(wire::Open { index }) => {
+                let input = usize::try_from(index).ok().and_then(|index| job.inputs.get(index)).cloned();
+                let input = input.ok_or_else(|| End::Broken(Broken::Mad(format!("it asked for input {index}"))))?;
+                let opened = crate::blocking(move || input.open()).await;
+                let (opened, handle) = match opened {
+                    Ok(open) => (wire::Opened { bytes: open.bytes, failure: None }, Some(open.file.into())),
+                    Err(failure) => (wire::Opened { bytes: 0, failure: Some(failure.into()) }, None),
+                };
+                let sent = self.link.send(to_executor::Kind::Opened(opened), handle).await;
+                sent.map_err(|error| End::Broken(error.into()))?;
+                pulse.beat();
+            }
+            from_executor::Kind::Ready(_) | from_executor::Kind::Begun(_) | from_executor::Kind::Left(_) => {
+                return Err(End::Broken(Broken::Mad("ready or begun, in the middle of a call".into())));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read(&mut self, done: wire::Done, scratch: Option<&Path>) -> Result<CallOutput, Unanswered> {
         if scratch.is_some() {
             self.media_calls += 1;
             let resident = self.pid.and_then(resident_bytes).unwrap_or(0);
@@ -175,24 +370,56 @@ impl Executor {
         }
     }
 
+    /// Ends the executor, and with it the call.
+    async fn end(&mut self, end: End) -> Unanswered {
+        match end {
+            End::Broken(Broken::Closed) => self.died().await.into(),
+            End::Broken(Broken::Mad(text)) => self.mad(&text).await.into(),
+            End::Stopped => {
+                self.kill().await;
+                Unanswered::Stopped
+            }
+            End::Limit(failure) => {
+                self.kill().await;
+                self.stderr.finish().await;
+                failure.with_evidence(self.stderr.tail()).into()
+            }
+        }
+    }
+
     /// Proves a backend usable.
     ///
     /// # Errors
     /// The function's own failure, or as [`Executor::call`].
     pub async fn golden(&mut self, backend: &str, within: Duration) -> Result<(), Failure> {
+        self.stderr.forget();
         let message = to_executor::Kind::Golden(wire::Golden { backend: backend.into() });
         let limits = Limits { timeout: within, ..Limits::default() };
-        let (_never, mut stop) = watch::channel(false);
-        match self.guarded(message, &[], limits, &mut stop, None).await {
-            Ok(_) => Ok(()),
-            Err(Unanswered::Failed(failure)) => Err(failure),
-            Err(Unanswered::Stopped) => unreachable!("the sender of stop lives and says nothing"),
+        let pulse = Pulse::new();
+        let talk = async {
+            self.link.send(message, None).await?;
+            self.link.receive().await
+        };
+        let end = tokio::select! {
+            said = talk => match said {
+                Ok(Some(from_executor::Kind::Done(_))) => return Ok(()),
+                Ok(Some(from_executor::Kind::Failed(failure))) => return Err(failure.into()),
+                Ok(Some(_)) => End::Broken(Broken::Mad("something else than how its encode went".into())),
+                Ok(None) => End::Broken(Broken::Closed),
+                Err(error) => End::Broken(error.into()),
+            },
+            failure = super::watch::watch(self.pid, limits, &pulse) => End::Limit(failure),
+        };
+        match self.end(end).await {
+            Unanswered::Failed(failure) => Err(failure),
+            Unanswered::Stopped => unreachable!("nobody stops a proof"),
         }
     }
 
     /// Kills the process and waits until it is gone.
     pub async fn kill(&mut self) {
         self.usable = false;
+        self.gone = true;
         // Its whole group: the executor leads its own.
         if let (Some(pid), Ok(None)) = (self.pid, self.child.try_wait()) {
             let _gone_already = rustix::process::kill_process_group(pid, Signal::KILL);
@@ -200,40 +427,6 @@ impl Executor {
         drop(self.child.start_kill());
         if tokio::time::timeout(REAPED_WITHIN, self.child.wait()).await.is_err() {
             tracing::warn!(pid = self.child.id(), "a killed executor does not leave: is a disk hanging?");
-        }
-    }
-
-    /// Talks until the answer, under the limits.
-    async fn guarded(
-        &mut self,
-        message: to_executor::Kind,
-        inputs: &[Input],
-        limits: Limits,
-        stop: &mut watch::Receiver<bool>,
-        progress: Option<&(dyn Fn(Advance) + Send + Sync)>,
-    ) -> Result<wire::Done, Unanswered> {
-        self.stderr.forget();
-        let pulse = Pulse::new();
-        let end = tokio::select! {
-            biased;
-            said = self.link.converse(message, inputs, &pulse, progress) => End::Said(said),
-            () = stopped(stop) => End::Stopped,
-            failure = super::watch::watch(self.pid, limits, &pulse) => End::Limit(failure),
-        };
-        match end {
-            End::Said(Ok(Said::Done(done))) => Ok(done),
-            End::Said(Ok(Said::Failed(failure))) => Err(failure.into()),
-            End::Said(Err(Broken::Closed)) => Err(self.died().await.into()),
-            End::Said(Err(Broken::Mad(text))) => Err(self.mad(&text).await.into()),
-            End::Stopped => {
-                self.kill().await;
-                Err(Unanswered::Stopped)
-            }
-            End::Limit(failure) => {
-                self.kill().await;
-                self.stderr.finish().await;
-                Err(failure.with_evidence(self.stderr.tail()).into())
-            }
         }
     }
 
@@ -252,6 +445,7 @@ impl Executor {
     /// Waits for the end of a process that closed its socket: how it ended, and the tail of its stderr.
     async fn bury(&mut self) -> (Option<ExitStatus>, String) {
         self.usable = false;
+        self.gone = true;
         let status = tokio::time::timeout(Duration::from_secs(1), self.child.wait()).await;
         let status = status.ok().and_then(Result::ok);
         if status.is_none() {
@@ -271,6 +465,8 @@ fn start(options: &ExecutorOptions) -> io::Result<(Child, Link)> {
         .args(&options.args)
         .env_clear()
         .envs(kept)
+        // Or it prints a banner for every chunk.
+        .env("SVT_LOG", "1")
         .current_dir(&options.directory)
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
@@ -282,9 +478,54 @@ fn start(options: &ExecutorOptions) -> io::Result<(Child, Link)> {
     Ok((child, Link { socket: UnixStream::from_std(ours)?, inbox: Inbox::default() }))
 }
 
-/// How a conversation ended.
+/// A batch in an executor.
+struct Batch<'a> {
+    number: u64,
+    jobs: &'a [Job<'a>],
+    /// By index in `jobs`: taken out, though the executor may not know it yet.
+    out: Stops,
+    /// When those still waiting go back.
+    ends: Option<Instant>,
+}
+
+impl Batch<'_> {
+    fn message(&self) -> to_executor::Kind {
+        let call = |job: &Job<'_>| wire::Call {
+            args: job.args.to_vec(),
+            inputs: u32::try_from(job.inputs.len()).unwrap_or(u32::MAX),
+            scratch: job.scratch.map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default(),
+        };
+        let memory_mib = self.jobs.iter().map(|job| job.limits.memory_mib).filter(|mib| *mib > 0).min();
+        let resident_max = memory_mib.map_or(RESIDENT_AFTER, |mib| (mib << 20) / 2).min(RESIDENT_AFTER);
+        let calls = self.jobs.iter().map(call).collect();
+        to_executor::Kind::Batch(wire::Batch { number: self.number, calls, resident_max })
+    }
+
+    /// What waits behind the call at `index`.
+    fn behind(&self, index: usize) -> impl Iterator<Item = usize> {
+        (index + 1..self.jobs.len()).filter(|at| !self.out.has(*at))
+    }
+}
+
+async fn until(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What happens while a call runs.
+enum News {
+    Said(io::Result<Option<from_executor::Kind>>),
+    Stops(Stops),
+    Limit(Failure),
+    /// Those behind have waited long enough.
+    Late,
+}
+
+/// How a call ended that has no answer of its own.
 enum End {
-    Said(Result<Said, Broken>),
+    Broken(Broken),
     Stopped,
     Limit(Failure),
 }
@@ -343,40 +584,6 @@ impl Link {
             }
         }
     }
-
-    async fn converse(
-        &mut self,
-        message: to_executor::Kind,
-        inputs: &[Input],
-        pulse: &Pulse,
-        progress: Option<&(dyn Fn(Advance) + Send + Sync)>,
-    ) -> Result<Said, Broken> {
-        self.send(message, None).await?;
-        loop {
-            match self.receive().await?.ok_or(Broken::Closed)? {
-                from_executor::Kind::Done(done) => return Ok(Said::Done(done)),
-                from_executor::Kind::Failed(failure) => return Ok(Said::Failed(failure.into())),
-                from_executor::Kind::Progress(said) => {
-                    pulse.beat();
-                    if let Some(progress) = progress {
-                        progress(said.into());
-                    }
-                }
-                from_executor::Kind::Open(wire::Open { index }) => {
-                    let input = usize::try_from(index).ok().and_then(|index| inputs.get(index)).cloned();
-                    let input = input.ok_or_else(|| Broken::Mad(format!("it asked for input {index}")))?;
-                    let opened = crate::blocking(move || input.open()).await;
-                    let (opened, handle) = match opened {
-                        Ok(open) => (wire::Opened { bytes: open.bytes, failure: None }, Some(open.file.into())),
-                        Err(failure) => (wire::Opened { bytes: 0, failure: Some(failure.into()) }, None),
-                    };
-                    self.send(to_executor::Kind::Opened(opened), handle).await?;
-                    pulse.beat();
-                }
-                from_executor::Kind::Ready(_) => return Err(Broken::Mad("ready, in the middle of a call".into())),
-            }
-        }
-    }
 }
 
 impl From<wire::Progress> for Advance {
@@ -405,6 +612,7 @@ fn read_done(done: wire::Done, scratch: Option<&Path>) -> Result<CallOutput, Str
         files,
         advance: done.progress.unwrap_or_default().into(),
         peak_memory_bytes: done.peak_memory_bytes,
+        busy: Duration::from_micros(done.busy_us),
     })
 }
 

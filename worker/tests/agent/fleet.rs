@@ -1,6 +1,6 @@
 //! A server with nothing behind it: tests say what it sends and look at what comes.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ pub struct Session {
     /// Messages of reports so far.
     pub batches: usize,
     pub said_leaving: bool,
+    /// What stands warm and idle, as last told.
+    pub warm: Option<BTreeMap<String, u32>>,
+    tested: VecDeque<v1::SelfTested>,
 }
 
 struct Service {
@@ -60,8 +63,16 @@ impl FleetService for Service {
             return Err(Status::invalid_argument("register first"));
         };
         let (outgoing, queue) = mpsc::channel(1024);
-        let session =
-            Session { register, incoming, outgoing, reports: VecDeque::new(), batches: 0, said_leaving: false };
+        let session = Session {
+            register,
+            incoming,
+            outgoing,
+            reports: VecDeque::new(),
+            batches: 0,
+            said_leaving: false,
+            warm: None,
+            tested: VecDeque::new(),
+        };
         self.sessions.send(session).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(ReceiverStream::new(queue)))
     }
@@ -128,18 +139,65 @@ impl Session {
                     kind => return Some((report.task, kind)),
                 }
             }
-            let message = tokio::time::timeout(PATIENCE, self.incoming.message()).await.expect("the worker speaks");
-            match message.ok()??.kind.unwrap() {
-                worker_message::Kind::Reports(reports) => {
-                    self.batches += 1;
-                    self.reports.extend(reports.reports);
-                }
-                worker_message::Kind::Leaving(_) => self.said_leaving = true,
-                worker_message::Kind::Heartbeat(_)
-                | worker_message::Kind::Warm(_)
-                | worker_message::Kind::SelfTested(_) => {}
-                worker_message::Kind::Register(_) => panic!("registered twice on one stream"),
+            self.read().await?;
+        }
+    }
+
+    /// Takes in the next message. `None`: the worker closed the stream.
+    async fn read(&mut self) -> Option<()> {
+        let message = tokio::time::timeout(PATIENCE, self.incoming.message()).await.expect("the worker speaks");
+        match message.ok()??.kind.unwrap() {
+            worker_message::Kind::Reports(reports) => {
+                self.batches += 1;
+                self.reports.extend(reports.reports);
             }
+            worker_message::Kind::Leaving(_) => self.said_leaving = true,
+            worker_message::Kind::Warm(warm) => {
+                self.warm = Some(warm.idle.into_iter().map(|warm| (warm.key, warm.idle)).collect());
+            }
+            worker_message::Kind::SelfTested(tested) => self.tested.push_back(tested),
+            worker_message::Kind::Heartbeat(_) => {}
+            worker_message::Kind::Register(_) => panic!("registered twice on one stream"),
+        }
+        Some(())
+    }
+
+    pub async fn targets(&self, targets: &[(&str, u32, u32, Duration)]) {
+        let target = |(key, min, max, idle_timeout): &(&str, u32, u32, Duration)| v1::WarmTarget {
+            key: (*key).into(),
+            min: *min,
+            max: *max,
+            idle_timeout_us: u64::try_from(idle_timeout.as_micros()).unwrap(),
+        };
+        let targets = targets.iter().map(target).collect();
+        self.send(server_message::Kind::Warm(v1::WarmTargets { targets })).await;
+    }
+
+    /// Waits until as many stand warm as is wanted.
+    pub async fn warm_until(&mut self, key: &str, wanted: impl Fn(u32) -> bool) {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let idle = |session: &Session| session.warm.as_ref().and_then(|warm| warm.get(key).copied()).unwrap_or(0);
+        while self.warm.is_none() || !wanted(idle(self)) {
+            assert!(std::time::Instant::now() < deadline, "{key} stays at {} idle", idle(self));
+            self.read().await.expect("the stream stays open");
+        }
+    }
+
+    pub async fn self_tested(&mut self) -> Option<v1::Failure> {
+        self.send(server_message::Kind::SelfTest(v1::SelfTest {})).await;
+        loop {
+            if let Some(tested) = self.tested.pop_front() {
+                return tested.failure;
+            }
+            self.read().await.expect("the stream stays open");
+        }
+    }
+
+    /// The next report, which is a start.
+    pub async fn start(&mut self) -> (u32, v1::Started) {
+        match self.next().await {
+            Some((task, report::Kind::Started(started))) => (task, started),
+            other => panic!("something should start: {other:?}"),
         }
     }
 
@@ -171,6 +229,13 @@ pub fn lease(task: u32, call: &Call) -> v1::Lease {
         resources: Some((&Resources::cpu_memory(1000, 0)).into()),
         ..v1::Lease::default()
     }
+}
+
+/// Of calls that can share an executor: what it is warm for, and how long they are thought to take.
+pub fn keyed(mut lease: v1::Lease, key: &str, estimate: Duration) -> v1::Lease {
+    lease.warm_key = key.into();
+    lease.estimate_us = Some(u64::try_from(estimate.as_micros()).unwrap());
+    lease
 }
 
 pub fn ahead(mut lease: v1::Lease) -> v1::Lease {

@@ -9,11 +9,13 @@ use spool_proto::call::{Answer, Args, Call, PublishArgs, Value};
 use spool_proto::resources::Resources;
 use spool_proto::uri;
 use spool_proto::wire::v1::{self, report, server_message};
-use spool_worker::{Exit, Worker, WorkerHandle, WorkerOptions};
+use spool_worker::{BATCH_TARGET, Exit, Worker, WorkerHandle, WorkerOptions};
 
+mod batch;
 #[path = "../common/mod.rs"]
 mod common;
 mod fleet;
+mod warm;
 use common::test_worker;
 use fleet::{Fleet, PATIENCE, Session, ahead, lease, noop, scripted};
 
@@ -28,6 +30,10 @@ async fn bench(cpu: u64) -> Bench {
 }
 
 async fn bench_with(cpu: u64, backends: &[&str]) -> Bench {
+    bench_batching(cpu, backends, BATCH_TARGET).await
+}
+
+async fn bench_batching(cpu: u64, backends: &[&str], batch_target: Duration) -> Bench {
     let fleet = Fleet::start().await;
     let dir = tempfile::tempdir().unwrap();
     let worker = Worker::start(WorkerOptions {
@@ -38,6 +44,7 @@ async fn bench_with(cpu: u64, backends: &[&str]) -> Bench {
         program: test_worker(),
         args: vec!["exec".into()],
         backends: backends.iter().map(|&name| name.into()).collect(),
+        batch_target,
     });
     Bench { worker: worker.await.unwrap(), fleet, dir }
 }

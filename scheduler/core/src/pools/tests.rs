@@ -98,7 +98,7 @@ fn a_share_is_what_is_borrowed_over_the_fleet_and_the_weight() {
     let share = |name: &str| tree.pools.share(tree.at(name), &[CPU]);
     assert_eq!((share("a").milli(), share("b").milli()), (100, 100));
     assert_eq!(share("a"), share("b"));
-    assert!(tree.pools.is_below(tree.at("a"), &[CPU]) == false);
+    assert!(!tree.pools.is_below(tree.at("a"), &[CPU]), "it borrows");
     assert!(!tree.pools.is_below(tree.at("default"), &[CPU]), "nothing is guaranteed to it");
 }
 

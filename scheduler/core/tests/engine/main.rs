@@ -10,6 +10,7 @@ mod harness;
 mod health;
 mod order;
 mod poison;
+mod pools;
 mod prefetch;
 mod replay;
 mod retries;
