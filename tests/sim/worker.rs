@@ -9,6 +9,9 @@ use spool_proto::time::{Span, Timestamp};
 
 use crate::rng::Rng;
 
+/// A function that always fails.
+pub const POISON: &str = "poison";
+
 pub struct Worker {
     pub name: WorkerName,
     pub incarnation: Incarnation,
@@ -40,6 +43,8 @@ pub struct Call {
     pub task: TaskId,
     pub fence: Fence,
     pub need: Resources,
+    /// It fails wherever it goes.
+    pub poisonous: bool,
     pub started: Option<Timestamp>,
 }
 
@@ -99,7 +104,8 @@ impl Worker {
             }
             ToWorker::Lease(LeaseOrder { task, fence, shape, .. }) => {
                 if self.held.iter().all(|call| (call.task, call.fence) != (task, fence)) {
-                    self.held.push(Call { task, fence, need: shape.resources.clone(), started: None });
+                    let (need, poisonous) = (shape.resources.clone(), shape.function == POISON);
+                    self.held.push(Call { task, fence, need, poisonous, started: None });
                 }
             }
             ToWorker::Revoke { task, fence, reason } => {
@@ -158,11 +164,11 @@ impl Worker {
         let mut wants = Vec::new();
         let Some(at) = self.held.iter().position(|call| (call.task, call.fence) == (task, fence)) else { return wants };
         let Some(started) = self.held[at].started else { return wants };
-        self.held.remove(at);
-        let fails = self.ailment == Ailment::Fails && rng.percent(90);
+        let call = self.held.remove(at);
+        let fails = call.poisonous || (self.ailment == Ailment::Fails && rng.percent(90));
         let report = if fails || rng.percent(luck.fail_percent) {
-            let again = [Class::Transient, Class::Internal, Class::Host, Class::Capacity];
-            let again = *rng.pick(&again).expect("not empty");
+            let all = [Class::Transient, Class::Internal, Class::Host, Class::Capacity];
+            let again = if call.poisonous { Class::Internal } else { *rng.pick(&all).expect("not empty") };
             let class = if !fails && rng.percent(luck.fatal_percent) { Class::Input } else { again };
             Report::Failed { failure: Failure::new(class, "simulated", "bad luck") }
         } else {

@@ -7,7 +7,7 @@ use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::JobState;
 
 use super::{Event, Plan, World};
-use crate::worker::Ailment;
+use crate::worker::{Ailment, POISON};
 
 impl World {
     pub(super) fn client(&mut self) {
@@ -92,7 +92,7 @@ impl World {
             let mut tasks = Vec::new();
             for _ in 0..rng.within(0..4) {
                 let shape = Shape {
-                    function: "simulated".into(),
+                    function: if rng.percent(3) { POISON.into() } else { "simulated".into() },
                     backend: rng.pick(&["", "cpu/a", "cpu/b"]).expect("not empty").to_string(),
                     resources: Resources::cpu_memory(*rng.pick(&[500, 1000, 1000, 3000]).expect("not empty"), 100),
                     timeout: Span::ZERO,
