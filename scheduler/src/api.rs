@@ -88,3 +88,23 @@ fn no_such_job(job: JobId) -> Failure {
 fn job_id(field: &str, text: &str) -> Result<JobId, BadField> {
     text.parse().map_err(|e| BadField::new(field, e))
 }
+
+#[cfg(test)]
+mod tests {
+    use spool_proto::time::Span;
+    use spool_proto::wire::status::failure_of;
+
+    use super::*;
+
+    #[test]
+    fn who_may_come_back_later_is_told_when() {
+        let full = Refusal::QueueFull { pool: "a".into(), queued: 9, limit: 9, retry_after: Span::from_millis(2_500) };
+        let status = refused_submission(&full);
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(status.metadata().get("grpc-retry-pushback-ms").and_then(|ms| ms.to_str().ok()), Some("2500"));
+        assert_eq!(failure_of(&status).map(|failure| failure.code), Some("queue_full".into()));
+        let drains = refused_submission(&Refusal::PoolDrains { pool: "a".into(), reason: String::new() });
+        assert_eq!(drains.code(), Code::FailedPrecondition);
+        assert!(drains.metadata().get("grpc-retry-pushback-ms").is_none());
+    }
+}

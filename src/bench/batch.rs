@@ -69,7 +69,11 @@ pub async fn run(args: &BatchArgs) -> anyhow::Result<()> {
             fleet.job_of(BenchSpec { tasks: args.tasks.min(100), ..bench.clone() }).await?;
         }
         for round in 1..=args.rounds {
-            for (name, fleet, measured) in [("on", &on, &mut with), ("off", &off, &mut without)] {
+            let mut sides = [("on", &on, &mut with), ("off", &off, &mut without)];
+            if round % 2 == 0 {
+                sides.reverse();
+            }
+            for (name, fleet, measured) in sides {
                 measured.add(fleet, &bench).await?;
                 let rate = measured.tasks_per_second.last().copied().unwrap_or(0.0);
                 eprintln!("round {round}/{}, calls of {} µs, batches {name}: {rate:.0}/s", args.rounds, call_time.0);

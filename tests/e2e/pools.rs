@@ -1,12 +1,13 @@
 //! The quota tree of a real server, as its administrators and users meet it.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use serde_json::Value;
 
 use crate::films;
-use crate::processes::{Fleet, eventually};
+use crate::processes::{Fleet, Guarded, eventually};
 
 const FAST: &[&str] = &["-c:v", "libx264", "-preset", "ultrafast", "-an", "--chunk", "2s"];
 
@@ -158,6 +159,36 @@ fn set_makes_and_changes_pools_and_history_says_who_and_why() {
     assert_eq!(json(&fleet, &["pool", "history", "default"]), serde_json::json!([]));
     ok(&fleet, &["pool", "delete", "rush"]);
     assert!(ok(&fleet, &["pool", "history", "rush"]).contains("deleted"), "a pool that is gone has a history");
+}
+
+#[test]
+fn changes_made_at_the_same_time_all_arrive() {
+    let fleet = Fleet::new();
+    let _server = fleet.server();
+    let names = ["a", "b", "c", "d"];
+    let set = |name: &str| {
+        let args = ["pool", "set", name, "--weight", "2", "--server", &fleet.url()];
+        fleet.sandbox.spool().args(args).stdout(Stdio::null()).spawn().unwrap()
+    };
+    for mut child in names.map(set) {
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(ok(&fleet, &["pool", "list", "-o", "name"]), "/\na\nb\nc\nd\ndefault\n");
+}
+
+#[test]
+fn a_watched_tree_is_drawn_again_until_nobody_looks() {
+    let fleet = Fleet::new();
+    let _server = fleet.server();
+    let mut watch = fleet.sandbox.spool();
+    watch.args(["pool", "tree", "--watch", "--no-headers", "--server", &fleet.url()]).stdout(Stdio::piped());
+    let mut watch = Guarded::spawn(&mut watch);
+    let mut lines = BufReader::new(watch.0.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("/  "));
+    ok(&fleet, &["pool", "set", "rush", "--guarantee", "cpu=1"]);
+    assert!(lines.any(|line| line.starts_with("  rush")), "the change is seen");
+    drop(lines);
+    assert!(watch.wait().success(), "it ends when its reader goes");
 }
 
 #[test]

@@ -477,7 +477,7 @@ impl State {
     /// Puts tasks of one run in their line.
     fn stand(&mut self, id: JobId, tasks: std::ops::Range<u32>) {
         let job = &self.jobs[&id];
-        let run = job.run_of(tasks.start).expect("the job has them");
+        let Some(run) = job.run_of(tasks.start).filter(|_| !tasks.is_empty()) else { return };
         // While nothing of a shape waits, nobody looks whether it would find room.
         if !self.queue.waits(run.shape) {
             self.closed.remove(run.shape);

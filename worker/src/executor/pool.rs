@@ -23,8 +23,10 @@ const WARM_MOST: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Between two rounds of keeping, however much happens.
 const ROUND_EVERY: Duration = Duration::from_millis(5);
-/// After a start or a preparation failed.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// After a start failed.
+const START_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// After a preparation failed: mostly the backend does not work here, and will not soon.
+const PREPARE_AGAIN_AFTER: Duration = Duration::from_secs(30);
 
 /// Executors of one worker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,7 +44,7 @@ struct Shared {
     wake: Notify,
     /// Idle ones came or went.
     changed: watch::Sender<()>,
-    /// A call found none idle: what is being prepared makes way.
+    /// A call found none idle, or nobody asks for the key any more: what is being prepared makes way.
     wanted: watch::Sender<()>,
 }
 
@@ -53,6 +55,7 @@ struct State {
     /// With a call, or being prepared.
     busy: usize,
     targets: Targets,
+    preparing: Option<WarmKey>,
 }
 
 #[derive(Debug)]
@@ -137,7 +140,13 @@ impl Executors {
         if cut {
             tracing::warn!(most = WARM_MOST, ?targets, "asked to keep more executors warm than a worker does");
         }
-        self.lock(|state| state.targets = targets);
+        let useless = self.lock(|state| {
+            state.targets = targets;
+            state.preparing.as_ref().is_some_and(|key| !state.targets.has(key))
+        });
+        if useless {
+            self.shared.wanted.send_replace(());
+        }
         self.shared.wake.notify_one();
     }
 
@@ -272,13 +281,16 @@ impl Executors {
     /// Keeps as many as there should be, and warm as they should be, for as long as this is polled.
     pub async fn keep(self) {
         let mut not_before = HashMap::new();
+        let mut wanted = self.shared.wanted.subscribe();
         loop {
+            // What is wanted from here on makes the next preparation make way.
+            wanted.mark_unchanged();
             let pause = match self.next_chore(&mut not_before) {
                 Chore::Start => match self.add().await {
                     Ok(()) => ROUND_EVERY,
                     Err(failure) => {
                         tracing::error!(%failure, evidence = failure.evidence, "no executor in place of the last");
-                        TRY_AGAIN_AFTER
+                        START_AGAIN_AFTER
                     }
                 },
                 Chore::End(idle) => {
@@ -286,9 +298,11 @@ impl Executors {
                     ROUND_EVERY
                 }
                 Chore::Prepare(key, taken) => {
-                    if let Err(failure) = self.prepare(&key, taken).await {
+                    let prepared = self.prepare(&key, taken, &mut wanted).await;
+                    self.lock(|state| state.preparing = None);
+                    if let Err(failure) = prepared {
                         tracing::warn!(%key, %failure, evidence = failure.evidence, "no executor could be made warm");
-                        not_before.insert(key, Instant::now() + TRY_AGAIN_AFTER);
+                        not_before.insert(key, Instant::now() + PREPARE_AGAIN_AFTER);
                     }
                     ROUND_EVERY
                 }
@@ -330,6 +344,7 @@ impl Executors {
         match state.targets.lacking(&state.idle, now, |key| !not_before.contains_key(key)) {
             Some((key, Some(at))) => {
                 state.busy += 1;
+                state.preparing = Some(Arc::clone(&key));
                 let warm = state.idle[at].warmth.is_ready_for(&key);
                 let taken = Taken { out: Some(state.idle.remove(at)), warm, given: false, from: self.clone() };
                 return Chore::Prepare(key, Some(Box::new(taken)));
@@ -337,6 +352,7 @@ impl Executors {
             // All that are idle linger.
             Some((key, None)) if state.idle.len() + state.busy < self.shared.slots + state.targets.max() => {
                 state.busy += 1;
+                state.preparing = Some(Arc::clone(&key));
                 return Chore::Prepare(key, None);
             }
             _ => {}
@@ -349,8 +365,13 @@ impl Executors {
         Chore::Nothing(look.into_iter().chain(ends).chain(not_before.values().copied()).min())
     }
 
-    /// Makes one ready for the key, unless a call wants an executor meanwhile.
-    async fn prepare(&self, key: &WarmKey, taken: Option<Box<Taken>>) -> Result<(), Failure> {
+    /// Makes one ready for the key, unless it is wanted to make way meanwhile.
+    async fn prepare(
+        &self,
+        key: &WarmKey,
+        taken: Option<Box<Taken>>,
+        wanted: &mut watch::Receiver<()>,
+    ) -> Result<(), Failure> {
         let mut taken = match taken {
             Some(taken) => *taken,
             None => self.start().await?,
@@ -358,7 +379,6 @@ impl Executors {
         if !taken.is_warm()
             && let Some(backend) = backend(key)
         {
-            let mut wanted = self.shared.wanted.subscribe();
             tokio::select! {
                 proved = taken.executor().golden(backend, GOLDEN_WITHIN) => proved?,
                 // Half-way through an encode there is no stopping but this.

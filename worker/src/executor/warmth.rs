@@ -101,6 +101,10 @@ impl Targets {
         self.0.is_empty()
     }
 
+    pub fn has(&self, key: &WarmKey) -> bool {
+        self.0.iter().any(|target| target.key == *key)
+    }
+
     pub fn min(&self) -> usize {
         self.0.iter().map(|target| target.min).sum()
     }

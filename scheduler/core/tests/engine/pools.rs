@@ -403,3 +403,18 @@ fn a_task_with_more_kinds_than_are_guaranteed_is_owed_room() {
     shell.give_back();
     assert_eq!(shell.state(task(a, 0)), "running");
 }
+
+#[test]
+fn several_victims_on_one_worker_make_room_for_a_big_task() {
+    let mut shell = Shell::new();
+    shell.apply(&[("a", guaranteed(4000)), ("b", guaranteed(0)), ("c", guaranteed(2000))]);
+    shell.worker("v", 4000);
+    shell.worker("w", 4000);
+    shell.submit_to("c", vec![run(2, 1000)]);
+    shell.submit_to("b", vec![run(20, 1000)]);
+    let big = shell.submit_to("a", vec![run(1, 4000)]);
+    let victims = shell.preempted_within(Span::from_secs(10), &["v", "w"]);
+    assert_eq!(victims.len(), 4, "{:?}", shell.explain(big));
+    shell.give_back();
+    assert_eq!(shell.state(task(big, 0)), "running");
+}
