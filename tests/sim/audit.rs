@@ -4,11 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use spool_core::io::{Outcome, Record};
-use spool_proto::ids::{Fence, JobId, TaskId};
+use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
+use spool_proto::view::WorkerHealth;
 
 #[derive(Default)]
 pub struct Audit {
-    leases: BTreeMap<TaskId, Fence>,
+    /// One of each task, or two on different workers.
+    leases: BTreeMap<TaskId, Vec<(Fence, WorkerName)>>,
+    /// Failed attempts that count.
+    failed: BTreeSet<(TaskId, Fence)>,
+    quarantined: BTreeSet<WorkerName>,
     last_fence: Fence,
     finished: BTreeSet<TaskId>,
     open: BTreeSet<JobId>,
@@ -31,22 +36,49 @@ impl Audit {
                 assert!(self.open.contains(job), "{job} went on after its end");
                 "phase"
             }
-            Record::Leased { task, fence, .. } => {
+            Record::Leased { task, fence, worker, .. } => {
                 assert!(*fence > self.last_fence, "{task}: fence {fence:?} after {:?}", self.last_fence);
                 self.last_fence = *fence;
                 assert!(self.open.contains(&task.job), "{task} was leased after its job's end");
                 assert!(!self.finished.contains(task), "{task} was leased though it is done");
-                assert_eq!(self.leases.insert(*task, *fence), None, "{task} was leased twice at once");
-                "leased"
+                assert!(!self.quarantined.contains(worker), "{task} was leased to {worker}, which is quarantined");
+                let held = self.leases.entry(*task).or_default();
+                assert!(held.iter().all(|(_, other)| other != worker), "{task} was leased twice to {worker}");
+                held.push((*fence, worker.clone()));
+                match held.len() {
+                    1 => "leased",
+                    2 => "copied",
+                    more => panic!("{task} was leased {more} times at once"),
+                }
             }
             Record::Finished { task, fence, .. } => {
-                self.release(*task, Some(*fence));
+                let held = self.leases.remove(task).unwrap_or_default();
+                assert!(held.iter().any(|(one, _)| one == fence), "{task}: {fence:?} finished it, not one of {held:?}");
                 assert!(self.finished.insert(*task), "{task} was completed twice");
                 "finished"
             }
-            Record::AttemptFailed { task, fence, retry_at, .. } => {
+            Record::AttemptFailed { task, fence, retry_at, counted, failure, .. } => {
                 self.release(*task, Some(*fence));
-                if retry_at.is_some() { "attempt failed" } else { "task failed" }
+                assert!(!self.leases.contains_key(task), "{task} failed while a copy lives");
+                if *counted {
+                    self.failed.insert((*task, *fence));
+                }
+                match (retry_at, counted, failure.code.as_str()) {
+                    (Some(_), true, _) => "attempt failed",
+                    (Some(_), false, _) => "attempt excused",
+                    (None, false, _) => panic!("{task} failed for good by what does not count"),
+                    (None, true, "poison") => "poison",
+                    (None, true, "retry_budget") => "retry budget",
+                    (None, true, _) => "task failed",
+                }
+            }
+            Record::AttemptForgiven { task, fence, .. } => {
+                assert!(
+                    self.failed.remove(&(*task, *fence)),
+                    "{task}: {fence:?} had not failed, or was forgiven before"
+                );
+                assert!(self.open.contains(&task.job), "{task} was forgiven after its job's end");
+                "forgiven"
             }
             Record::LeaseEnded { task, fence, counted, .. } => {
                 self.release(*task, Some(*fence));
@@ -54,6 +86,7 @@ impl Audit {
             }
             Record::TaskCancelled { task, .. } => {
                 self.release(*task, None);
+                assert!(!self.leases.contains_key(task), "{task} was cancelled while a copy lives");
                 "task cancelled"
             }
             Record::CancelAsked { job, .. } => {
@@ -82,6 +115,20 @@ impl Audit {
             }
             Record::PoolsApplied { .. } => "pools",
             Record::PoolHeld { .. } => "hold",
+            Record::WorkerJudged { worker, health, .. } => match health {
+                WorkerHealth::Healthy => {
+                    self.quarantined.remove(worker);
+                    "healthy again"
+                }
+                WorkerHealth::Throttled { .. } => {
+                    self.quarantined.remove(worker);
+                    "throttled"
+                }
+                WorkerHealth::Quarantined { .. } => {
+                    self.quarantined.insert(worker.clone());
+                    "quarantined"
+                }
+            },
             Record::JobForgotten { job } => {
                 assert!(self.ended.remove(job), "{job} was forgotten before its end");
                 self.forgotten.insert(*job);
@@ -92,9 +139,13 @@ impl Audit {
     }
 
     fn release(&mut self, task: TaskId, fence: Option<Fence>) {
-        let held = self.leases.remove(&task);
-        assert!(held.is_some(), "{task}: the end of a lease nobody held");
-        assert!(fence.is_none() || fence == held, "{task}: {fence:?} ended the lease of {held:?}");
+        let held = self.leases.get_mut(&task).unwrap_or_else(|| panic!("{task}: the end of a lease nobody held"));
+        let at = held.iter().position(|(one, _)| fence.is_none_or(|fence| *one == fence));
+        let at = at.unwrap_or_else(|| panic!("{task}: {fence:?} ended one of {held:?}"));
+        held.remove(at);
+        if held.is_empty() {
+            self.leases.remove(&task);
+        }
     }
 
     pub fn all_ended(&self) -> bool {

@@ -59,6 +59,14 @@ fn run_eighth(part: u64) {
             "priority",
             "cordon",
             "forgotten",
+            "copied",
+            "attempt excused",
+            "forgiven",
+            "throttled",
+            "quarantined",
+            "healthy again",
+            "poison",
+            "retry budget",
         ];
         for kind in expected {
             assert!(counts.contains_key(kind), "no seed ever led to {kind:?}");

@@ -9,6 +9,9 @@ use spool_proto::time::{Span, Timestamp};
 
 use crate::rng::Rng;
 
+/// A function that always fails.
+pub const POISON: &str = "poison";
+
 pub struct Worker {
     pub name: WorkerName,
     pub incarnation: Incarnation,
@@ -23,12 +26,25 @@ pub struct Worker {
     /// Starts only the first in line, or whatever fits.
     pub strict: bool,
     pub last_word: Timestamp,
+    pub ailment: Ailment,
+}
+
+/// What is wrong with a worker, until calm.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ailment {
+    None,
+    /// Whatever it starts fails at once: a black hole.
+    Fails,
+    /// Whatever it starts takes much longer than elsewhere.
+    Slow,
 }
 
 pub struct Call {
     pub task: TaskId,
     pub fence: Fence,
     pub need: Resources,
+    /// It fails wherever it goes.
+    pub poisonous: bool,
     pub started: Option<Timestamp>,
 }
 
@@ -37,6 +53,7 @@ pub enum Want {
     Report(TaskId, Fence, Report),
     /// The call ends after this time.
     Run(TaskId, Fence, Span),
+    SelfTested(Option<Failure>),
     /// The process ends.
     Exit,
 }
@@ -87,7 +104,8 @@ impl Worker {
             }
             ToWorker::Lease(LeaseOrder { task, fence, shape, .. }) => {
                 if self.held.iter().all(|call| (call.task, call.fence) != (task, fence)) {
-                    self.held.push(Call { task, fence, need: shape.resources.clone(), started: None });
+                    let (need, poisonous) = (shape.resources.clone(), shape.function == POISON);
+                    self.held.push(Call { task, fence, need, poisonous, started: None });
                 }
             }
             ToWorker::Revoke { task, fence, reason } => {
@@ -99,7 +117,13 @@ impl Worker {
                 }
             }
             ToWorker::Drain { .. } => self.draining = true,
-            ToWorker::Warm { .. } | ToWorker::SelfTest => {}
+            ToWorker::Warm { .. } => {}
+            ToWorker::SelfTest => {
+                // Not every fault is found.
+                let found = self.ailment == Ailment::Fails && rng.percent(70);
+                let failure = found.then(|| Failure::new(Class::Host, "simulated", "the golden encode differs"));
+                wants.push(Want::SelfTested(failure));
+            }
             ToWorker::Replaced => return vec![Want::Exit],
         }
         self.start_what_fits(now, rng, luck, &mut wants);
@@ -118,7 +142,16 @@ impl Worker {
             free.sub(&call.need);
             call.started = Some(now);
             wants.push(Want::Report(call.task, call.fence, Report::Started { at: now, start: Start::Inline }));
-            let run = Span::from_millis(rng.within(1..luck.longest_ms.max(2)));
+            let longest_ms = match self.ailment {
+                Ailment::None => luck.longest_ms,
+                Ailment::Fails => 4,
+                Ailment::Slow => luck.longest_ms * 30,
+            };
+            let run = Span::from_millis(rng.within(1..longest_ms.max(2)));
+            if rng.percent(30) {
+                let made = Advance { frames: rng.within(0..12), bytes: 1, out_time: Span(1) };
+                wants.push(Want::Report(call.task, call.fence, Report::Advanced(made)));
+            }
             wants.push(Want::Run(call.task, call.fence, run));
         }
         if self.draining && self.held.is_empty() {
@@ -131,9 +164,12 @@ impl Worker {
         let mut wants = Vec::new();
         let Some(at) = self.held.iter().position(|call| (call.task, call.fence) == (task, fence)) else { return wants };
         let Some(started) = self.held[at].started else { return wants };
-        self.held.remove(at);
-        let report = if rng.percent(luck.fail_percent) {
-            let class = if rng.percent(luck.fatal_percent) { Class::Input } else { Class::Transient };
+        let call = self.held.remove(at);
+        let fails = call.poisonous || (self.ailment == Ailment::Fails && rng.percent(90));
+        let report = if fails || rng.percent(luck.fail_percent) {
+            let all = [Class::Transient, Class::Internal, Class::Host, Class::Capacity];
+            let again = if call.poisonous { Class::Internal } else { *rng.pick(&all).expect("not empty") };
+            let class = if !fails && rng.percent(luck.fatal_percent) { Class::Input } else { again };
             Report::Failed { failure: Failure::new(class, "simulated", "bad luck") }
         } else {
             let advance = Advance { frames: 10, bytes: 100, out_time: Span(1) };

@@ -14,7 +14,7 @@ use spool_proto::time::{Span, Timestamp};
 
 use crate::rng::Rng;
 use crate::server::Server;
-use crate::worker::{Luck, Worker};
+use crate::worker::{Ailment, Luck, Worker};
 
 /// Faults and new jobs stop here.
 const CALM: Timestamp = Timestamp(120_000_000);
@@ -125,6 +125,11 @@ impl World {
                 draining: false,
                 strict: rng.percent(50),
                 last_word: Timestamp::ZERO,
+                ailment: match rng.within(0..100) {
+                    0..15 => Ailment::Fails,
+                    15..30 => Ailment::Slow,
+                    _ => Ailment::None,
+                },
             });
         }
         // Whatever the others offer, the last one can run anything, so that every job can end.

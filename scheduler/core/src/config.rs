@@ -27,6 +27,30 @@ pub struct Config {
     /// Tasks waiting in all: from here opportunistic work is deferred; from here nobody borrows while somebody entitled waits;
     /// from here submits below the default priority are refused.
     pub overload: [u64; 3],
+    /// A task that failed on this many different healthy hosts is at fault itself.
+    pub poison_hosts: usize,
+    /// Failures of a task that may be held against its host, for a host that is suspected, at most.
+    pub max_excused: u8,
+    /// Failed attempts of a job that may be tried again: the greater of a number and a share of its tasks.
+    pub retry_budget_least: u32,
+    pub retry_budget_percent: u32,
+    /// A host that fails this many different tasks within the window, each in less than a part of what it takes, is a black hole.
+    pub black_hole_tasks: usize,
+    pub health_window: Span,
+    pub fast_divisor: u64,
+    /// One worker of so many may be quarantined, at least one where there are two.
+    pub quarantine_one_in: usize,
+    /// Wait after the first self-test of a quarantined worker; doubles with each further one.
+    pub self_test_base: Span,
+    pub self_test_cap: Span,
+    /// How often phases in their tail are looked at for stragglers.
+    pub straggler_every: Span,
+    /// No task is a straggler before it has run this long.
+    pub straggler_after: Span,
+    /// Tasks of a phase that may get a second copy; at least one.
+    pub copy_percent: u32,
+    /// Functions of which two must not run at once.
+    pub never_copied: Vec<String>,
     /// A silent worker without leases is shown for this long, then forgotten.
     pub keep_silent_workers: Span,
 }
@@ -46,6 +70,20 @@ impl Default for Config {
             fair_every: Span::from_secs(30),
             fair_dead_zone_milli: 100,
             overload: [5_000_000, 10_000_000, 20_000_000],
+            poison_hosts: 3,
+            max_excused: 5,
+            retry_budget_least: 10,
+            retry_budget_percent: 20,
+            black_hole_tasks: 3,
+            health_window: Span::from_secs(60),
+            fast_divisor: 4,
+            quarantine_one_in: 3,
+            self_test_base: Span::from_secs(30),
+            self_test_cap: Span::from_secs(600),
+            straggler_every: Span::from_secs(1),
+            straggler_after: Span::from_secs(2),
+            copy_percent: 5,
+            never_copied: vec!["spool.publish".into()],
             keep_silent_workers: Span::from_secs(3600),
         }
     }

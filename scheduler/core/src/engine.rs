@@ -6,6 +6,7 @@ use spool_proto::ids::{JobId, TaskId, WorkerName};
 use spool_proto::time::Timestamp;
 
 use crate::config::Config;
+use crate::health::Watchdog;
 use crate::io::{Effect, Input, Outcome, Record, Refusal, Reply, ToWorker, Token};
 use crate::job::{Ending, Life};
 use crate::pools::PoolIx;
@@ -14,6 +15,7 @@ use crate::rooms::Rooms;
 use crate::shapes::ShapeId;
 use crate::snapshot::{DirtyJob, EngineSnapshot, JobSnapshot, TaskPart};
 use crate::state::{Illegal, State};
+use crate::stragglers::Stragglers;
 use crate::tally::Tally;
 use crate::task;
 use crate::waits::Alarm;
@@ -35,7 +37,9 @@ pub struct Engine {
     pub(crate) short: u64,
     /// When a pool last took its fair share.
     pub(crate) last_fair: BTreeMap<PoolIx, Timestamp>,
-    /// Warm targets are to be shared out anew.
+    pub(crate) watchdog: Watchdog,
+    pub(crate) stragglers: Stragglers,
+    /// Warm targets are to be shared out anew: workers came or went, or pools changed.
     pub(crate) warm_stale: bool,
     /// Some worker was told to keep something warm.
     pub(crate) warm_asked: bool,
@@ -58,6 +62,8 @@ impl Engine {
             next_look: Timestamp::ZERO,
             short: 0,
             last_fair: BTreeMap::new(),
+            watchdog: Watchdog::default(),
+            stragglers: Stragglers::default(),
             warm_stale: false,
             warm_asked: false,
             opened: Vec::new(),
@@ -75,6 +81,7 @@ impl Engine {
     /// Room that comes free while a workflow is asked what is next is given away with the next input, its answer: else it would go to
     /// others the moment before the job asks for it.
     pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) {
+        let ticks = input == Input::Tick;
         let before = out.len();
         match input {
             Input::Submit { token, job } => self.submit(now, token, job, out),
@@ -89,7 +96,9 @@ impl Engine {
                 self.hold_pool(now, token, pool, (hold, by, reason), out);
             }
             Input::WarmReport { worker, incarnation, idle } => self.warm_report(now, &worker, incarnation, idle),
-            Input::SelfTested { .. } => {}
+            Input::SelfTested { worker, incarnation, failure } => {
+                self.self_tested(now, &worker, incarnation, failure, out);
+            }
             Input::Register { worker, incarnation, capacity, backends, held } => {
                 self.register(now, worker, incarnation, (capacity, backends), held, out);
             }
@@ -108,8 +117,14 @@ impl Engine {
             Input::Leaving { worker, incarnation } => self.leaving(now, &worker, incarnation, out),
             Input::Tick => self.tick(now, out),
         }
+        if self.warm_stale {
+            self.watch_the_share(now);
+        }
         if !out[before..].iter().any(|effect| matches!(effect, Effect::Advance { .. })) {
             self.round(now, out);
+            if ticks {
+                self.look_for_stragglers(now, out);
+            }
         }
         self.set_job_alarms();
         self.share_warm_out(out);
@@ -127,7 +142,9 @@ impl Engine {
         let alarm = self.alarms.first().map(|(at, _)| *at);
         let job = self.job_alarms.first().map(|(at, ..)| *at);
         let reservation = self.reserved.next_expiry();
-        backoff.into_iter().chain(alarm).chain(job).chain(reservation).chain(self.next_look()).min()
+        let health = self.watchdog.next_alarm();
+        let times = [backoff, alarm, job, reservation, self.next_look(), health, self.next_straggler_look()];
+        times.into_iter().flatten().min()
     }
 
     /// Folds a record of the journal; emits nothing.
@@ -272,9 +289,9 @@ impl Engine {
     /// Asks every worker that holds a task of an ending job to let go.
     pub(crate) fn revoke_all(&mut self, id: JobId, out: &mut Vec<Effect>) {
         let Some(job) = self.state.jobs.get(&id).filter(|job| job.leased() > 0) else { return };
-        let leases = job.current().filter_map(|index| {
-            let lease = job.task(index)?.lease()?;
-            Some((TaskId { job: id, index }, lease.worker.clone()))
+        let leases = job.current().flat_map(|index| {
+            let leases = job.task(index).into_iter().flat_map(task::Task::leases);
+            leases.map(move |lease| (TaskId { job: id, index }, lease.worker.clone()))
         });
         for (task, worker) in leases.collect::<Vec<_>>() {
             self.revoke(&worker, task, crate::revoke::CANCELLED, out);

@@ -62,7 +62,7 @@ impl Engine {
             text,
             queue_position: self.state.queue.ahead_of(id),
             estimate: self.estimate(job),
-            details: self.details(job),
+            details: [self.details(job), self.failure_details(now, job)].concat(),
         })
     }
 
@@ -237,7 +237,7 @@ impl Engine {
         if usable.is_empty() {
             let known = self.state.workers.len();
             let text = format!(
-                "{function} waits: none of {known} known workers takes work (not connected, cordoned or draining); \
+                "{function} waits: none of {known} known workers takes work (not connected, cordoned, draining or quarantined); \
                  start one with `spool worker` or uncordon one"
             );
             return Some(Trouble::NoWorkers(text));

@@ -46,6 +46,7 @@ impl Engine {
             out.push(Effect::Send { worker: name.clone(), incarnation, message: ToWorker::Replaced });
         }
         self.compare(now, &name, said, same_process, out);
+        self.health_at_register(now, &name, same_process, out);
         let drain = self.state.cordons.get(&name).filter(|cordon| cordon.drain && same_process);
         if let Some(reason) = drain.map(|cordon| cordon.reason.clone()) {
             self.send(&name, ToWorker::Drain { reason }, out);
@@ -82,7 +83,7 @@ impl Engine {
                 continue;
             }
             if running {
-                self.task_started(name, task, now);
+                self.task_started(now, name, task, now);
             }
             let ending = self.state.jobs.get(&task.job).is_some_and(|job| crate::state::is_ending(&job.life));
             let worker = self.state.workers.get(name).expect("just registered");
@@ -115,6 +116,7 @@ impl Engine {
             return;
         }
         self.state.workers.get_mut(name).expect("just heard").leaving = true;
+        self.warm_stale = true;
         self.state.touched.insert(name.clone());
         self.take_waiting_back(name, out);
     }

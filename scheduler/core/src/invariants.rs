@@ -10,7 +10,8 @@ use crate::io::Advance;
 use crate::job::{Counts, Job};
 use crate::pools::{Kind, PoolIx};
 use crate::state::is_ending;
-use crate::task::State;
+use crate::task::{HISTORY, Lease, State};
+use crate::workers::Held;
 
 impl Engine {
     /// Reads the whole state; for tests.
@@ -21,11 +22,12 @@ impl Engine {
         let state = &self.state;
         state.queue.check_invariants(&state.pools);
         self.check_pools();
+        self.check_health();
         for (name, worker) in state.workers.iter() {
             worker.check_invariants(name, &state.shapes);
             for (task, held) in &worker.held {
-                let lease = state.task(*task).and_then(|task| task.lease());
-                let same = lease.is_some_and(|lease| lease.fence == held.fence && lease.worker == *name);
+                let lease = state.task(*task).and_then(|task| task.lease_on(name));
+                let same = lease.is_some_and(|lease| lease.fence == held.fence);
                 assert!(same, "worker {name} holds {task}, which is leased as {lease:?}");
             }
             for task in worker.expecting.keys() {
@@ -69,9 +71,16 @@ impl Engine {
         }
     }
 
+    /// Gives the worker's side of it.
+    fn check_lease(&self, id: TaskId, lease: &Lease) -> &Held {
+        assert!(lease.fence.0 < self.state.next_fence, "{id}: a fence of the future");
+        let held = self.state.workers.get(&lease.worker).and_then(|worker| worker.held.get(&id));
+        held.unwrap_or_else(|| panic!("{id} is leased to {}, who lacks it", lease.worker))
+    }
+
     /// Gives the number of its tasks that stand in a line.
     fn check_job(&self, job: &Job, lines: &BTreeSet<TaskId>) -> usize {
-        let mut standing = 0;
+        let (mut standing, mut retries) = (0, 0);
         for (number, phase) in (0..).zip(&job.phases) {
             let (mut counts, mut running) = (Counts::default(), 0);
             let (mut made, mut making) = (Advance::default(), Advance::default());
@@ -93,11 +102,14 @@ impl Engine {
                         assert_ne!(sleeps, lines.contains(&id), "{id} sleeps and waits, or neither");
                         !sleeps
                     }
-                    State::Leased(lease) => {
+                    State::Leased(first, copy) => {
                         counts.leased += 1;
-                        assert!(lease.fence.0 < self.state.next_fence, "{id}: a fence of the future");
-                        let held = self.state.workers.get(&lease.worker).and_then(|worker| worker.held.get(&id));
-                        let held = held.unwrap_or_else(|| panic!("{id} is leased to {}, who lacks it", lease.worker));
+                        let held = self.check_lease(id, first);
+                        if let Some(copy) = copy {
+                            self.check_lease(id, copy);
+                            assert!(copy.worker != first.worker, "{id}: both copies are on {}", copy.worker);
+                            assert!(copy.fence > first.fence, "{id}: its second copy came first");
+                        }
                         running += u32::from(held.started.is_some());
                         making.add(&held.advance);
                         false
@@ -116,12 +128,19 @@ impl Engine {
                         false
                     }
                 };
+                retries += u32::from(task.attempts);
+                let counted = task.history.iter().filter(|end| end.counted).count();
+                let full = task.history.len() == HISTORY && counted < usize::from(task.attempts);
+                assert!(full || counted == usize::from(task.attempts), "{id}: {counted} of {} attempts", task.attempts);
                 assert_eq!(waits, lines.contains(&id), "{id} is {}, in line: {}", task.state.name(), !waits);
                 standing += usize::from(waits);
             }
             assert_eq!((counts, running), (phase.counts, phase.running), "{}: {} miscounts", job.id, phase.name);
             assert_eq!((made, making), (phase.made, phase.making), "{}: {} sums wrong", job.id, phase.name);
         }
+        assert_eq!(retries, job.retries, "{}: miscounts its retries", job.id);
+        let tail = (job.is_in_tail(), job.in_tail, self.state.tails.contains(&job.id));
+        assert!(tail.0 == tail.1 && tail.0 == tail.2, "{}: in its tail, marked, listed: {tail:?}", job.id);
         assert!(!job.state().is_final() || job.leased() == 0, "{} is final and leased", job.id);
         assert!(!job.state().is_final() || standing == 0, "{} is final and waits", job.id);
         assert!(!is_ending(&job.life) || (job.leased() > 0 && standing == 0), "{} should have ended", job.id);

@@ -11,6 +11,7 @@ use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
 use spool_proto::pool::{BadTree, Class, Hold, Hop, PoolName, PoolTree, WarmSpec};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::WorkerHealth;
 
 /// Bytes the engine carries and never reads.
 pub type Blob = Arc<[u8]>;
@@ -299,12 +300,14 @@ pub enum Record {
         tasks: Vec<TaskRun>,
         at: Timestamp,
     },
+    /// Of a task that is leased already: a second copy, on another worker.
     Leased {
         task: TaskId,
         fence: Fence,
         worker: WorkerName,
         at: Timestamp,
     },
+    /// Of two leases the other ends with it.
     Finished {
         task: TaskId,
         fence: Fence,
@@ -313,21 +316,29 @@ pub enum Record {
         answer: Blob,
         advance: Advance,
     },
-    /// The attempt failed; the task waits until `retry_at`, or has failed for good (`None`).
+    /// The attempt failed; the task waits until `retry_at`, or has failed for good (`None`). `counted`: as one of its attempts; else
+    /// it is held against the worker, and the task is tried again.
     AttemptFailed {
         task: TaskId,
         fence: Fence,
         failure: Failure,
         retry_at: Option<Timestamp>,
+        counted: bool,
         at: Timestamp,
     },
-    /// The lease ended without a verdict: expired, returned, retracted, lost. No attempt is used. `counted`: it was lost with its
+    /// A lease ended without a verdict: expired, returned, retracted, lost. No attempt is used. `counted`: it was lost with its
     /// worker while the task may have run, which counts against [`crate::Config::max_losses`].
     LeaseEnded {
         task: TaskId,
         fence: Fence,
         reason: String,
         counted: bool,
+        at: Timestamp,
+    },
+    /// A failure that had been counted is held against the worker after all: the attempt under this fence is given back.
+    AttemptForgiven {
+        task: TaskId,
+        fence: Fence,
         at: Timestamp,
     },
     /// Whatever no worker holds is cancelled with it.
@@ -385,6 +396,12 @@ pub enum Record {
     },
     JobForgotten {
         job: JobId,
+    },
+    /// What its failures say of a worker has changed.
+    WorkerJudged {
+        worker: WorkerName,
+        health: WorkerHealth,
+        at: Timestamp,
     },
 }
 

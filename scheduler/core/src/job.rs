@@ -133,7 +133,7 @@ impl Counts {
         match state {
             State::Queued => &mut self.queued,
             State::Backoff { .. } => &mut self.backoff,
-            State::Leased(_) => &mut self.leased,
+            State::Leased(..) => &mut self.leased,
             State::Done(_) => &mut self.done,
             State::Failed => &mut self.failed,
             State::Cancelled => &mut self.cancelled,
@@ -152,13 +152,13 @@ pub struct Phase {
     pub started: Timestamp,
     pub finished: Option<Timestamp>,
     pub counts: Counts,
-    /// Tasks a worker has reported started and still holds.
+    /// Tasks a worker has reported started and still holds; one with a second copy counts as its older lease stands.
     pub running: u32,
     /// Index of its first task.
     pub first: u32,
     /// What finished tasks made.
     pub made: Advance,
-    /// What running tasks have made so far.
+    /// What running tasks have made so far, copies left out.
     pub making: Advance,
     pub(crate) runs: std::ops::Range<usize>,
 }
@@ -199,6 +199,12 @@ pub struct Job {
     pub(crate) aged: u8,
     /// When a task of it was last leased.
     pub(crate) last_lease: Option<Timestamp>,
+    /// Attempts of its tasks that failed and count.
+    pub(crate) retries: u32,
+    /// Of those, what had failed before it was last retried.
+    pub(crate) retries_before: u32,
+    /// All that is left of its phase is with workers: see [`State::mark_tail`](crate::state::State).
+    pub(crate) in_tail: bool,
     /// Its age is looked at when an alarm rings.
     pub(crate) age_alarm: bool,
     pub(crate) life: Life,
@@ -221,6 +227,9 @@ impl Job {
             opportunistic: new.class != Class::Standard,
             aged: 0,
             last_lease: None,
+            retries: 0,
+            retries_before: 0,
+            in_tail: false,
             age_alarm: false,
             new,
             life: Life::Queued,
@@ -318,6 +327,12 @@ impl Job {
         self.life.goes_on() && self.phases.last().is_none_or(|p| p.counts.done == p.counts.total())
     }
 
+    /// Nothing of its phase waits, and something is with workers.
+    pub(crate) fn is_in_tail(&self) -> bool {
+        let tail = |p: &Phase| p.counts.queued == 0 && p.counts.backoff == 0 && p.counts.leased > 0;
+        self.life.goes_on() && self.phases.last().is_some_and(tail)
+    }
+
     pub(crate) fn leased(&self) -> u32 {
         // Only the last phase has tasks that are not done.
         self.phases.last().map_or(0, |p| p.counts.leased)
@@ -343,8 +358,10 @@ impl Job {
         let run = &self.runs[usize::try_from(task.run).expect("32 bits fit in an index")];
         let counts = &mut self.phases[usize::try_from(run.phase).expect("32 bits fit in an index")].counts;
         *counts.of(&task.state) -= 1;
+        self.retries = self.retries.saturating_sub(task.attempts.into());
         change(task);
         *counts.of(&task.state) += 1;
+        self.retries = self.retries.saturating_add(task.attempts.into());
         // The set is only asked to insert what it does not hold already; most changes hit the same part.
         if self.dirty_parts.last() != Some(&(index / PART)) {
             self.dirty_parts.insert(index / PART);
@@ -417,6 +434,7 @@ impl Job {
             started: self.started,
             finished: self.finished,
             phases: self.phases.iter().map(phase).collect(),
+            retries_before: self.retries_before,
         }
     }
 }

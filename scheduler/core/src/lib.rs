@@ -4,14 +4,17 @@
 //! Reading order: [`io`] is the contract with the shell; [`engine`] takes an input and shares the small verbs; `commands`, `reports`,
 //! `fleet` and `timers` decide what each input means; `state` folds the facts they decide (live and on replay); `job`, `task`,
 //! `queue`, `workers` and `shapes` are what it holds; `place` matches waiting tasks and workers (`README.md` says how);
-//! [`query`] and `explain` are for readers; [`snapshot`] is the durable state as plain values; `invariants` says what always holds.
+//! `failures`, `health` and `stragglers` are the failure policy; [`query`], `explain` and `failure_details` are for readers; [`snapshot`] is the durable state as plain values; `invariants` says what always holds.
 
 mod commands;
 pub mod config;
 mod contest;
 pub mod engine;
 mod explain;
+mod failure_details;
+mod failures;
 mod fleet;
+mod health;
 mod invariants;
 pub mod io;
 pub mod job;
@@ -32,6 +35,7 @@ mod roster;
 mod shapes;
 pub mod snapshot;
 mod state;
+mod stragglers;
 mod tally;
 pub mod task;
 mod timers;

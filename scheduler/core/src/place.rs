@@ -1,8 +1,9 @@
 //! One round of placement: whose turn it is meets where there is room. See the README beside the crate.
 
-use spool_proto::ids::{TaskId, WorkerName};
+use spool_proto::ids::{Fence, TaskId, WorkerName};
 use spool_proto::resources::Resources;
 use spool_proto::time::Timestamp;
+use spool_proto::view::WorkerHealth;
 
 use crate::engine::Engine;
 use crate::io::{Effect, LeaseOrder, Record, ToWorker};
@@ -96,10 +97,13 @@ impl Engine {
     }
 
     pub(crate) fn standing<'a>(&self, name: &WorkerName, worker: &'a Worker) -> Standing<'a> {
-        let free = self.reserved.free_beside(name, worker.free());
+        let throttled = matches!(self.health(name), WorkerHealth::Throttled { .. });
+        let full = throttled && !worker.held.is_empty();
+        let free = if full { Resources::ZERO } else { self.reserved.free_beside(name, worker.free()) };
         let charged = worker.charged();
         let load = u64::from(worker.waiting).saturating_mul(1000) / u64::from(charged.max(1));
-        let bounded = worker.waiting < self.config.prefetch_cap && charged > 0 && !self.reserved.any_on(name);
+        let bounded =
+            worker.waiting < self.config.prefetch_cap && charged > 0 && !throttled && !self.reserved.any_on(name);
         let ready = (bounded && self.wants_ready(worker, charged)).then_some(load);
         Standing { capacity: &worker.capacity, backends: &worker.backends, free, ready, load }
     }
@@ -172,6 +176,11 @@ impl Engine {
     }
 
     pub(crate) fn takes_leases(&self, name: &WorkerName, worker: &Worker) -> bool {
+        self.is_available(name, worker) && !self.is_quarantined(name)
+    }
+
+    /// It would take leases, were it not for its health.
+    pub(crate) fn is_available(&self, name: &WorkerName, worker: &Worker) -> bool {
         worker.connected && !worker.silent && !worker.leaving && !self.state.cordons.contains_key(name)
     }
 
@@ -184,7 +193,7 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) {
         let task = head.task;
-        let fence = spool_proto::ids::Fence(self.state.next_fence);
+        let fence = Fence(self.state.next_fence);
         self.record(Record::Leased { task, fence, worker: name.clone(), at: now }, out);
         if !prefetched {
             let worker = self.state.workers.get_mut(&name).expect("it was chosen");
@@ -196,9 +205,18 @@ impl Engine {
         if let Some(line) = self.state.queue.get_mut(head.line) {
             (line.short_since, line.stuck_since) = (None, None);
         }
+        let order = self.order(task, fence, prefetched);
         let job = &self.state.jobs[&task.job];
-        let run = job.run_of(task.index).expect("it was queued");
-        let order = LeaseOrder {
+        self.tally.leased(now, head.place.pool, job.waiting_since().map_or(now, |since| since.min(now)));
+        self.send(&name, ToWorker::Lease(order), out);
+        self.changed(task.job);
+    }
+
+    /// What the worker is told of a lease.
+    pub(crate) fn order(&self, task: TaskId, fence: Fence, prefetched: bool) -> LeaseOrder {
+        let job = &self.state.jobs[&task.job];
+        let run = job.run_of(task.index).expect("it is leased");
+        LeaseOrder {
             task,
             fence,
             attempt: job.task(task.index).map_or(1, crate::task::Task::attempt),
@@ -208,15 +226,15 @@ impl Engine {
             traceparent: job.traceparent.clone(),
             deadline: job.new.deadline,
             estimate: self.state.shapes.estimate(run.shape),
-        };
-        self.tally.leased(now, head.place.pool, job.waiting_since().map_or(now, |since| since.min(now)));
-        self.send(&name, ToWorker::Lease(order), out);
-        self.changed(task.job);
+        }
     }
 
     /// A worker that is left with room, while tasks it could run lie ready behind others elsewhere, takes them over: the tail of a
     /// job is spread. Only where the wait is worth the messages.
     fn balance(&mut self, taker: &WorkerName, out: &mut Vec<Effect>) {
+        if *self.health(taker) != WorkerHealth::Healthy {
+            return;
+        }
         while let Some((donor, task, shape)) = self.find_waiting(taker) {
             let held = self.state.workers.get_mut(&donor).and_then(|worker| worker.held.get_mut(&task));
             held.expect("just found").taker = Some(taker.clone());
@@ -254,8 +272,9 @@ impl Engine {
                     return None;
                 }
                 let takeable = |task: &&TaskId| {
-                    donor.held[task].revoked.is_none()
-                        && self.state.task(**task).and_then(|t| t.failed_on()) != Some(taker)
+                    let known = self.state.task(**task);
+                    let twice = known.is_some_and(|task| task.copy().is_some());
+                    donor.held[task].revoked.is_none() && !twice && known.and_then(|t| t.failed_on()) != Some(taker)
                 };
                 let task = line.waiting.values().rev().find(takeable)?;
                 Some((name.clone(), *task, *shape))

@@ -103,7 +103,7 @@ impl Engine {
                     info.state = TaskState::Backoff;
                 }
             }
-            State::Leased(lease) => {
+            State::Leased(lease, _) => {
                 let held = self.state.workers.get(&lease.worker).and_then(|worker| worker.held.get(&id));
                 info.state = match held {
                     Some(held) if !held.charged => TaskState::Prefetched,
@@ -158,7 +158,7 @@ impl Engine {
             prefetched: held(false),
             reserved_for: self.reserved.pools_on(name).map(|pool| self.state.pools.name(pool).clone()).collect(),
             last_heard: worker.last_heard,
-            health: spool_proto::view::WorkerHealth::Healthy,
+            health: self.health(name).clone(),
             warm: worker
                 .warm
                 .iter()

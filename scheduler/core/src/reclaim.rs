@@ -10,6 +10,7 @@ use spool_proto::ids::{Fence, TaskId, WorkerName};
 use spool_proto::pool::{Hold, Preemption};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::WorkerHealth;
 
 use crate::contest::ShapeSet;
 use crate::engine::Engine;
@@ -303,7 +304,7 @@ impl Engine {
         for (name, worker) in self.state.workers.iter() {
             for (task, held) in worker.held.iter().filter(|(_, held)| held.revoked.is_none()) {
                 let Some(job) = self.state.jobs.get(&task.job).filter(|job| job.new.preemptible) else { continue };
-                let ran = job.task(task.index).and_then(|t| t.lease()).map_or(Span::ZERO, |l| now.since(l.at));
+                let ran = job.task(task.index).and_then(|t| t.lease_on(name)).map_or(Span::ZERO, |l| now.since(l.at));
                 candidates.push((!job.opportunistic, ran, Reverse(held.fence), *task, name.clone(), held.shape));
             }
         }
@@ -375,7 +376,8 @@ impl Engine {
 
     /// The cheapest set of victims on one worker that makes room for the line's next task.
     fn plan(&mut self, now: Timestamp, place: Place, ground: &Ground) -> Option<Plan> {
-        let workers: Vec<WorkerName> = self.rooms.members().cloned().collect();
+        let healthy = |name: &&WorkerName| *self.health(name) == WorkerHealth::Healthy;
+        let workers: Vec<WorkerName> = self.rooms.members().filter(healthy).cloned().collect();
         let mut best: Option<(usize, Span, Plan)> = None;
         for worker in workers {
             let Some(plan) = self.plan_on(now, worker, place, ground) else { continue };
@@ -392,8 +394,10 @@ impl Engine {
     }
 
     fn lost(&self, now: Timestamp, plan: &Plan) -> Span {
-        let ran =
-            plan.victims.iter().filter_map(|task| self.state.task(*task)?.lease().map(|lease| now.since(lease.at)));
+        let ran = plan
+            .victims
+            .iter()
+            .filter_map(|task| self.state.task(*task)?.lease_on(&plan.worker).map(|lease| now.since(lease.at)));
         ran.fold(Span::ZERO, |sum, ran| sum + ran)
     }
 
@@ -413,7 +417,7 @@ impl Engine {
         let mut candidates: Vec<(bool, Span, Reverse<Fence>, TaskId)> = running
             .filter_map(|(task, held)| {
                 let job = self.state.jobs.get(&task.job)?;
-                let ran = now.since(job.task(task.index)?.lease()?.at);
+                let ran = now.since(job.task(task.index)?.lease_on(&worker)?.at);
                 job.new.preemptible.then_some((!job.opportunistic, ran, Reverse(held.fence), *task))
             })
             .collect();
@@ -515,7 +519,8 @@ impl Engine {
             let worker = &self.state.workers[name];
             let suits = worker.offers(&shape.backend) && shape.resources.fits_in(&worker.capacity);
             let busy = worker.held.values().filter(|held| held.charged).count();
-            (suits && !self.reserved.any_on(name)).then_some((busy, name))
+            let healthy = *self.health(name) == WorkerHealth::Healthy;
+            (suits && healthy && !self.reserved.any_on(name)).then_some((busy, name))
         });
         let Some(worker) = candidates.min().map(|(_, name)| name.clone()) else { return };
         self.reserve(now, &worker, (place, For::Drain), out);

@@ -1,4 +1,4 @@
-//! What workers say about the tasks they hold, and what it means for the task and its job.
+//! What workers say about the tasks they hold, and what it means for the task and its job. What a failure means is in `failures`.
 
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, TaskId, WorkerName};
@@ -6,7 +6,7 @@ use spool_proto::time::Timestamp;
 
 use crate::engine::Engine;
 use crate::io::{Advance, Effect, Record, Report, Start, ToWorker};
-use crate::retry;
+use crate::job::Job;
 use crate::revoke;
 use crate::state::is_ending;
 
@@ -21,24 +21,31 @@ impl Engine {
         report: Report,
         out: &mut Vec<Effect>,
     ) {
-        let lease = self.state.task(task).and_then(|task| task.lease());
-        if lease.is_none_or(|lease| lease.fence != fence || lease.worker != *worker) {
+        let lease = self.state.task(task).and_then(|task| task.lease_on(worker));
+        if lease.is_none_or(|lease| lease.fence != fence) {
             return self.send(worker, ToWorker::Revoke { task, fence, reason: revoke::STALE }, out);
         }
         match report {
             Report::Started { at, start } => {
                 self.count_start(worker, task, start, now);
-                self.task_started(worker, task, at);
+                self.task_started(now, worker, task, at);
             }
             Report::Advanced(advance) => self.task_advanced(worker, task, advance),
             Report::Finished { started, finished, answer, advance } => {
                 if let Some(run) = self.state.jobs.get(&task.job).and_then(|job| job.run_of(task.index)) {
                     self.state.shapes.learn(run.shape, finished.since(started));
                 }
+                let known = self.state.task(task).into_iter();
+                let second = known.flat_map(crate::task::Task::leases).find(|lease| lease.fence != fence).cloned();
+                self.finished_well(now, worker, task, out);
                 self.record(Record::Finished { task, fence, started, finished, answer, advance }, out);
+                if let Some(lease) = second {
+                    let message = ToWorker::Revoke { task, fence: lease.fence, reason: revoke::SUPERSEDED };
+                    self.send(&lease.worker, message, out);
+                }
                 self.settle_after(now, task, out);
             }
-            Report::Failed { failure } => self.task_failed(now, task, fence, failure, out),
+            Report::Failed { failure } => self.task_failed(now, worker, task, (fence, failure), out),
             Report::Returned { reason } => self.let_go(now, task, fence, reason, false, out),
         }
         self.changed(task.job);
@@ -46,14 +53,14 @@ impl Engine {
 
     fn count_start(&mut self, worker: &WorkerName, task: TaskId, start: Start, now: Timestamp) {
         let held = self.state.workers.get(worker).and_then(|worker| worker.held.get(&task));
-        let leased = self.state.task(task).and_then(|task| task.lease()).map(|lease| lease.at);
+        let leased = self.state.task(task).and_then(|task| task.lease_on(worker)).map(|lease| lease.at);
         let Some((held, leased)) = held.zip(leased).filter(|(held, _)| held.started.is_none()) else { return };
         let key = self.state.shapes.warm_key(held.shape).clone();
         self.tally.started(&key, start, now.since(leased));
     }
 
     /// The worker runs it: by its report, or by what it says it holds.
-    pub(crate) fn task_started(&mut self, name: &WorkerName, task: TaskId, at: Timestamp) {
+    pub(crate) fn task_started(&mut self, now: Timestamp, name: &WorkerName, task: TaskId, at: Timestamp) {
         let worker = self.state.workers.get_mut(name).expect("it holds a lease");
         let held = worker.held.get_mut(&task).expect("it holds the lease");
         if held.started.is_some() {
@@ -64,6 +71,7 @@ impl Engine {
         if held.revoked == Some(revoke::RETRACTED) {
             held.revoked = None;
         }
+        held.began = Some(now);
         let foreseen = held.charged;
         worker.start(task, at, &self.state.shapes);
         if let Some(taker) = taker.and_then(|name| self.state.workers.get_mut(&name)) {
@@ -73,33 +81,21 @@ impl Engine {
             self.state.touched.insert(name.clone());
         }
         let job = self.state.jobs.get_mut(&task.job).expect("it has a lease");
-        job.phases.last_mut().expect("it has a task").running += 1;
+        if is_older(job, task, name) {
+            job.phases.last_mut().expect("it has a task").running += 1;
+        }
     }
 
     fn task_advanced(&mut self, name: &WorkerName, task: TaskId, advance: Advance) {
         let worker = self.state.workers.get_mut(name).expect("it holds a lease");
         let held = worker.held.get_mut(&task).expect("it holds the lease");
         let job = self.state.jobs.get_mut(&task.job).expect("it has a lease");
-        let making = &mut job.phases.last_mut().expect("it has a task").making;
-        making.sub(&held.advance);
-        making.add(&advance);
+        if is_older(job, task, name) {
+            let making = &mut job.phases.last_mut().expect("it has a task").making;
+            making.sub(&held.advance);
+            making.add(&advance);
+        }
         held.advance = advance;
-    }
-
-    fn task_failed(&mut self, now: Timestamp, id: TaskId, fence: Fence, failure: Failure, out: &mut Vec<Effect>) {
-        let job = &self.state.jobs[&id.job];
-        if is_ending(&job.life) {
-            return self.let_go(now, id, fence, String::new(), false, out);
-        }
-        let task = job.task(id.index).expect("it has a lease");
-        let failures = u32::from(task.attempts) + 1;
-        let again = failure.class.is_retryable() && failures < u32::from(job.new.max_attempts.max(1));
-        let retry_at = again.then(|| now + retry::backoff(&self.config, id, failures));
-        self.record(Record::AttemptFailed { task: id, fence, failure, retry_at, at: now }, out);
-        if !again {
-            self.revoke_all(id.job, out);
-        }
-        self.settle_after(now, id, out);
     }
 
     /// The lease ends without a verdict. `lost`: with its worker, while the task may have run.
@@ -113,6 +109,11 @@ impl Engine {
         out: &mut Vec<Effect>,
     ) {
         let job = &self.state.jobs[&id.job];
+        let twice = job.task(id.index).is_some_and(|task| task.copy().is_some());
+        if twice {
+            self.record(Record::LeaseEnded { task: id, fence, reason, counted: lost, at: now }, out);
+            return self.changed(id.job);
+        }
         if is_ending(&job.life) {
             self.record(Record::TaskCancelled { task: id, at: now }, out);
             return self.settle_after(now, id, out);
@@ -122,7 +123,10 @@ impl Engine {
             let times = u32::from(losses) + 1;
             let message = format!("{times} workers were lost while they ran it, the last one because: {reason}");
             let failure = Failure::new(Class::Internal, "workers_lost", message);
-            self.record(Record::AttemptFailed { task: id, fence, failure, retry_at: None, at: now }, out);
+            self.record(
+                Record::AttemptFailed { task: id, fence, failure, retry_at: None, counted: true, at: now },
+                out,
+            );
             self.revoke_all(id.job, out);
             self.settle_after(now, id, out);
         } else {
@@ -132,8 +136,13 @@ impl Engine {
     }
 
     /// As [`Self::settle`], for a change that only matters if the job ends or its phase is complete.
-    fn settle_after(&mut self, now: Timestamp, task: TaskId, out: &mut Vec<Effect>) {
+    pub(crate) fn settle_after(&mut self, now: Timestamp, task: TaskId, out: &mut Vec<Effect>) {
         self.settle(now, task.job, out);
         self.changed(task.job);
     }
+}
+
+/// Whether the task's older lease, the one that is counted, is on this worker.
+fn is_older(job: &Job, task: TaskId, worker: &WorkerName) -> bool {
+    job.task(task.index).and_then(|task| task.lease()).is_some_and(|lease| lease.worker == *worker)
 }

@@ -9,6 +9,7 @@ use spool_proto::ids::WorkerName;
 use spool_proto::pool::Hold;
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::WorkerHealth;
 
 use crate::engine::Engine;
 use crate::io::Effect;
@@ -115,6 +116,8 @@ impl Engine {
     pub(crate) fn honour(&mut self, now: Timestamp, name: &WorkerName, out: &mut Vec<Effect>) {
         let Some(all) = self.reserved.0.remove(name) else { return };
         let takes = self.state.workers.get(name).is_some_and(|worker| self.takes_leases(name, worker));
+        // A throttled worker's room is not to be counted on.
+        let takes = takes && *self.health(name) == WorkerHealth::Healthy;
         let mut kept = Vec::new();
         for one in all.into_iter().filter(|one| takes && one.until > now) {
             let Some(line) = self.state.queue.find(&one.place) else {

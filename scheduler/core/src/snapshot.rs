@@ -8,6 +8,7 @@ use spool_proto::failure::Failure;
 use spool_proto::ids::{Fence, JobId, WorkerName};
 use spool_proto::pool::PoolsState;
 use spool_proto::time::Timestamp;
+use spool_proto::view::WorkerHealth;
 
 use crate::io::{Advance, Blob, NewJob, TaskRun};
 
@@ -21,6 +22,8 @@ pub struct EngineSnapshot {
     pub next_fence: u64,
     /// In order of name.
     pub cordons: Vec<CordonSnapshot>,
+    /// Workers that are not healthy, in order of name.
+    pub judged: Vec<(WorkerName, WorkerHealth)>,
     pub pools: PoolsState,
 }
 
@@ -42,6 +45,8 @@ pub struct JobSnapshot {
     pub started: Option<Timestamp>,
     pub finished: Option<Timestamp>,
     pub phases: Vec<PhaseSnapshot>,
+    /// Attempts that failed before the job was last retried.
+    pub retries_before: u32,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +96,8 @@ pub struct TaskSnapshot {
     pub attempts: u16,
     /// Leases lost with their worker since then.
     pub losses: u8,
+    /// Failures since then that were held against their worker instead.
+    pub excused: u8,
     /// Oldest first; bounded by [`crate::task::HISTORY`].
     pub history: Vec<AttemptEnd>,
 }
@@ -98,11 +105,31 @@ pub struct TaskSnapshot {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TaskStateSnapshot {
     Queued,
-    Backoff { until: Timestamp },
-    Leased { fence: Fence, worker: WorkerName, at: Timestamp },
-    Done { fence: Fence, worker: WorkerName, started: Timestamp, finished: Timestamp, answer: Blob, advance: Advance },
+    Backoff {
+        until: Timestamp,
+    },
+    /// The copy is of a straggler.
+    Leased {
+        lease: Lease,
+        copy: Option<Lease>,
+    },
+    Done {
+        fence: Fence,
+        worker: WorkerName,
+        started: Timestamp,
+        finished: Timestamp,
+        answer: Blob,
+        advance: Advance,
+    },
     Failed,
     Cancelled,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub fence: Fence,
+    pub worker: WorkerName,
+    pub at: Timestamp,
 }
 
 /// One attempt that came to nothing.
@@ -113,6 +140,8 @@ pub struct AttemptEnd {
     pub worker: WorkerName,
     pub leased: Timestamp,
     pub ended: Timestamp,
+    /// Of the task's attempts; else it was lost, or is held against the worker, or the job was retried since.
+    pub counted: bool,
     /// For a lost lease: class `internal`, code `lease_lost`.
     pub failure: Failure,
 }

@@ -1,7 +1,7 @@
 //! Everything the engine holds, and the one function that folds a fact into it: [`State::apply`] serves the live engine and replay
 //! alike, so both end in the same state.
 //!
-//! Durable are jobs, tasks, pools, cordons and the two counters. The queue, the back-off calendar and what workers hold are indexes over
+//! Durable are jobs, tasks, pools, cordons, what is held against workers, and the two counters. The queue, the back-off calendar and what workers hold are indexes over
 //! them, kept in step here. Connections, room and progress are volatile and known only from workers' own words.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +11,7 @@ use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
 use spool_proto::pool::{BadTree, Hold, HoldState, PoolName, PoolsState};
 use spool_proto::resources::Resources;
 use spool_proto::time::Timestamp;
+use spool_proto::view::WorkerHealth;
 
 use crate::contest::ShapeSet;
 use crate::io::{NewJob, Outcome, PoolChange, Record, TaskRun};
@@ -53,7 +54,11 @@ pub(crate) struct State {
     pub(crate) jobs: BTreeMap<JobId, Job>,
     pub(crate) cordons: BTreeMap<WorkerName, CordonSnapshot>,
     pub(crate) pools_state: PoolsState,
+    /// Workers that are not healthy.
+    pub(crate) judged: BTreeMap<WorkerName, WorkerHealth>,
     // Indexes.
+    /// Jobs all of whose unfinished tasks are with workers.
+    pub(crate) tails: BTreeSet<JobId>,
     pub(crate) pools: Pools,
     /// Open jobs by pool, and how many of them wait for their first worker.
     pub(crate) open_jobs: BTreeMap<PoolIx, (u64, u64)>,
@@ -88,6 +93,8 @@ impl State {
             jobs: BTreeMap::new(),
             cordons: BTreeMap::new(),
             pools_state,
+            judged: BTreeMap::new(),
+            tails: BTreeSet::new(),
             queue: Queue::new(&pools),
             pools,
             open_jobs: BTreeMap::new(),
@@ -131,19 +138,22 @@ impl State {
                 }
                 Ok(())
             }
-            Record::AttemptFailed { task, fence, failure, retry_at, at } => {
-                self.attempt_failed(*task, *fence, failure, *retry_at, *at)
+            Record::AttemptFailed { task, fence, failure, retry_at, counted, at } => {
+                self.attempt_failed(*task, *fence, failure, (*retry_at, *counted), *at)
             }
+            Record::AttemptForgiven { task, fence, .. } => self.attempt_forgiven(*task, *fence),
             Record::LeaseEnded { task, fence, reason, counted, at } => {
                 let lease = self.end_lease(*task, task::Event::LetGo { fence: *fence })?;
                 if *counted {
                     let failure = Failure::new(Class::Internal, "lease_lost", reason.as_str());
                     self.job_mut(task.job)?.change(task.index, |t| {
                         t.losses = t.losses.saturating_add(1);
-                        t.remember(end_of(t.attempt(), lease, failure, *at));
+                        t.remember(end_of(t.attempt(), lease, failure, (*at, false)));
                     });
                 }
-                self.enqueue(*task);
+                if self.task(*task).is_some_and(|task| task.state == task::State::Queued) {
+                    self.enqueue(*task);
+                }
                 Ok(())
             }
             Record::CancelAsked { job, reason, .. } => {
@@ -164,6 +174,16 @@ impl State {
                 Ok(())
             }
             Record::JobForgotten { job } => self.job_forgotten(*job),
+            Record::WorkerJudged { worker, health, .. } => {
+                match health {
+                    WorkerHealth::Healthy => drop(self.judged.remove(worker)),
+                    other => drop(self.judged.insert(worker.clone(), other.clone())),
+                }
+                if self.workers.contains_key(worker) {
+                    self.touched.insert(worker.clone());
+                }
+                Ok(())
+            }
             Record::JobMoved { job, pool, priority, hop, .. } => self.job_moved(*job, pool, *priority, *hop),
             Record::PoolsApplied { version, change, at } => self.pools_applied(*version, change, *at),
             Record::PoolHeld { pool, hold, by, reason, at } => {
@@ -235,10 +255,12 @@ impl State {
         let lease = Lease { fence, worker: worker.clone(), at };
         let state = before.next(task::Event::Lease(lease)).map_err(illegal_task(id))?;
         let life = job.life.next(job::Event::Leased).map_err(illegal_job(id.job))?;
-        if !self.queue.remove(&self.pools, Place::new(job, shape), key)
-            && let task::State::Backoff { until } = before
-        {
-            self.backoff.remove(&(*until, id));
+        match before {
+            // A second copy: it stands in no line.
+            task::State::Leased(..) => {}
+            _ if self.queue.remove(&self.pools, Place::new(job, shape), key) => {}
+            task::State::Backoff { until } => drop(self.backoff.remove(&(*until, id))),
+            _ => {}
         }
         let first = job.life != life;
         if first && let Some((_, queued)) = self.open_jobs.get_mut(&job.pool) {
@@ -253,35 +275,79 @@ impl State {
         self.queue.charged(job.pool);
         self.next_fence = self.next_fence.max(fence.0 + 1);
         self.workers.or_default(worker).hold(id, fence, shape);
+        self.mark_tail(id.job);
         Ok(())
     }
 
-    /// Ends the lease by `event` and gives it back as it was.
+    /// Whether the job is in the tail of its phase may have changed.
+    fn mark_tail(&mut self, id: JobId) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let is = job.is_in_tail();
+        if std::mem::replace(&mut job.in_tail, is) != is {
+            if is {
+                self.tails.insert(id)
+            } else {
+                self.tails.remove(&id)
+            };
+        }
+    }
+
+    /// Ends a lease by `event`, and with it, if the task is finished, a second one. Gives back the one `event` names, as it was.
     fn end_lease(&mut self, id: TaskId, event: task::Event) -> Result<Lease, Illegal> {
         let job = self.jobs.get_mut(&id.job).ok_or(Illegal::NoSuchJob(id.job))?;
         let task = job.task(id.index).ok_or(Illegal::NoSuchTask(id))?;
-        let lease =
+        let first =
             task.lease().cloned().ok_or(Illegal::Task { task: id, state: task.state.name(), event: "end a lease" })?;
+        let copy = task.copy().cloned();
+        let fence = event.fence().unwrap_or(first.fence);
         let state = task.state.next(event).map_err(illegal_task(id))?;
         job.change(id.index, |task| task.state = state);
+        let left = job.task(id.index).and_then(|task| task.lease()).map(|lease| lease.fence);
+        let ended = |lease: &Lease| left != Some(lease.fence);
+        if ended(&first) {
+            self.count_running(id, &first.worker, false);
+            self.drop_lease(id, &first.worker);
+        }
+        if let Some(copy) = &copy {
+            if ended(copy) {
+                self.drop_lease(id, &copy.worker);
+            } else if ended(&first) {
+                // From now on the task counts as it stands there.
+                self.count_running(id, &copy.worker, true);
+            }
+        }
+        self.mark_tail(id.job);
+        let named = |lease: &Lease| lease.fence == fence;
+        Ok(copy.filter(named).unwrap_or(first))
+    }
+
+    /// Counts the task among the running ones of its phase as it stands on the worker, or takes it out of the count.
+    fn count_running(&mut self, id: TaskId, worker: &WorkerName, there: bool) {
+        let Some(held) = self.workers.get(worker).and_then(|worker| worker.held.get(&id)) else { return };
+        let phase = self.jobs.get_mut(&id.job).and_then(|job| job.phases.last_mut()).expect("it has a task");
+        if there {
+            phase.making.add(&held.advance);
+            phase.running += u32::from(held.started.is_some());
+        } else {
+            phase.making.sub(&held.advance);
+            phase.running -= u32::from(held.started.is_some());
+        }
+    }
+
+    /// The worker and the pool have back what the lease took.
+    fn drop_lease(&mut self, id: TaskId, name: &WorkerName) {
+        let job = &self.jobs[&id.job];
         let shape = job.run_of(id.index).expect("it has one").shape;
         self.pools.release(job.pool, self.shapes.need(shape));
         self.queue.released(&self.pools, job.pool);
-        let worker = self.workers.get_mut(&lease.worker).expect("a lease's worker is indexed");
-        if let Some(held) = worker.drop_lease(id, &self.shapes) {
-            let phase = job.phases.last_mut().expect("it has a task");
-            phase.making.sub(&held.advance);
-            if held.started.is_some() {
-                phase.running -= 1;
-            }
-            if let Some(taker) = held.taker.and_then(|name| self.workers.get_mut(&name)) {
-                taker.expecting.remove(&id);
-            }
+        let worker = self.workers.get_mut(name).expect("a lease's worker is indexed");
+        let held = worker.drop_lease(id, &self.shapes);
+        if let Some(taker) = held.and_then(|held| held.taker).and_then(|name| self.workers.get_mut(&name)) {
+            taker.expecting.remove(&id);
         }
-        if !self.touched.contains(&lease.worker) {
-            self.touched.insert(lease.worker.clone());
+        if !self.touched.contains(name) {
+            self.touched.insert(name.clone());
         }
-        Ok(lease)
     }
 
     fn attempt_failed(
@@ -289,15 +355,19 @@ impl State {
         id: TaskId,
         fence: Fence,
         failure: &Failure,
-        retry_at: Option<Timestamp>,
+        (retry_at, counted): (Option<Timestamp>, bool),
         at: Timestamp,
     ) -> Result<(), Illegal> {
         let lease = self.end_lease(id, task::Event::Fail { fence, retry_at })?;
         let job = self.job_mut(id.job)?;
         job.change(id.index, |task| {
-            task.attempts = task.attempts.saturating_add(1);
-            let attempt = u32::from(task.attempts);
-            task.remember(end_of(attempt, lease, failure.clone(), at));
+            let attempt = u32::from(task.attempts).saturating_add(1);
+            if counted {
+                task.attempts = task.attempts.saturating_add(1);
+            } else {
+                task.excused = task.excused.saturating_add(1);
+            }
+            task.remember(end_of(attempt, lease, failure.clone(), (at, counted)));
         });
         match retry_at {
             Some(until) => {
@@ -310,6 +380,20 @@ impl State {
                 self.cancel_waiting(id.job)
             }
         }
+    }
+
+    fn attempt_forgiven(&mut self, id: TaskId, fence: Fence) -> Result<(), Illegal> {
+        let job = self.job_mut(id.job)?;
+        let task = job.task(id.index).ok_or(Illegal::NoSuchTask(id))?;
+        let Some(at) = task.history.iter().position(|end| end.fence == fence && end.counted) else {
+            return Err(Illegal::Task { task: id, state: task.state.name(), event: "be forgiven (under this fence)" });
+        };
+        job.change(id.index, |task| {
+            task.history[at].counted = false;
+            task.attempts = task.attempts.saturating_sub(1);
+            task.excused = task.excused.saturating_add(1);
+        });
+        Ok(())
     }
 
     /// A task's last failure as its job's: with the task's name and how often it was tried.
@@ -347,11 +431,13 @@ impl State {
             if job.task(index).is_some_and(|t| matches!(t.state, task::State::Failed | task::State::Cancelled)) {
                 job.change(index, |task| {
                     task.state = task.state.next(task::Event::Retry).expect("failed or cancelled");
-                    (task.attempts, task.losses) = (0, 0);
+                    (task.attempts, task.losses, task.excused) = (0, 0, 0);
+                    task.history.iter_mut().for_each(|end| end.counted = false);
                 });
                 again.push(TaskId { job: id, index });
             }
         }
+        job.retries_before = job.retries;
         if !again.is_empty() {
             job.phases.last_mut().expect("it has tasks").finished = None;
         }
@@ -406,8 +492,11 @@ impl State {
         self.count_job(id, false);
         let job = self.jobs.get(&id).ok_or(Illegal::NoSuchJob(id))?;
         let from = job.pool;
-        let leased = job.current().filter(|index| job.task(*index).is_some_and(|task| task.lease().is_some()));
-        for shape in leased.filter_map(|index| Some(job.run_of(index)?.shape)).collect::<Vec<_>>() {
+        let leases = job.current().flat_map(|index| {
+            let count = job.task(index).map_or(0, |task| task.leases().count());
+            std::iter::repeat_n(job.run_of(index), count)
+        });
+        for shape in leases.filter_map(|run| Some(run?.shape)).collect::<Vec<_>>() {
             self.pools.release(from, self.shapes.need(shape));
             self.pools.charge(to, self.shapes.need(shape));
         }
@@ -537,6 +626,7 @@ impl State {
         job.life = life;
         job.dirty_header = true;
         self.count_job(id, true);
+        self.mark_tail(id);
         Ok(())
     }
 
@@ -582,6 +672,7 @@ impl State {
             next_fence: self.next_fence,
             cordons: self.cordons.values().cloned().collect(),
             pools: self.pools_state.clone(),
+            judged: self.judged.iter().map(|(worker, health)| (worker.clone(), health.clone())).collect(),
         }
     }
 
@@ -590,6 +681,7 @@ impl State {
         self.next_fence = self.next_fence.max(snapshot.next_fence);
         self.cordons = snapshot.cordons.into_iter().map(|cordon| (cordon.worker.clone(), cordon)).collect();
         self.pools_state = snapshot.pools;
+        self.judged = snapshot.judged.into_iter().collect();
         self.rebuild_pools();
     }
 
@@ -617,9 +709,11 @@ impl State {
         self.count_job(id, false);
         let job = self.jobs.get_mut(&id).expect("just submitted");
         (job.life, job.started, job.finished) = (snapshot.life.into(), snapshot.started, snapshot.finished);
+        job.retries_before = snapshot.retries_before;
         (job.dirty_header, job.dirty_parts) = (false, BTreeSet::new());
         self.count_job(id, true);
         self.index(id);
+        self.mark_tail(id);
         Ok(())
     }
 
@@ -645,11 +739,13 @@ impl State {
                         task::State::Backoff { until } => {
                             self.backoff.insert((*until, task));
                         }
-                        task::State::Leased(lease) => {
-                            let worker = self.workers.or_default(&lease.worker);
-                            worker.hold(task, lease.fence, run.shape);
-                            self.pools.charge(job.pool, self.shapes.need(run.shape));
-                            self.queue.charged(job.pool);
+                        task::State::Leased(first, copy) => {
+                            for lease in std::iter::once(first).chain(copy.as_deref()) {
+                                let worker = self.workers.or_default(&lease.worker);
+                                worker.hold(task, lease.fence, run.shape);
+                                self.pools.charge(job.pool, self.shapes.need(run.shape));
+                                self.queue.charged(job.pool);
+                            }
                         }
                         task::State::Done(done) => made.add(&done.advance),
                         task::State::Failed | task::State::Cancelled => {}
@@ -671,8 +767,8 @@ pub(crate) fn fits_in_job(job: &Job, tasks: &[TaskRun]) -> bool {
     u64::from(job.task_count()) + new < u64::from(u32::MAX)
 }
 
-fn end_of(attempt: u32, lease: Lease, failure: Failure, ended: Timestamp) -> AttemptEnd {
-    AttemptEnd { attempt, fence: lease.fence, worker: lease.worker, leased: lease.at, ended, failure }
+fn end_of(attempt: u32, lease: Lease, failure: Failure, (ended, counted): (Timestamp, bool)) -> AttemptEnd {
+    AttemptEnd { attempt, fence: lease.fence, worker: lease.worker, leased: lease.at, ended, counted, failure }
 }
 
 fn illegal_task(task: TaskId) -> impl Fn((&'static str, &'static str)) -> Illegal {

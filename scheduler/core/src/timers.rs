@@ -24,6 +24,7 @@ impl Engine {
             let (_, name) = self.alarms.pop_first().expect("just seen");
             self.ring(now, &name, out);
         }
+        self.ring_watchdog(now, out);
         self.look_for_the_short(now, out);
     }
 
@@ -58,6 +59,7 @@ impl Engine {
         if forget > now {
             self.arm(name, forget);
         } else if !worker.connected && !self.state.cordons.contains_key(name) {
+            self.forget_conduct(now, name, out);
             self.state.workers.remove(name);
             self.rooms.update(name, None);
             self.state.touched.remove(name);

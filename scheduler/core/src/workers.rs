@@ -52,6 +52,8 @@ pub(crate) struct Held {
     pub(crate) charged: bool,
     /// By the worker's own report and clock.
     pub(crate) started: Option<Timestamp>,
+    /// When the engine heard that it started.
+    pub(crate) began: Option<Timestamp>,
     /// It was told to let go, and why.
     pub(crate) revoked: Option<&'static str>,
     /// Who has room for it, if it is being taken back for someone.
@@ -63,7 +65,8 @@ impl Worker {
     /// A new lease; it waits until it is charged.
     pub(crate) fn hold(&mut self, task: TaskId, fence: Fence, shape: ShapeId) {
         let advance = Advance::default();
-        let held = Held { fence, shape, charged: false, started: None, revoked: None, taker: None, advance };
+        let held =
+            Held { fence, shape, charged: false, started: None, began: None, revoked: None, taker: None, advance };
         self.held.insert(task, held);
         self.lines.entry(shape).or_default().waiting.insert(fence, task);
         self.waiting += 1;

@@ -7,6 +7,7 @@ use spool_proto::ids::{Fence, JobId, TaskId};
 use spool_proto::pool::{Class as PoolClass, Hop, PoolName};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::WorkerHealth;
 use spool_proto::wire::v1;
 
 /// The generated messages of `proto/journal.proto`.
@@ -84,12 +85,21 @@ fn encode(record: &Record) -> pb::Record {
             bytes: advance.bytes,
             out_time_us: advance.out_time.0,
         }),
-        Record::AttemptFailed { task, fence, failure, retry_at, at } => Kind::AttemptFailed(pb::AttemptFailed {
+        Record::AttemptFailed { task, fence, failure, retry_at, counted, at } => {
+            Kind::AttemptFailed(pb::AttemptFailed {
+                job: task.job.0,
+                task: task.index,
+                fence: fence.0,
+                failure: Some(encode_failure(failure)),
+                retry_at_us: retry_at.map(|t| t.0),
+                at_us: at.0,
+                not_counted: !counted,
+            })
+        }
+        Record::AttemptForgiven { task, fence, at } => Kind::AttemptForgiven(pb::AttemptForgiven {
             job: task.job.0,
             task: task.index,
             fence: fence.0,
-            failure: Some(encode_failure(failure)),
-            retry_at_us: retry_at.map(|t| t.0),
             at_us: at.0,
         }),
         Record::LeaseEnded { task, fence, reason, counted, at } => Kind::LeaseEnded(pb::LeaseEnded {
@@ -142,6 +152,9 @@ fn encode(record: &Record) -> pb::Record {
             reason: reason.clone(),
             at_us: at.0,
         }),
+        Record::WorkerJudged { worker, health, at } => {
+            Kind::WorkerJudged(pb::WorkerJudged { worker: worker.to_string(), health: json(health), at_us: at.0 })
+        }
     };
     pb::Record { kind: Some(kind) }
 }
@@ -179,8 +192,12 @@ fn decode(record: pb::Record) -> Result<Record, BadBody> {
             fence: Fence(r.fence),
             failure: decode_failure(r.failure.ok_or_else(|| BadBody::missing("failure"))?)?,
             retry_at: r.retry_at_us.map(at),
+            counted: !r.not_counted,
             at: at(r.at_us),
         },
+        Kind::AttemptForgiven(r) => {
+            Record::AttemptForgiven { task: task(r.job, r.task), fence: Fence(r.fence), at: at(r.at_us) }
+        }
         Kind::LeaseEnded(r) => Record::LeaseEnded {
             task: task(r.job, r.task),
             fence: Fence(r.fence),
@@ -231,10 +248,17 @@ fn decode(record: pb::Record) -> Result<Record, BadBody> {
             reason: r.reason,
             at: at(r.at_us),
         },
+        Kind::WorkerJudged(r) => {
+            Record::WorkerJudged { worker: r.worker.into(), health: decode_health(&r.health)?, at: at(r.at_us) }
+        }
     })
 }
 
-fn json(value: &impl serde::Serialize) -> Vec<u8> {
+pub(super) fn decode_health(health: &[u8]) -> Result<WorkerHealth, BadBody> {
+    serde_json::from_slice(health).map_err(|e| BadBody(format!("health: {e}")))
+}
+
+pub(super) fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("plain data with string keys")
 }
 
@@ -400,6 +424,7 @@ mod tests {
         };
         let new_task = NewTask { shape, label: "chunk 3".into(), payload: b"x".as_slice().into(), weight: 4 };
         let advance = Advance { frames: 1, bytes: 2, out_time: Span(3) };
+        let judged = |health| Record::WorkerJudged { worker: "w1".into(), health, at };
         let finished = |outcome| Record::JobFinished { job, outcome, at };
         vec![
             Record::JobSubmitted { job, new, at },
@@ -411,8 +436,16 @@ mod tests {
             },
             Record::Leased { task, fence, worker: "w1".into(), at },
             Record::Finished { task, fence, started: at, finished: at, answer: b"{}".as_slice().into(), advance },
-            Record::AttemptFailed { task, fence, failure: failure.clone(), retry_at: Some(Timestamp(6)), at },
-            Record::AttemptFailed { task, fence, failure: failure.clone(), retry_at: None, at },
+            Record::AttemptFailed {
+                task,
+                fence,
+                failure: failure.clone(),
+                retry_at: Some(Timestamp(6)),
+                counted: false,
+                at,
+            },
+            Record::AttemptForgiven { task, fence, at },
+            Record::AttemptFailed { task, fence, failure: failure.clone(), retry_at: None, counted: true, at },
             Record::LeaseEnded { task, fence, reason: "expired".into(), counted: true, at },
             Record::CancelAsked { job, reason: "why".into(), at },
             Record::TaskCancelled { task, at },
@@ -423,6 +456,9 @@ mod tests {
             Record::PrioritySet { job, priority: 1, at },
             Record::Cordoned { worker: "w1".into(), cordoned: true, drain: true, reason: "why".into(), at },
             Record::JobForgotten { job },
+            judged(WorkerHealth::Healthy),
+            judged(WorkerHealth::Throttled { reason: "why".into() }),
+            judged(WorkerHealth::Quarantined { reason: "why".into(), since: at }),
         ]
     }
 

@@ -3,15 +3,16 @@
 use prost::Message;
 use spool_core::io::Advance;
 use spool_core::snapshot::{
-    AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, LifeSnapshot, PhaseSnapshot, TaskPart, TaskSnapshot,
-    TaskStateSnapshot,
+    AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, Lease, LifeSnapshot, PhaseSnapshot, TaskPart,
+    TaskSnapshot, TaskStateSnapshot,
 };
 use spool_proto::ids::{Fence, JobId};
 use spool_proto::pool::PoolsState;
 use spool_proto::time::{Span, Timestamp};
 
 use super::records::{
-    BadBody, decode_failure, decode_new_job, decode_run, encode_failure, encode_new_job, encode_run, pb, small,
+    BadBody, decode_failure, decode_health, decode_new_job, decode_run, encode_failure, encode_new_job, encode_run,
+    json, pb, small,
 };
 use pb::life::Kind as Life;
 use pb::task_state::Kind as State;
@@ -28,8 +29,11 @@ pub fn encode_engine(engine: &EngineSnapshot) -> Vec<u8> {
         at_us: c.at.0,
     };
     let cordons = engine.cordons.iter().map(cordon).collect();
-    let pools = serde_json::to_vec(&engine.pools).expect("pools are plain data with string keys");
-    pb::EngineState { next_job: engine.next_job, next_fence: engine.next_fence, cordons, pools }.encode_to_vec()
+    let pools = json(&engine.pools);
+    let judged = engine.judged.iter();
+    let judged = judged.map(|(worker, health)| pb::JudgedState { worker: worker.to_string(), health: json(health) });
+    let judged = judged.collect();
+    pb::EngineState { next_job: engine.next_job, next_fence: engine.next_fence, cordons, pools, judged }.encode_to_vec()
 }
 
 /// # Errors
@@ -47,7 +51,9 @@ pub fn decode_engine(body: &[u8]) -> Result<EngineSnapshot, BadBody> {
         [] => PoolsState::default(),
         json => serde_json::from_slice(json).map_err(|e| BadBody(format!("pools: {e}")))?,
     };
-    Ok(EngineSnapshot { next_job: wire.next_job, next_fence: wire.next_fence, cordons, pools })
+    let judged = wire.judged.into_iter().map(|j| Ok((j.worker.into(), decode_health(&j.health)?)));
+    let judged = judged.collect::<Result<_, BadBody>>()?;
+    Ok(EngineSnapshot { next_job: wire.next_job, next_fence: wire.next_fence, cordons, judged, pools })
 }
 
 pub fn encode_job(job: &JobSnapshot) -> Vec<u8> {
@@ -74,6 +80,7 @@ pub fn encode_job(job: &JobSnapshot) -> Vec<u8> {
         started_us: job.started.map(|t| t.0),
         finished_us: job.finished.map(|t| t.0),
         phases: job.phases.iter().map(phase).collect(),
+        retries_before: job.retries_before,
     };
     wire.encode_to_vec()
 }
@@ -99,6 +106,7 @@ pub fn decode_job(body: &[u8]) -> Result<JobSnapshot, BadBody> {
         started: wire.started_us.map(Timestamp),
         finished: wire.finished_us.map(Timestamp),
         phases: wire.phases.into_iter().map(decode_phase).collect::<Result<_, _>>()?,
+        retries_before: wire.retries_before,
     })
 }
 
@@ -126,8 +134,9 @@ fn encode_task(task: &TaskSnapshot) -> pb::TaskState {
     let kind = match &task.state {
         TaskStateSnapshot::Queued => State::Queued(pb::Empty {}),
         TaskStateSnapshot::Backoff { until } => State::BackoffUntilUs(until.0),
-        TaskStateSnapshot::Leased { fence, worker, at } => {
-            State::Leased(pb::LeasedState { fence: fence.0, worker: worker.to_string(), at_us: at.0 })
+        TaskStateSnapshot::Leased { lease, copy } => {
+            let copy = copy.as_ref().map(|copy| Box::new(encode_lease(copy)));
+            State::Leased(pb::LeasedState { copy, ..encode_lease(lease) })
         }
         TaskStateSnapshot::Done { fence, worker, started, finished, answer, advance } => State::Done(pb::DoneState {
             fence: fence.0,
@@ -149,13 +158,23 @@ fn encode_task(task: &TaskSnapshot) -> pb::TaskState {
         leased_us: end.leased.0,
         ended_us: end.ended.0,
         failure: Some(encode_failure(&end.failure)),
+        not_counted: !end.counted,
     };
     pb::TaskState {
         kind: Some(kind),
         attempts: task.attempts.into(),
         losses: task.losses.into(),
         history: task.history.iter().map(end).collect(),
+        excused: task.excused.into(),
     }
+}
+
+fn encode_lease(lease: &Lease) -> pb::LeasedState {
+    pb::LeasedState { fence: lease.fence.0, worker: lease.worker.to_string(), at_us: lease.at.0, copy: None }
+}
+
+fn decode_lease(wire: &pb::LeasedState) -> Lease {
+    Lease { fence: Fence(wire.fence), worker: wire.worker.as_str().into(), at: Timestamp(wire.at_us) }
 }
 
 fn decode_task(wire: pb::TaskState) -> Result<TaskSnapshot, BadBody> {
@@ -163,7 +182,8 @@ fn decode_task(wire: pb::TaskState) -> Result<TaskSnapshot, BadBody> {
         State::Queued(_) => TaskStateSnapshot::Queued,
         State::BackoffUntilUs(until) => TaskStateSnapshot::Backoff { until: Timestamp(until) },
         State::Leased(l) => {
-            TaskStateSnapshot::Leased { fence: Fence(l.fence), worker: l.worker.into(), at: Timestamp(l.at_us) }
+            let copy = l.copy.as_deref().map(decode_lease);
+            TaskStateSnapshot::Leased { lease: decode_lease(&l), copy }
         }
         State::Done(d) => TaskStateSnapshot::Done {
             fence: Fence(d.fence),
@@ -177,19 +197,23 @@ fn decode_task(wire: pb::TaskState) -> Result<TaskSnapshot, BadBody> {
         State::Cancelled(_) => TaskStateSnapshot::Cancelled,
     };
     let end = |end: pb::AttemptEnd| {
+        let failure = decode_failure(end.failure.ok_or_else(|| missing("failure"))?)?;
         Ok(AttemptEnd {
             attempt: end.attempt,
             fence: Fence(end.fence),
             worker: end.worker.into(),
             leased: Timestamp(end.leased_us),
             ended: Timestamp(end.ended_us),
-            failure: decode_failure(end.failure.ok_or_else(|| missing("failure"))?)?,
+            // Before the mark was written, lost leases did not count either.
+            counted: !end.not_counted && failure.code != "lease_lost",
+            failure,
         })
     };
     Ok(TaskSnapshot {
         state,
         attempts: u16::try_from(wire.attempts).map_err(|_| BadBody("too many attempts".into()))?,
         losses: small("losses", wire.losses)?,
+        excused: small("excused", wire.excused)?,
         history: wire.history.into_iter().map(end).collect::<Result<_, BadBody>>()?,
     })
 }

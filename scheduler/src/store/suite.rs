@@ -4,14 +4,14 @@ use std::future::Future;
 
 use spool_core::io::{Advance, Blob, NewJob, NewTask, Record, Shape, TaskRun};
 use spool_core::snapshot::{
-    AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, LifeSnapshot, PhaseSnapshot, TaskPart, TaskSnapshot,
-    TaskStateSnapshot,
+    AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, Lease, LifeSnapshot, PhaseSnapshot, TaskPart,
+    TaskSnapshot, TaskStateSnapshot,
 };
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
-use spool_proto::view::{JobState, JobView, LogLine, Progress, TaskState, TaskView};
+use spool_proto::view::{JobState, JobView, LogLine, Progress, TaskState, TaskView, WorkerHealth};
 
 use super::{Archive, ArchivedJob, AttemptRow, Checkpoint, JobFilter, Store};
 
@@ -90,6 +90,7 @@ fn job(id: u64, life: LifeSnapshot) -> JobSnapshot {
         started: Some(Timestamp(2)),
         finished: None,
         phases: vec![phase],
+        retries_before: 4,
     }
 }
 
@@ -102,12 +103,15 @@ fn part(id: u64, number: u32) -> TaskPart {
         worker: "w1".into(),
         leased: Timestamp(5),
         ended: Timestamp(6),
+        counted: number == 0,
         failure,
     };
+    let lease = |fence, worker: &str| Lease { fence: Fence(fence), worker: worker.into(), at: Timestamp(8) };
     let states = [
         TaskStateSnapshot::Queued,
         TaskStateSnapshot::Backoff { until: Timestamp(9) },
-        TaskStateSnapshot::Leased { fence: Fence(5), worker: "w2".into(), at: Timestamp(8) },
+        TaskStateSnapshot::Leased { lease: lease(5, "w2"), copy: None },
+        TaskStateSnapshot::Leased { lease: lease(5, "w2"), copy: Some(lease(7, "w3")) },
         TaskStateSnapshot::Done {
             fence: Fence(6),
             worker: "w1".into(),
@@ -119,14 +123,18 @@ fn part(id: u64, number: u32) -> TaskPart {
         TaskStateSnapshot::Failed,
         TaskStateSnapshot::Cancelled,
     ];
-    let task = |state| TaskSnapshot { state, attempts: 2, losses: 1, history: vec![end.clone()] };
+    let task = |state| TaskSnapshot { state, attempts: 2, losses: 1, excused: 3, history: vec![end.clone()] };
     TaskPart { job: JobId(id), part: number, tasks: states.into_iter().map(task).collect() }
 }
 
 fn engine() -> EngineSnapshot {
     let cordon = CordonSnapshot { worker: "w1".into(), drain: true, reason: "new disk".into(), at: Timestamp(4) };
     let pools = spool_proto::pool::PoolsState { version: 4, ..Default::default() };
-    EngineSnapshot { next_job: 9, next_fence: 77, cordons: vec![cordon], pools }
+    let judged = vec![
+        ("w1".into(), WorkerHealth::Throttled { reason: "fast".into() }),
+        ("w2".into(), WorkerHealth::Quarantined { reason: "fast".into(), since: Timestamp(4) }),
+    ];
+    EngineSnapshot { next_job: 9, next_fence: 77, cordons: vec![cordon], judged, pools }
 }
 
 async fn a_checkpoint_takes_the_place_of_the_turns_before_it<F: Factory>(factory: F) {

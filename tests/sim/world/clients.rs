@@ -7,6 +7,7 @@ use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::JobState;
 
 use super::{Event, Plan, World};
+use crate::worker::{Ailment, POISON};
 
 impl World {
     pub(super) fn client(&mut self) {
@@ -91,7 +92,7 @@ impl World {
             let mut tasks = Vec::new();
             for _ in 0..rng.within(0..4) {
                 let shape = Shape {
-                    function: "simulated".into(),
+                    function: if rng.percent(3) { POISON.into() } else { "simulated".into() },
                     backend: rng.pick(&["", "cpu/a", "cpu/b"]).expect("not empty").to_string(),
                     resources: Resources::cpu_memory(*rng.pick(&[500, 1000, 1000, 3000]).expect("not empty"), 100),
                     timeout: Span::ZERO,
@@ -111,7 +112,7 @@ impl World {
             spec: Blob::from(&b"{}"[..]),
             priority: u8::try_from(rng.within(0..3) * 10).expect("small"),
             deadline: rng.percent(20).then(|| Timestamp(rng.within(0..100))),
-            max_attempts: u8::try_from(rng.within(0..4)).expect("small"),
+            max_attempts: u8::try_from(rng.within(0..6)).expect("small"),
             traceparent: String::new(),
             ..NewJob::new("", Blob::from(&b""[..]))
         };
@@ -152,6 +153,7 @@ impl World {
         self.calm = true;
         // Whatever is still wrong (a lost message, a cordon, a silent drain) ends with a fresh connection and an uncordon.
         for index in 0..self.workers.len() {
+            self.workers[index].ailment = Ailment::None;
             if let Some(link) = self.workers[index].link {
                 self.cut(link);
             }

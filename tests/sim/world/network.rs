@@ -125,6 +125,15 @@ impl World {
                     let incarnation = self.workers[index].incarnation;
                     self.at(self.now + run, Event::CallEnds { worker: index, incarnation, task, fence });
                 }
+                Want::SelfTested(failure) => {
+                    let worker = &self.workers[index];
+                    if let Some(link) = worker.link {
+                        let (worker, incarnation) = (worker.name.clone(), worker.incarnation);
+                        let took = self.rng.within(0..5_000);
+                        let input = Input::SelfTested { worker, incarnation, failure };
+                        self.after_ms(took, Event::Up(link, input));
+                    }
+                }
                 Want::Exit => self.kill(index),
             }
         }

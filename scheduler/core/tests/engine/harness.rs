@@ -8,6 +8,7 @@ use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::WorkerHealth;
 
 pub struct Shell {
     pub engine: Engine,
@@ -69,8 +70,17 @@ pub fn job() -> NewJob {
 
 impl Shell {
     pub fn new() -> Shell {
+        Shell::with(Config::default())
+    }
+
+    /// Nobody loses a lease by being silent for less than an hour.
+    pub fn patient() -> Shell {
+        Shell::with(Config { lease: Span::from_secs(3600), ..Config::default() })
+    }
+
+    pub fn with(config: Config) -> Shell {
         Shell {
-            engine: Engine::new(Config::default()),
+            engine: Engine::new(config),
             now: Timestamp(1_000_000),
             records: Vec::new(),
             out: Vec::new(),
@@ -157,6 +167,32 @@ impl Shell {
 
     pub fn fail(&mut self, task: TaskId, class: Class) {
         self.report(task, Report::Failed { failure: failure(class) });
+    }
+
+    /// Task and fence of the lease the worker was given last.
+    pub fn last_lease(&self, worker: &str) -> Option<(TaskId, Fence)> {
+        self.records.iter().rev().find_map(|record| match record {
+            Record::Leased { task, fence, worker: on, .. } if *on == worker.into() => Some((*task, *fence)),
+            _ => None,
+        })
+    }
+
+    /// Reports of a lease that is not, or not only, the task's newest one.
+    pub fn report_as(&mut self, worker: &str, (task, fence): (TaskId, Fence), report: Report) {
+        self.input(Input::Report { worker: worker.into(), incarnation: W, task, fence, report });
+    }
+
+    pub fn cordon(&mut self, worker: &str, cordoned: bool) {
+        let reason = String::new();
+        self.input(Input::Cordon { token: Token(9), worker: worker.into(), cordoned, drain: false, reason });
+    }
+
+    pub fn health(&self, worker: &str) -> WorkerHealth {
+        self.engine.worker(&worker.into()).unwrap().health
+    }
+
+    pub fn details(&self, job: JobId) -> String {
+        self.engine.explain(self.now, job).unwrap().details.join("\n")
     }
 
     /// Lets time pass and rings.

@@ -2,12 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod budget;
 mod cancel;
 mod explain;
 mod fleet;
 mod harness;
+mod health;
 mod order;
+mod poison;
 mod pools;
 mod prefetch;
 mod replay;
 mod retries;
+mod stragglers;
