@@ -465,11 +465,22 @@ impl State {
 
     /// Changes what a job's tasks stand under: they leave their lines and come back.
     pub(crate) fn stand_anew(&mut self, id: JobId, change: impl FnOnce(&mut Job, &Pools)) -> Result<(), Illegal> {
+        // How long a line has waited in vain goes with it.
+        let job = self.jobs.get(&id).ok_or(Illegal::NoSuchJob(id))?;
+        let shapes = job.phases.last().map_or(&[][..], |phase| &job.runs[phase.runs.clone()]);
+        let lines = shapes.iter().filter_map(|run| self.queue.get(self.queue.find(&Place::new(job, run.shape))?));
+        let vain: Vec<_> = lines.map(|line| (line.place.shape, line.short_since, line.stuck_since)).collect();
         let waiting = self.take_waiting(id)?;
         let job = self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))?;
         change(job, &self.pools);
         for range in waiting {
             self.stand(id, range);
+        }
+        for (shape, short, stuck) in vain {
+            let place = Place::new(&self.jobs[&id], shape);
+            if let Some(line) = self.queue.find(&place).and_then(|line| self.queue.get_mut(line)) {
+                (line.short_since, line.stuck_since) = (line.short_since.or(short), line.stuck_since.or(stuck));
+            }
         }
         Ok(())
     }
