@@ -159,11 +159,14 @@ impl Engine {
         let job = &self.state.jobs[&id];
         let shape = self.state.shapes.get(straggler.shape).clone();
         let spent = watch.copied.contains(&straggler.index) || watch.copied.len() >= self.copy_budget(job);
-        if spent || self.config.never_copied.contains(&shape.function) || self.overload() > 0 {
+        // Room that somebody is owed by a guarantee is not for copies.
+        let owed = self.short > 0;
+        if spent || owed || self.overload() > 0 || self.config.never_copied.contains(&shape.function) {
             return false;
         }
         let (pools, need) = (&self.state.pools, self.state.shapes.need(straggler.shape));
-        let fixed = !job.new.preemptible;
+        // While anything waits anywhere, a copy does not borrow: whoever lent would have to wait for it.
+        let fixed = !job.new.preemptible || self.state.queue.len() > 0;
         let admitted = if fixed { pools.admits_for_good(job.pool, need) } else { pools.admits(job.pool, need) };
         if admitted.is_err() || pools.hold(job.pool) != Hold::Open {
             return false;
