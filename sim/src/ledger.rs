@@ -211,6 +211,8 @@ impl Ledger {
             | Record::JobRetried { .. }
             | Record::PrioritySet { .. }
             | Record::PoolHeld { .. }
+            | Record::AttemptForgiven { .. }
+            | Record::WorkerJudged { .. }
             | Record::Cordoned { .. } => {}
         }
     }
@@ -300,6 +302,10 @@ impl Ledger {
 
     fn finish(&mut self, task: TaskId, fence: Fence) {
         let Some(job) = self.end_lease(task, Some(fence)) else { return };
+        // A second copy is over with the first that finishes.
+        if self.jobs[job].tasks.get(at(task)).is_some_and(|log| log.leases > 0) {
+            self.end_lease(task, None);
+        }
         let Some(log) = self.jobs[job].tasks.get_mut(at(task)) else { return };
         let twice = std::mem::replace(&mut log.done, true);
         self.expect(!twice, || format!("{task} was finished twice"));

@@ -1,6 +1,7 @@
 //! One round of placement: whose turn it is meets where there is room. See the README beside the crate.
 
 use spool_proto::ids::{Fence, TaskId, WorkerName};
+use spool_proto::pool::Hold;
 use spool_proto::resources::Resources;
 use spool_proto::time::Timestamp;
 use spool_proto::view::WorkerHealth;
@@ -24,6 +25,7 @@ impl Engine {
         if self.state.fleet != *self.rooms.capacity() {
             self.state.set_fleet(self.rooms.capacity().clone());
         }
+        let promised = self.keep_promises(now, out);
         for opportunistic in [false, true] {
             if opportunistic && self.overload() >= 1 {
                 break;
@@ -34,12 +36,42 @@ impl Engine {
                 self.serve(now, head, out);
             }
         }
+        for place in promised {
+            self.state.pools.release(place.pool, self.state.shapes.need(place.shape));
+            self.state.queue.released(&self.state.pools, place.pool);
+        }
         self.opened.clear();
         for name in &touched {
             self.balance(name, out);
         }
         // What the round itself touched (nothing frees room in it) needs no other round.
         self.state.touched.clear();
+    }
+
+    /// Reclaimed quota goes to whom it was promised. What cannot be used yet is charged for the length of the round, so that nobody else
+    /// takes it; given back by the caller.
+    fn keep_promises(&mut self, now: Timestamp, out: &mut Vec<Effect>) -> Vec<Place> {
+        let mut kept = Vec::new();
+        for (place, until) in std::mem::take(&mut self.promised) {
+            let line = self.state.queue.find(&place).filter(|_| until > now);
+            let Some((line, task)) = line.and_then(|ix| Some((ix, self.state.queue.get(ix)?.first()?))) else {
+                continue;
+            };
+            if self.state.pools.hold(place.pool) != Hold::Open {
+                continue;
+            }
+            let room = self.admits(place).ok().and_then(|()| self.find_room(task, place.shape));
+            match room {
+                Some(worker) => self.lease(now, Head { line, place, task }, worker, false, out),
+                None => kept.push((place, until)),
+            }
+        }
+        for (place, _) in &kept {
+            self.state.pools.charge(place.pool, self.state.shapes.need(place.shape));
+        }
+        let places = kept.iter().map(|(place, _)| *place).collect();
+        self.promised = kept;
+        places
     }
 
     /// A worker's room has changed: what lies ready there starts, reservations are honoured, and shapes that fit are open again.

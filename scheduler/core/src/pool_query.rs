@@ -157,11 +157,9 @@ impl Engine {
         })
     }
 
-    /// Time passes, but nobody falls silent, ages or hops.
+    /// Time passes, but no worker falls silent: in a preview none of them speaks.
     fn silence(&mut self) {
         self.alarms.clear();
-        self.job_alarms.clear();
-        self.state.backoff.clear();
     }
 
     /// Waiting tasks, an entry for each line: by pool, then in the order of their first.

@@ -21,6 +21,9 @@ use crate::reserve::For;
 use crate::revoke;
 use crate::shapes::ShapeId;
 
+/// Quota that was reclaimed is kept this long for whom it was.
+const PROMISED_FOR: Span = Span::from_secs(10);
+
 pub(crate) const LOOK_EVERY: Span = Span::from_millis(250);
 
 /// On what grounds a running task is taken.
@@ -108,7 +111,8 @@ impl Engine {
             self.enter(&mut ledger, pool, shape, Entry::Release);
         }
         let promised = self.reserved.all().filter(|(_, one)| one.why == For::Reclaim);
-        for place in promised.map(|(_, one)| one.place).collect::<Vec<_>>() {
+        let promised = promised.map(|(_, one)| one.place).chain(self.promised.iter().map(|(place, _)| *place));
+        for place in promised.collect::<Vec<_>>() {
             self.enter(&mut ledger, place.pool, place.shape, Entry::Charge);
         }
         ledger
@@ -309,7 +313,8 @@ impl Engine {
             }
         }
         candidates.sort_unstable();
-        for _ in 0..waiting {
+        let promised = self.promised.iter().filter(|(promised, _)| *promised == place).count();
+        for _ in u64::try_from(promised).unwrap_or(u64::MAX)..waiting {
             let owed = match ground {
                 Ground::Guarantee(_) => !self.state.pools.entitled(place.pool, &need).is_empty(),
                 Ground::Fair => self.fair_turn(now, place.pool),
@@ -331,6 +336,7 @@ impl Engine {
                 }
             }
             self.enter(ledger, place.pool, place.shape, Entry::Charge);
+            self.promised.push((place, now + PROMISED_FOR));
         }
     }
 
@@ -496,7 +502,7 @@ impl Engine {
 
     // ------------------------------------------------------------ big tasks
 
-    /// The first in order that has found no room for long, though a worker could hold it, gets one drained.
+    /// Who has found no room for long though it is his turn, and a worker could hold him, gets one drained.
     fn drain_for_the_stuck(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         let most = (self.state.workers.len() / 10).max(1);
         if self.reserved.drained() >= most {
@@ -504,15 +510,20 @@ impl Engine {
         }
         self.state.queue.refresh(&self.state.pools);
         let none = ShapeSet::default();
-        let Some(head) = self.state.queue.best(false, &none).or_else(|| self.state.queue.best(true, &none)) else {
-            return;
+        let first = self.state.queue.best(false, &none).or_else(|| self.state.queue.best(true, &none));
+        let first = first.map(|Head { place, .. }| place);
+        // Its turn has come: it is the first of all, or the first of a pool of which smaller ones have started meanwhile.
+        let overtaken = |line: &Line| -> Option<(Timestamp, Place)> {
+            let since = line.stuck_since.filter(|since| *since + self.config.reserve_after <= now)?;
+            let (place, key) = (line.place, line.head()?);
+            let rivals = || self.state.queue.of_pool(place.pool).filter_map(|(_, other)| other.head());
+            let passed = self.tally.last_lease(place.pool).is_some_and(|last| last > since);
+            let turn = first == Some(place) || (passed && rivals().all(|other| key <= other));
+            let closed = line.is_listed() && self.state.closed.contains(place.shape);
+            (closed && turn && self.reserved.count(&place) == 0).then_some((since, place))
         };
-        let Head { line, place, .. } = head;
-        let stuck = self.state.queue.get(line).and_then(|line| line.stuck_since);
-        let long = stuck.is_some_and(|since| since + self.config.reserve_after <= now);
-        if !long || !self.state.closed.contains(place.shape) || self.reserved.count(&place) > 0 {
-            return;
-        }
+        let longest = self.state.queue.lines().filter_map(|(_, line)| overtaken(line)).min();
+        let Some((_, place)) = longest else { return };
         let shape = self.state.shapes.get(place.shape).clone();
         // Where least has to end first.
         let candidates = self.rooms.members().filter_map(|name| {

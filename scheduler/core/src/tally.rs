@@ -79,6 +79,10 @@ impl Tally {
         self.pools.get(&pool).map_or(0, |of| of.preempted)
     }
 
+    pub(crate) fn last_lease(&self, leaf: PoolIx) -> Option<Timestamp> {
+        self.pools.get(&leaf)?.last_lease
+    }
+
     /// Time between two starts in a leaf, lately.
     pub(crate) fn interval(&self, leaf: PoolIx) -> Option<Span> {
         self.pools.get(&leaf)?.interval

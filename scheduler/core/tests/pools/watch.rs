@@ -119,7 +119,15 @@ impl World {
         if let Some(refusal) = self.quota.refuses(leaf, need, job.fixed) {
             panic!("{id} of {} starts against its quota: {refusal}", job.pool);
         }
-        if self.ages {
+        // What was reclaimed for a guarantee is not taken in turns.
+        let mut with = self.quota.clone();
+        with.charge(leaf, need);
+        let mut owed = with.path(leaf).into_iter().filter(|node| !with.name(*node).is_root());
+        let within = |node: usize| {
+            let mut kinds = need.iter().map(|(r, _)| r).filter(|r| with.held(node, r) > 0).peekable();
+            kinds.peek().is_some() && kinds.all(|r| with.usage(node, r) <= with.subtree(node, r))
+        };
+        if self.ages || (!self.strict && owed.any(within)) {
             return;
         }
         let heads = self.heads(free);
@@ -220,10 +228,10 @@ impl World {
             let job = &self.jobs[&id.job];
             assert!(!job.fixed, "{id} on {worker} must not be preempted");
             let leaf = quota.find(&job.pool);
-            let used = self.tasks[id].shape.resources.iter().map(|(r, _)| r);
-            let guaranteed: Vec<&str> = used.filter(|r| quota.held(leaf, r) > 0).collect();
-            let kept =
-                guaranteed.is_empty() || guaranteed.iter().any(|r| quota.usage(leaf, r) >= quota.subtree(leaf, r));
+            // A claim is on what the claimant is guaranteed: where that may be a kind nobody guarantees to this leaf, it has no say.
+            let used: Vec<&str> = self.tasks[id].shape.resources.iter().map(|(r, _)| r).collect();
+            let judged = used.iter().all(|r| quota.held(leaf, r) > 0);
+            let kept = !judged || used.iter().any(|r| quota.usage(leaf, r) >= quota.subtree(leaf, r));
             assert!(
                 job.opportunistic || kept,
                 "{id} of {} goes, which takes its pool below all it is guaranteed",
