@@ -10,7 +10,7 @@ DEMO_FILM := .demo/film.mp4
 IN ?= $(DEMO_FILM)
 OUT ?= .demo/out.mp4
 
-.PHONY: help deps build demo test check bench
+.PHONY: help deps build demo test check bench bench-core
 
 help:
 	@sed -n '1,2p' Makefile
@@ -53,6 +53,10 @@ check: deps
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "SKIPPED: cargo deny (install it with: cargo install cargo-deny --locked)"; fi
+
+# The scheduling engine alone: placements a second, bytes a queued task.
+bench-core: deps
+	cargo bench -p spool-core --bench engine
 
 bench: build $(if $(filter $(DEMO_FILM),$(IN)),$(DEMO_FILM))
 	$(SPOOL) bench encode "$(IN)"

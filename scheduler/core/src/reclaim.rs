@@ -86,7 +86,13 @@ impl Engine {
         self.short = 0;
         if self.may_preempt_anything() {
             let mut ledger = self.foresee();
+            // Promised quota is spoken for where quota is looked at; who has it may still be owed the room.
+            let mut promises = Ledger::default();
+            for (place, _) in self.promised.clone() {
+                self.enter(&mut promises, place.pool, place.shape, Entry::Charge);
+            }
             self.look_at_quota(now, &mut ledger, out);
+            self.settle_ledger(promises);
             self.look_at_room(now, &mut ledger, out);
             self.settle_ledger(ledger);
         } else {
@@ -111,8 +117,7 @@ impl Engine {
             self.enter(&mut ledger, pool, shape, Entry::Release);
         }
         let promised = self.reserved.all().filter(|(_, one)| one.why == For::Reclaim);
-        let promised = promised.map(|(_, one)| one.place).chain(self.promised.iter().map(|(place, _)| *place));
-        for place in promised.collect::<Vec<_>>() {
+        for place in promised.map(|(_, one)| one.place).collect::<Vec<_>>() {
             self.enter(&mut ledger, place.pool, place.shape, Entry::Charge);
         }
         ledger

@@ -63,6 +63,7 @@ fn relax(world: &mut World, job: JobId, reason: &str) -> bool {
     true
 }
 
+#[cfg(feature = "open-claims")]
 proptest! {
     #![proptest_config(cases(60))]
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
+use proptest::test_runner::RngSeed;
 use spool_core::io::NewJob;
 use spool_proto::pool::{Class, Hold, Limits, PoolName, PoolSpec, PoolTree, Preemption};
 use spool_proto::resources::Resources;
@@ -19,7 +20,12 @@ const DEPTH: usize = 4;
 pub fn cases(default: u32) -> ProptestConfig {
     let cases = std::env::var("SPOOL_PROP_CASES").ok();
     let cases = cases.map_or(default, |text| text.parse().expect("SPOOL_PROP_CASES is a number"));
-    ProptestConfig { cases, max_shrink_iters: 400, ..ProptestConfig::default() }
+    // The same cases every time, so that a run says something about a change; PROPTEST_RNG_SEED=n looks at others.
+    let rng_seed = match std::env::var("PROPTEST_RNG_SEED") {
+        Ok(_) => ProptestConfig::default().rng_seed,
+        Err(_) => RngSeed::Fixed(20_261_124),
+    };
+    ProptestConfig { cases, max_shrink_iters: 400, rng_seed, ..ProptestConfig::default() }
 }
 
 fn amounts(of: impl Iterator<Item = (usize, u64)>) -> Resources {

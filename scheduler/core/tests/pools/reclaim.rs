@@ -93,6 +93,7 @@ fn flood(world: &mut World, but: Option<&PoolName>, cores: u64) {
     }
 }
 
+#[cfg(feature = "open-claims")]
 proptest! {
     #![proptest_config(cases(60))]
 

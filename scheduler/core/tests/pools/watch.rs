@@ -88,14 +88,12 @@ impl World {
                     }
                     self.fold(record);
                 }
+                // Said again to a worker that comes back without having heard: not counted again.
                 Effect::Send { worker, message: ToWorker::Revoke { task, reason, .. }, .. }
-                    if *reason == revoke::PREEMPTED =>
+                    if *reason == revoke::PREEMPTED && !before.leaving.contains(task) =>
                 {
-                    // Said again to a worker that comes back without having heard.
-                    if !before.leaving.contains(task) {
-                        victims.push((worker.clone(), *task));
-                        self.evicted.push((self.now, *task));
-                    }
+                    victims.push((worker.clone(), *task));
+                    self.evicted.push((self.now, *task));
                 }
                 _ => {}
             }
@@ -103,8 +101,8 @@ impl World {
         self.check_victims(before, &victims);
         self.check_conservation();
         self.check_views();
-        // While a workflow is asked, the round waits for its answer.
-        if !effects.iter().any(|effect| matches!(effect, Effect::Advance { .. })) {
+        // While a workflow is asked, the round waits for its answer. Where some preempt, room and quota may be kept for them.
+        if self.strict && !effects.iter().any(|effect| matches!(effect, Effect::Advance { .. })) {
             self.check_left_over(free, before);
         }
     }
