@@ -317,6 +317,8 @@ pub struct PoolResource {
     pub borrowed: u64,
     /// Of the guarantee, used by others now.
     pub lent: u64,
+    /// Kept for tasks of it that are owed room and wait for others to give it back. Counts against limits, not as used.
+    pub reserved: u64,
     /// Guarantee and borrow limit. Absent: as much as its parents let it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,

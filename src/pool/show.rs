@@ -80,17 +80,17 @@ fn share(milli: u64) -> String {
 pub fn usage(pools: &[PoolView], nested: bool, wide: bool, style: Style) -> String {
     let mut head = vec!["POOL", "STATE", "RESOURCE", "OWN", "USED", "BORROWED", "LENT", "LIMIT", "QUEUED", "OLDEST"];
     if wide {
-        head.extend(["SHARE", "JOBS", "TASKS-QUEUED", "TASKS-RUNNING", "PREEMPTED"]);
+        head.extend(["RESERVED", "SHARE", "JOBS", "TASKS-QUEUED", "TASKS-RUNNING", "PREEMPTED"]);
     }
     let mut rows = Vec::new();
     for pool in pools {
         let name = if nested { indented(&pool.pool) } else { pool.pool.to_string() };
-        let lines: Vec<[String; 7]> = if pool.resources.is_empty() {
-            vec![std::array::from_fn(|_| "-".into())]
+        let lines: Vec<([String; 7], String)> = if pool.resources.is_empty() {
+            vec![(std::array::from_fn(|_| "-".into()), "-".into())]
         } else {
-            pool.resources.iter().map(resource_cells).collect()
+            pool.resources.iter().map(|r| (resource_cells(r), amount_text(&r.resource, r.reserved))).collect()
         };
-        for (i, cells) in lines.into_iter().enumerate() {
+        for (i, (cells, reserved)) in lines.into_iter().enumerate() {
             // In a tree a pool is named once; flat lines stand alone, for grep and awk.
             let once = |text: String| if nested && i > 0 { String::new() } else { text };
             let mut row = vec![once(name.clone()), once(hold(pool.hold).into())];
@@ -98,6 +98,7 @@ pub fn usage(pools: &[PoolView], nested: bool, wide: bool, style: Style) -> Stri
             row.push(once(or_dash(pool.oldest_wait, output::span)));
             if wide {
                 row.extend([
+                    reserved,
                     once(share(pool.share_milli)),
                     once(pool.open_jobs.to_string()),
                     once(pool.queued_tasks.to_string()),

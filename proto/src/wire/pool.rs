@@ -143,6 +143,7 @@ impl From<&PoolResource> for v1::PoolResource {
             lent: r.lent,
             limit: r.limit,
             queued: r.queued,
+            reserved: r.reserved,
         }
     }
 }
@@ -157,6 +158,7 @@ impl From<v1::PoolResource> for PoolResource {
             lent: wire.lent,
             limit: wire.limit,
             queued: wire.queued,
+            reserved: wire.reserved,
         }
     }
 }
@@ -405,6 +407,7 @@ mod tests {
             lent: 4,
             limit: Some(5),
             queued: 6,
+            reserved: 7,
         };
         let warm = WarmView {
             key: "media.probe".into(),

@@ -10,7 +10,6 @@ use crate::health::Watchdog;
 use crate::io::{Effect, Input, Outcome, Record, Refusal, Reply, ToWorker, Token};
 use crate::job::{Ending, Life};
 use crate::pools::PoolIx;
-use crate::queue::Place;
 use crate::reserve::Reservations;
 use crate::rooms::Rooms;
 use crate::shapes::ShapeId;
@@ -42,8 +41,6 @@ pub struct Engine {
     pub(crate) stragglers: Stragglers,
     /// Warm targets are to be shared out anew: workers came or went, or pools changed.
     pub(crate) warm_stale: bool,
-    /// Quota that was reclaimed, a task each, until when.
-    pub(crate) promised: Vec<(Place, Timestamp)>,
     /// Some worker was told to keep something warm.
     pub(crate) warm_asked: bool,
     /// Closed shapes that this round opened, each for the sake of one worker.
@@ -68,7 +65,6 @@ impl Engine {
             watchdog: Watchdog::default(),
             stragglers: Stragglers::default(),
             warm_stale: false,
-            promised: Vec::new(),
             warm_asked: false,
             opened: Vec::new(),
             changed: Vec::new(),

@@ -1,6 +1,6 @@
 //! What must hold after every step.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use spool_proto::ids::TaskId;
 use spool_proto::view::JobState;
@@ -8,7 +8,7 @@ use spool_proto::view::JobState;
 use crate::engine::Engine;
 use crate::io::Advance;
 use crate::job::{Counts, Job};
-use crate::pools::{Kind, PoolIx};
+use crate::pools::ByLeaf;
 use crate::state::is_ending;
 use crate::task::{HISTORY, Lease, State};
 use crate::workers::Held;
@@ -49,17 +49,17 @@ impl Engine {
         assert_eq!(lines.len(), expected, "a task waits that should not");
     }
 
-    /// Usage is what leases use, and every worker that takes leases is filed as it stands.
+    /// Usage is what leases use and what is kept for claims, and every worker that takes leases is filed as it stands.
     fn check_pools(&self) {
         let state = &self.state;
-        let mut leaves: BTreeMap<PoolIx, BTreeMap<Kind, u64>> = BTreeMap::new();
+        let mut leaves = ByLeaf::new();
         for (task, held) in state.workers.values().flat_map(|worker| &worker.held) {
             let used = leaves.entry(state.jobs[&task.job].pool).or_default();
             for (kind, amount) in state.shapes.need(held.shape) {
                 *used.entry(*kind).or_default() += amount;
             }
         }
-        state.pools.check_invariants(&leaves, &state.shapes.kinds);
+        state.pools.check_invariants(&leaves, &self.kept_quota(), &state.shapes.kinds);
         let takers = state.workers.iter().filter(|(name, worker)| self.takes_leases(name, worker));
         let standing = takers.map(|(name, worker)| (name.clone(), self.standing(name, worker))).collect();
         self.rooms.check_invariants(&standing, &state.touched);

@@ -1,14 +1,13 @@
 //! One round of placement: whose turn it is meets where there is room. See the README beside the crate.
 
 use spool_proto::ids::{Fence, TaskId, WorkerName};
-use spool_proto::pool::Hold;
 use spool_proto::resources::Resources;
 use spool_proto::time::Timestamp;
 use spool_proto::view::WorkerHealth;
 
 use crate::engine::Engine;
 use crate::io::{Effect, LeaseOrder, Record, ToWorker};
-use crate::pools::{Over, PoolIx};
+use crate::pools::{Over, PoolIx, Pools};
 use crate::queue::{Head, Place};
 use crate::rooms::Standing;
 use crate::shapes::ShapeId;
@@ -18,14 +17,14 @@ impl Engine {
     /// Leases until nothing that may start finds room, or a place to lie ready, anywhere. Looks only at workers that changed in this
     /// turn, and at shapes that are not known to find no room.
     pub(crate) fn round(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let touched = std::mem::take(&mut self.state.touched);
+        let mut touched = std::mem::take(&mut self.state.touched);
+        touched.extend(self.unquoted());
         for name in &touched {
             self.look_at(now, name, out);
         }
         if self.state.fleet != *self.rooms.capacity() {
             self.state.set_fleet(self.rooms.capacity().clone());
         }
-        let promised = self.keep_promises(now, out);
         for opportunistic in [false, true] {
             if opportunistic && self.overload() >= 1 {
                 break;
@@ -36,42 +35,12 @@ impl Engine {
                 self.serve(now, head, out);
             }
         }
-        for place in promised {
-            self.state.pools.release(place.pool, self.state.shapes.need(place.shape));
-            self.state.queue.released(&self.state.pools, place.pool);
-        }
         self.opened.clear();
         for name in &touched {
             self.balance(name, out);
         }
         // What the round itself touched (nothing frees room in it) needs no other round.
         self.state.touched.clear();
-    }
-
-    /// Reclaimed quota goes to whom it was promised. What cannot be used yet is charged for the length of the round, so that nobody else
-    /// takes it; given back by the caller.
-    fn keep_promises(&mut self, now: Timestamp, out: &mut Vec<Effect>) -> Vec<Place> {
-        let mut kept = Vec::new();
-        for (place, until) in std::mem::take(&mut self.promised) {
-            let line = self.state.queue.find(&place).filter(|_| until > now);
-            let Some((line, task)) = line.and_then(|ix| Some((ix, self.state.queue.get(ix)?.first()?))) else {
-                continue;
-            };
-            if self.state.pools.hold(place.pool) != Hold::Open {
-                continue;
-            }
-            let room = self.admits(place).ok().and_then(|()| self.find_room(task, place.shape));
-            match room {
-                Some(worker) => self.lease(now, Head { line, place, task }, worker, false, out),
-                None => kept.push((place, until)),
-            }
-        }
-        for (place, _) in &kept {
-            self.state.pools.charge(place.pool, self.state.shapes.need(place.shape));
-        }
-        let places = kept.iter().map(|(place, _)| *place).collect();
-        self.promised = kept;
-        places
     }
 
     /// A worker's room has changed: what lies ready there starts, reservations are honoured, and shapes that fit are open again.
@@ -171,8 +140,8 @@ impl Engine {
         if let Some(worker) = self.find_room(head.task, head.place.shape) {
             return self.lease(now, head, worker, false, out);
         }
-        // Room is being made for a pool that is owed some: what lay ready meanwhile would use up the quota it is owed it under.
-        let kept = self.reserved.for_pool(head.place.pool);
+        // Room is being made for the line: what lay ready somewhere else meanwhile would have to be fetched.
+        let kept = self.reserved.count(&head.place) > 0;
         match self.find_ready(head.task, head.place.shape).filter(|_| !kept) {
             Some(worker) => self.lease(now, head, worker, true, out),
             None => self.state.closed.insert(head.place.shape),
@@ -181,12 +150,13 @@ impl Engine {
 
     /// Whether there is quota for one more of the line.
     pub(crate) fn admits(&self, place: Place) -> Result<(), Over> {
+        self.admits_in(&self.state.pools, place)
+    }
+
+    /// Whether there is, in a forecast.
+    pub(crate) fn admits_in(&self, pools: &Pools, place: Place) -> Result<(), Over> {
         let need = self.state.shapes.need(place.shape);
-        if place.fixed {
-            self.state.pools.admits_for_good(place.pool, need)
-        } else {
-            self.state.pools.admits(place.pool, need)
-        }
+        if place.fixed { pools.admits_for_good(place.pool, need) } else { pools.admits(place.pool, need) }
     }
 
     /// Where the task would start best now.

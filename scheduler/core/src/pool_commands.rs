@@ -65,7 +65,6 @@ impl Engine {
         let workers = self.reserved.clear();
         self.state.touched.extend(workers);
         self.last_fair.clear();
-        self.promised.clear();
         self.tally.forget_pools();
         self.warm_stale = true;
         self.next_look = Timestamp::ZERO;

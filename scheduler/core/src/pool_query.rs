@@ -11,12 +11,18 @@ use spool_proto::view::{
 use crate::engine::Engine;
 use crate::io::{Effect, Input, PoolChange, Refusal, ToWorker, Token};
 use crate::pool_history;
-use crate::pools::{PoolIx, Pools};
+use crate::pools::{ByLeaf, Kind, PoolIx, Pools};
 use crate::queue::Line;
 use crate::revoke;
 
 /// Looks at the clock a preview takes at most.
 const PREVIEW_STEPS: usize = 2_000;
+
+/// Quota as people are shown it.
+struct Books {
+    used: Pools,
+    reserved: ByLeaf,
+}
 
 impl Engine {
     /// Tree, version, holds and history.
@@ -26,14 +32,19 @@ impl Engine {
 
     /// In order of name.
     pub fn pools(&self, now: Timestamp) -> Vec<PoolView> {
-        let pools = &self.state.pools;
-        let mut views: Vec<PoolView> = pools.all().map(|pool| self.pool_view(now, pool)).collect();
+        // People are shown what is used; what is kept for claims stands beside it.
+        let (mut used, reserved) = (self.state.pools.clone(), self.kept_quota());
+        for (leaf, kept) in &reserved {
+            used.let_go(*leaf, &kept.iter().map(|(kind, amount)| (*kind, *amount)).collect::<Vec<_>>());
+        }
+        let books = Books { used, reserved };
+        let mut views: Vec<PoolView> = books.used.all().map(|pool| self.pool_view(now, pool, &books)).collect();
         views.sort_by(|a, b| a.pool.cmp(&b.pool));
         views
     }
 
-    fn pool_view(&self, now: Timestamp, pool: PoolIx) -> PoolView {
-        let pools = &self.state.pools;
+    fn pool_view(&self, now: Timestamp, pool: PoolIx, books: &Books) -> PoolView {
+        let pools = &books.used;
         let below: Vec<PoolIx> = pools.all().filter(|leaf| pools.path(*leaf).any(|at| at == pool)).collect();
         let lines = || below.iter().flat_map(|leaf| self.state.queue.of_pool(*leaf)).map(|(_, line)| line);
         let profile: Vec<_> = self.state.shapes.kinds.all().map(|(kind, _)| kind).collect();
@@ -46,7 +57,7 @@ impl Engine {
             hold: pools.hold(pool),
             hold_reason: held.map(|held| held.reason.clone()).unwrap_or_default(),
             leaf: pools.is_leaf(pool),
-            resources: self.pool_resources(pool, &below),
+            resources: self.pool_resources(pool, &below, books),
             share_milli: pools.share(pool, &profile).milli(),
             open_jobs: self.open_jobs(pool),
             queued_tasks: lines().map(|line| line.waiting).sum(),
@@ -57,8 +68,8 @@ impl Engine {
         }
     }
 
-    fn pool_resources(&self, pool: PoolIx, below: &[PoolIx]) -> Vec<PoolResource> {
-        let pools = &self.state.pools;
+    fn pool_resources(&self, pool: PoolIx, below: &[PoolIx], books: &Books) -> Vec<PoolResource> {
+        let pools = &books.used;
         let mut queued: BTreeMap<_, u64> = BTreeMap::new();
         for (_, line) in below.iter().flat_map(|leaf| self.state.queue.of_pool(*leaf)) {
             for (kind, amount) in self.state.shapes.need(line.place.shape) {
@@ -71,7 +82,7 @@ impl Engine {
                 (pools.held(pool, kind), pools.real(pool, kind), pools.borrowed(pool, kind));
             // Of what it does not use, what others have borrowed beyond what lies idle.
             let idle = pools.subtree(pool, kind).saturating_sub(pools.usage(pool, kind));
-            let others = self.borrowed_beside(pool, kind);
+            let others = borrowed_beside(pools, pool, kind);
             let limit = pools.limit(pool, kind);
             PoolResource {
                 resource: name.to_owned(),
@@ -79,19 +90,12 @@ impl Engine {
                 used,
                 borrowed,
                 lent: idle.min(others),
+                reserved: below.iter().filter_map(|leaf| books.reserved.get(leaf)?.get(&kind)).sum(),
                 limit: (limit != u64::MAX).then_some(limit),
                 queued: queued.get(&kind).copied().unwrap_or(0),
             }
         });
         kinds.filter(|r| r.guarantee > 0 || r.used > 0 || r.queued > 0 || r.limit.is_some()).collect()
-    }
-
-    /// What the siblings of a pool borrow, all together.
-    fn borrowed_beside(&self, pool: PoolIx, kind: crate::pools::Kind) -> u64 {
-        let pools = &self.state.pools;
-        let Some(parent) = pools.parent(pool) else { return 0 };
-        let siblings = pools.all().filter(|other| *other != pool && pools.parent(*other) == Some(parent));
-        siblings.map(|other| pools.borrowed(other, kind)).sum()
     }
 
     /// Since the phase of its longest waiting job began.
@@ -203,6 +207,13 @@ impl Engine {
             wait_p99: self.tally.waits.percentile(99),
         }
     }
+}
+
+/// What the siblings of a pool borrow, all together.
+fn borrowed_beside(pools: &Pools, pool: PoolIx, kind: Kind) -> u64 {
+    let Some(parent) = pools.parent(pool) else { return 0 };
+    let siblings = pools.all().filter(|other| *other != pool && pools.parent(*other) == Some(parent));
+    siblings.map(|other| pools.borrowed(other, kind)).sum()
 }
 
 fn count(n: usize) -> u64 {

@@ -1,11 +1,13 @@
 //! The quota tree and its algebra; nothing else. `pools/README.md` defines every word used here.
 //!
-//! A [`Pools`] is built from a [`PoolTree`] and then only counts: [`Pools::charge`] and [`Pools::release`] move what leased tasks use, in
-//! time proportional to the depth. All else are questions.
+//! A [`Pools`] is built from a [`PoolTree`] and then only counts: [`Pools::charge`] and [`Pools::release`] move what leased tasks use,
+//! [`Pools::hold_for`] and [`Pools::let_go`] what is kept for somebody, in time proportional to the depth. All else are questions.
 
+mod claims;
 mod share;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use spool_proto::pool::{Hold, PoolName, PoolSpec, PoolTree, Preemption};
 use spool_proto::resources::{KNOWN, Resources};
@@ -68,6 +70,9 @@ impl Kind {
     }
 }
 
+/// Amounts of each kind, by leaf.
+pub(crate) type ByLeaf = BTreeMap<PoolIx, BTreeMap<Kind, u64>>;
+
 /// What one task needs: kinds with amounts greater than zero, in order.
 pub(crate) type Need = Box<[(Kind, u64)]>;
 
@@ -104,14 +109,23 @@ struct Node {
     local: Amounts,
     /// `subtree` and borrow limit.
     limit: Amounts,
+}
+
+/// What a node and all below it use.
+#[derive(Debug, Clone, Default)]
+struct Used {
+    /// Netted, with what is held for somebody.
     usage: Amounts,
+    /// Plain sum, of leased tasks alone.
     real: Amounts,
 }
 
+/// Copies share the tree: what a forecast costs is its numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Pools {
-    nodes: Vec<Node>,
-    by_name: BTreeMap<PoolName, PoolIx>,
+    nodes: Arc<[Node]>,
+    used: Vec<Used>,
+    by_name: Arc<BTreeMap<PoolName, PoolIx>>,
     /// Somebody is guaranteed something.
     guarantees: bool,
     /// Somebody may take its fair share.
@@ -157,8 +171,6 @@ impl Pools {
                 subtree: amounts(),
                 local: amounts(),
                 limit: Amounts { of: Vec::new(), rest: u64::MAX },
-                usage: amounts(),
-                real: amounts(),
             });
         }
         for node in &nodes {
@@ -169,37 +181,12 @@ impl Pools {
         }
         let guarantees = nodes.iter().any(|node| node.parent.is_some() && node.spec.guarantee != Resources::ZERO);
         let fair = nodes.iter().any(|node| node.spec.preemption == Preemption::Fair);
-        let mut pools = Pools { nodes, by_name, guarantees, fair, fleet: Amounts::default() };
         for (kind, name) in kinds.all() {
-            pools.fill(kind, name);
+            fill(&mut nodes, kind, name);
         }
-        pools
-    }
-
-    /// Quotas of one kind, from the leaves up.
-    fn fill(&mut self, kind: Kind, name: &str) {
-        let mut held_below = vec![0_u64; self.nodes.len()];
-        let mut lent_up = vec![0_u64; self.nodes.len()];
-        for at in (0..self.nodes.len()).rev() {
-            let node = &mut self.nodes[at];
-            let own = node.spec.guarantee.get(name).saturating_sub(held_below[at]);
-            let (held, subtree) = (own.saturating_add(held_below[at]), own.saturating_add(lent_up[at]));
-            let local = node.spec.lend.get(name).map_or(0, |lend| subtree.saturating_sub(*lend));
-            let limit = match (node.parent, node.spec.borrow.get(name)) {
-                (Some(_), Some(borrow)) => subtree.saturating_add(*borrow),
-                (Some(_), None) => u64::MAX,
-                (None, _) if node.spec.guarantee.get(name) > 0 => subtree,
-                (None, _) => u64::MAX,
-            };
-            node.held.set(kind, held);
-            node.subtree.set(kind, subtree);
-            node.local.set(kind, local);
-            node.limit.set(kind, limit);
-            if let Some(parent) = node.parent {
-                held_below[parent.index()] = held_below[parent.index()].saturating_add(held);
-                lent_up[parent.index()] = lent_up[parent.index()].saturating_add(subtree - local);
-            }
-        }
+        let used = vec![Used::default(); nodes.len()];
+        let (nodes, by_name) = (nodes.into(), Arc::new(by_name));
+        Pools { nodes, used, by_name, guarantees, fair, fleet: Amounts::default() }
     }
 
     /// What the connected workers have together.
@@ -279,12 +266,12 @@ impl Pools {
     }
 
     pub(crate) fn usage(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.nodes[pool.index()].usage.get(kind)
+        self.used[pool.index()].usage.get(kind)
     }
 
     /// Plain sum of everything below.
     pub(crate) fn real(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.nodes[pool.index()].real.get(kind)
+        self.used[pool.index()].real.get(kind)
     }
 
     /// Used beyond what it can hand out without borrowing.
@@ -294,30 +281,54 @@ impl Pools {
 
     // ------------------------------------------------------------ counting
 
+    /// A task is leased.
     pub(crate) fn charge(&mut self, leaf: PoolIx, need: &[(Kind, u64)]) {
+        self.count(leaf, need, true);
+        self.hold_for(leaf, need);
+    }
+
+    /// Its lease is over.
+    pub(crate) fn release(&mut self, leaf: PoolIx, need: &[(Kind, u64)]) {
+        self.count(leaf, need, false);
+        self.let_go(leaf, need);
+    }
+
+    fn count(&mut self, leaf: PoolIx, need: &[(Kind, u64)], more: bool) {
+        let mut at = Some(leaf);
+        while let Some(pool) = at {
+            let real = &mut self.used[pool.index()].real;
+            for &(kind, amount) in need {
+                let before = real.get(kind);
+                real.set(kind, if more { before.saturating_add(amount) } else { before.saturating_sub(amount) });
+            }
+            at = self.parent(pool);
+        }
+    }
+
+    /// Quota is kept for a task that is not leased yet: as used for everybody, though nobody uses it.
+    pub(crate) fn hold_for(&mut self, leaf: PoolIx, need: &[(Kind, u64)]) {
         for &(kind, amount) in need {
             let (mut at, mut rise) = (Some(leaf), amount);
-            while let Some(pool) = at {
-                let node = &mut self.nodes[pool.index()];
-                node.real.set(kind, node.real.get(kind).saturating_add(amount));
-                let (before, local) = (node.usage.get(kind), node.local.get(kind));
+            while let Some(pool) = at.filter(|_| rise > 0) {
+                let (node, usage) = (&self.nodes[pool.index()], &mut self.used[pool.index()].usage);
+                let (before, local) = (usage.get(kind), node.local.get(kind));
                 let after = before.saturating_add(rise);
-                node.usage.set(kind, after);
+                usage.set(kind, after);
                 rise = after.saturating_sub(local) - before.saturating_sub(local);
                 at = node.parent;
             }
         }
     }
 
-    pub(crate) fn release(&mut self, leaf: PoolIx, need: &[(Kind, u64)]) {
+    /// It is kept no more.
+    pub(crate) fn let_go(&mut self, leaf: PoolIx, need: &[(Kind, u64)]) {
         for &(kind, amount) in need {
             let (mut at, mut fall) = (Some(leaf), amount);
-            while let Some(pool) = at {
-                let node = &mut self.nodes[pool.index()];
-                node.real.set(kind, node.real.get(kind).saturating_sub(amount));
-                let (before, local) = (node.usage.get(kind), node.local.get(kind));
+            while let Some(pool) = at.filter(|_| fall > 0) {
+                let (node, usage) = (&self.nodes[pool.index()], &mut self.used[pool.index()].usage);
+                let (before, local) = (usage.get(kind), node.local.get(kind));
                 let after = before.saturating_sub(fall);
-                node.usage.set(kind, after);
+                usage.set(kind, after);
                 fall = before.saturating_sub(local) - after.saturating_sub(local);
                 at = node.parent;
             }
@@ -333,7 +344,7 @@ impl Pools {
             let mut rise = amount;
             for pool in self.path(leaf) {
                 let node = &self.nodes[pool.index()];
-                let before = node.usage.get(kind);
+                let before = self.usage(pool, kind);
                 let after = before.saturating_add(rise);
                 if after > node.limit.get(kind) {
                     return Err(Over { pool, kind });
@@ -412,104 +423,57 @@ impl Pools {
         self.fleet.get(kind).min(ceiling).max(1)
     }
 
-    /// The nodes of `of`'s path below the lowest pool that is above both.
-    pub(crate) fn below_common(&self, of: PoolIx, other: PoolIx) -> Vec<PoolIx> {
-        let others: Vec<PoolIx> = self.path(other).collect();
-        self.path(of).take_while(|pool| !others.contains(pool)).collect()
-    }
-
-    /// Nodes of the path, below the root, that would stay within their guarantee with the task: it is entitled there.
-    pub(crate) fn entitled(&self, leaf: PoolIx, need: &[(Kind, u64)]) -> Vec<PoolIx> {
-        let mut rises: Vec<u64> = need.iter().map(|(_, amount)| *amount).collect();
-        let mut found = Vec::new();
-        for pool in self.path(leaf).filter(|pool| *pool != PoolIx::ROOT) {
-            let (mut guaranteed, mut within) = (false, true);
-            for (&(kind, _), rise) in need.iter().zip(&mut rises) {
-                let node = &self.nodes[pool.index()];
-                let (before, local) = (node.usage.get(kind), node.local.get(kind));
-                let after = before.saturating_add(*rise);
-                if node.held.get(kind) > 0 {
-                    guaranteed = true;
-                    within &= after <= node.subtree.get(kind);
-                }
-                *rise = after.saturating_sub(local) - before.saturating_sub(local);
-            }
-            if guaranteed && within {
-                found.push(pool);
-            }
-        }
-        found
-    }
-
-    /// Whether a task of `victim` may be taken for one of `claimant`, which is entitled at the nodes `at`. Only looks.
-    pub(crate) fn may_take(
-        &mut self,
-        (claimant, need, at): (PoolIx, &[(Kind, u64)], &[PoolIx]),
-        (victim, uses): (PoolIx, &[(Kind, u64)]),
-    ) -> bool {
-        let mine = self.below_common(claimant, victim);
-        let Some(basis) = at.iter().find(|pool| mine.contains(pool)).copied() else { return false };
-        let contested = |kind: Kind| self.held(basis, kind) > 0 && need.iter().any(|(needed, _)| *needed == kind);
-        let taken: Vec<Kind> = uses.iter().map(|(kind, _)| *kind).filter(|kind| contested(*kind)).collect();
-        if taken.is_empty() {
-            return false;
-        }
-        let theirs = self.below_common(victim, claimant);
-        let borrows = theirs.iter().all(|pool| taken.iter().any(|kind| self.borrowed(*pool, *kind) > 0));
-        if !borrows {
-            return false;
-        }
-        self.release(victim, uses);
-        let kept =
-            theirs.iter().all(|pool| taken.iter().all(|kind| self.usage(*pool, *kind) >= self.subtree(*pool, *kind)));
-        self.charge(victim, uses);
-        kept
-    }
-
-    /// Whether `claimant` with the task would still be behind `victim` without one of its own, by more than the dead zone (thousandths
-    /// of what there is).
-    pub(crate) fn is_fairer(
-        &self,
-        (claimant, need): (PoolIx, &[(Kind, u64)]),
-        (victim, uses): (PoolIx, &[(Kind, u64)]),
-        dead_zone_milli: u64,
-    ) -> bool {
-        let (Some(mine), Some(theirs)) =
-            (self.below_common(claimant, victim).pop(), self.below_common(victim, claimant).pop())
-        else {
-            return false;
-        };
-        let profile: Vec<Kind> = need.iter().map(|(kind, _)| *kind).collect();
-        let amount = |of: &[(Kind, u64)], kind: Kind| of.iter().find(|(k, _)| *k == kind).map_or(0, |(_, a)| *a);
-        let with = self.share_with(mine, &profile, |kind| amount(need, kind), |_| 0);
-        let without = self.share_with(theirs, &profile, |_| 0, |kind| amount(uses, kind));
-        with.plus_milli(dead_zone_milli) < without
-    }
-
     pub(crate) fn may_preempt(&self, pool: PoolIx) -> Preemption {
         self.spec(pool).preemption
     }
 
     // ------------------------------------------------------------ checks
 
-    /// `leaves`: what the leased tasks of each leaf use.
-    pub(crate) fn check_invariants(&self, leaves: &BTreeMap<PoolIx, BTreeMap<Kind, u64>>, kinds: &Kinds) {
+    /// What the leased tasks of each leaf use, and what is held for others of it.
+    pub(crate) fn check_invariants(&self, leaves: &ByLeaf, holds: &ByLeaf, kinds: &Kinds) {
+        let of = |what: &ByLeaf, pool, kind| what.get(&pool).and_then(|used| used.get(&kind)).copied().unwrap_or(0);
         for (kind, name) in kinds.all() {
             let mut real = vec![0_u64; self.nodes.len()];
             let mut usage = vec![0_u64; self.nodes.len()];
             for at in (0..self.nodes.len()).rev() {
                 let (pool, node) = (PoolIx(u32::try_from(at).expect("bounded")), &self.nodes[at]);
-                let own = leaves.get(&pool).and_then(|used| used.get(&kind)).copied().unwrap_or(0);
-                assert!(own == 0 || node.leaf, "pool {}: tasks run in a divided pool", node.name);
+                let (own, held) = (of(leaves, pool, kind), of(holds, pool, kind));
+                assert!(own + held == 0 || node.leaf, "pool {}: tasks run in a divided pool", node.name);
                 real[at] += own;
-                usage[at] += own;
-                assert_eq!(real[at], node.real.get(kind), "pool {}: {name} used", node.name);
-                assert_eq!(usage[at], node.usage.get(kind), "pool {}: {name} used, netted", node.name);
+                usage[at] += own + held;
+                assert_eq!(real[at], self.real(pool, kind), "pool {}: {name} used", node.name);
+                assert_eq!(usage[at], self.usage(pool, kind), "pool {}: {name} used, netted", node.name);
                 if let Some(parent) = node.parent {
                     real[parent.index()] += real[at];
                     usage[parent.index()] += usage[at].saturating_sub(node.local.get(kind));
                 }
             }
+        }
+    }
+}
+
+/// Quotas of one kind, from the leaves up.
+fn fill(nodes: &mut [Node], kind: Kind, name: &str) {
+    let mut held_below = vec![0_u64; nodes.len()];
+    let mut lent_up = vec![0_u64; nodes.len()];
+    for at in (0..nodes.len()).rev() {
+        let node = &mut nodes[at];
+        let own = node.spec.guarantee.get(name).saturating_sub(held_below[at]);
+        let (held, subtree) = (own.saturating_add(held_below[at]), own.saturating_add(lent_up[at]));
+        let local = node.spec.lend.get(name).map_or(0, |lend| subtree.saturating_sub(*lend));
+        let limit = match (node.parent, node.spec.borrow.get(name)) {
+            (Some(_), Some(borrow)) => subtree.saturating_add(*borrow),
+            (Some(_), None) => u64::MAX,
+            (None, _) if node.spec.guarantee.get(name) > 0 => subtree,
+            (None, _) => u64::MAX,
+        };
+        node.held.set(kind, held);
+        node.subtree.set(kind, subtree);
+        node.local.set(kind, local);
+        node.limit.set(kind, limit);
+        if let Some(parent) = node.parent {
+            held_below[parent.index()] = held_below[parent.index()].saturating_add(held);
+            lent_up[parent.index()] = lent_up[parent.index()].saturating_add(subtree - local);
         }
     }
 }

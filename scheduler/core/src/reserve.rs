@@ -1,9 +1,10 @@
 //! Room kept for somebody: what was reclaimed for a line, and workers drained for big tasks.
 //!
 //! A reservation names worker, line and expiry. Nobody else is given the room; when it is enough, the line's next task gets it past
-//! everybody else. Volatile: after a restart who is owed room claims it again.
+//! everybody else. One for a claim keeps quota, too: it counts as used while the reservation lasts. Volatile: after a restart who is
+//! owed room claims it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spool_proto::ids::WorkerName;
 use spool_proto::pool::Hold;
@@ -13,12 +14,14 @@ use spool_proto::view::WorkerHealth;
 
 use crate::engine::Engine;
 use crate::io::Effect;
-use crate::pools::PoolIx;
-use crate::queue::{Head, Place};
+use crate::contest::ShapeSet;
+use crate::forecast::Forecast;
+use crate::pools::{ByLeaf, PoolIx};
+use crate::queue::{Head, Line, Place};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
-    /// Room that borrowers give back.
+    /// Room and quota that borrowers give back.
     Reclaim,
     /// A worker that takes nothing new until the task fits.
     Drain,
@@ -43,25 +46,24 @@ impl Reservation {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Reservations(BTreeMap<WorkerName, Vec<Reservation>>);
+pub(crate) struct Reservations {
+    on: BTreeMap<WorkerName, Vec<Reservation>>,
+    /// Where there is room enough, but quota not yet: to be looked at in every round.
+    unquoted: BTreeSet<WorkerName>,
+}
 
 impl Reservations {
-    /// Whether room is kept for anything of the pool.
-    pub(crate) fn for_pool(&self, pool: PoolIx) -> bool {
-        !self.0.is_empty() && self.all().any(|(_, one)| one.place.pool == pool)
-    }
-
     /// For whom room is kept on the worker.
     pub(crate) fn pools_on(&self, worker: &WorkerName) -> impl Iterator<Item = PoolIx> {
-        self.0.get(worker).into_iter().flatten().map(|one| one.place.pool)
+        self.on.get(worker).into_iter().flatten().map(|one| one.place.pool)
     }
 
     pub(crate) fn any_on(&self, worker: &WorkerName) -> bool {
-        self.0.contains_key(worker)
+        self.on.contains_key(worker)
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = (&WorkerName, &Reservation)> {
-        self.0.iter().flat_map(|(worker, all)| all.iter().map(move |one| (worker, one)))
+        self.on.iter().flat_map(|(worker, all)| all.iter().map(move |one| (worker, one)))
     }
 
     /// Tasks of a line that have a reservation.
@@ -72,7 +74,7 @@ impl Reservations {
 
     /// Of what is free, what is nobody's.
     pub(crate) fn free_beside(&self, worker: &WorkerName, mut free: Resources) -> Resources {
-        for one in self.0.get(worker).into_iter().flatten() {
+        for one in self.on.get(worker).into_iter().flatten() {
             if one.why == For::Drain {
                 return Resources::ZERO;
             }
@@ -91,7 +93,15 @@ impl Reservations {
 
     /// Everything, as the tree is another.
     pub(crate) fn clear(&mut self) -> Vec<WorkerName> {
-        std::mem::take(&mut self.0).into_keys().collect()
+        std::mem::take(self).on.into_keys().collect()
+    }
+
+    /// Of what is free, what no other claim is on. A worker may be drained for somebody all the same: a guarantee goes before.
+    pub(crate) fn beside_claims(&self, worker: &WorkerName, mut free: Resources) -> Resources {
+        for one in self.on.get(worker).into_iter().flatten().filter(|one| one.why == For::Reclaim) {
+            free.sub(&one.need);
+        }
+        free
     }
 }
 
@@ -107,67 +117,113 @@ impl Engine {
         let need = self.state.shapes.get(place.shape).resources.clone();
         let until = now + self.config.reserve_for;
         let one = Reservation { place, why, since: now, until, need };
-        self.reserved.0.entry(worker.clone()).or_default().push(one);
+        self.keep_quota(&one);
+        self.reserved.on.entry(worker.clone()).or_default().push(one);
+        self.reserved.unquoted.insert(worker.clone());
         self.take_waiting_back(worker, out);
         self.file(worker);
     }
 
+    fn keep_quota(&mut self, one: &Reservation) {
+        if one.why == For::Reclaim {
+            self.state.pools.hold_for(one.place.pool, self.state.shapes.need(one.place.shape));
+            self.state.queue.charged(one.place.pool);
+        }
+    }
+
+    fn let_quota_go(&mut self, one: &Reservation) {
+        if one.why == For::Reclaim {
+            self.state.pools.let_go(one.place.pool, self.state.shapes.need(one.place.shape));
+        }
+    }
+
+    /// It is over, and its quota anybody's.
+    fn drop_reservation(&mut self, one: &Reservation) {
+        self.let_quota_go(one);
+        self.state.queue.released(&self.state.pools, one.place.pool);
+    }
+
+    /// What is kept for claims, by leaf.
+    pub(crate) fn kept_quota(&self) -> ByLeaf {
+        let mut kept = ByLeaf::new();
+        for (_, one) in self.reserved.all().filter(|(_, one)| one.why == For::Reclaim) {
+            let of_leaf = kept.entry(one.place.pool).or_default();
+            for (kind, amount) in self.state.shapes.need(one.place.shape) {
+                *of_leaf.entry(*kind).or_default() += amount;
+            }
+        }
+        kept
+    }
+
+    /// Workers whose reservations wait for nothing but quota.
+    pub(crate) fn unquoted(&mut self) -> BTreeSet<WorkerName> {
+        std::mem::take(&mut self.reserved.unquoted)
+    }
+
     /// Gives reserved room to those it is for, and drops what is not needed any more.
     pub(crate) fn honour(&mut self, now: Timestamp, name: &WorkerName, out: &mut Vec<Effect>) {
-        let Some(all) = self.reserved.0.remove(name) else { return };
+        let Some(all) = self.reserved.on.remove(name) else { return };
         let takes = self.state.workers.get(name).is_some_and(|worker| self.takes_leases(name, worker));
         // A throttled worker's room is not to be counted on.
         let takes = takes && *self.health(name) == WorkerHealth::Healthy;
         let mut kept = Vec::new();
-        for one in all.into_iter().filter(|one| takes && one.until > now) {
-            let Some(line) = self.state.queue.find(&one.place) else {
-                if !one.is_old(now) {
+        for one in all {
+            let is_open = self.state.pools.hold(one.place.pool) == Hold::Open;
+            if !takes || one.until <= now || !is_open {
+                self.drop_reservation(&one);
+                continue;
+            }
+            let line = self.state.queue.find(&one.place);
+            let Some((line, task)) = line.and_then(|ix| Some((ix, self.state.queue.get(ix)?.first()?))) else {
+                if one.is_old(now) {
+                    self.drop_reservation(&one);
+                } else {
                     kept.push(one);
                 }
                 continue;
             };
-            if self.state.pools.hold(one.place.pool) != Hold::Open {
+            if !self.state.workers.get(name).is_some_and(|worker| one.need.fits_in(&worker.free())) {
+                kept.push(one);
                 continue;
             }
-            let Some(task) = self.state.queue.get(line).and_then(crate::queue::Line::first) else { continue };
-            if self.admits(one.place).is_err() {
-                // What lies ready elsewhere is on its way back, and its quota with it.
-                if !one.is_old(now) {
-                    kept.push(one);
-                }
-                continue;
-            }
-            let fits = self.state.workers.get(name).is_some_and(|worker| one.need.fits_in(&worker.free()));
-            if fits {
+            self.let_quota_go(&one);
+            if self.admits(one.place).is_ok() {
                 self.lease(now, Head { line, place: one.place, task }, name.clone(), false, out);
             } else {
+                // Who was told to go has not gone yet.
+                self.keep_quota(&one);
+                self.reserved.unquoted.insert(name.clone());
                 kept.push(one);
             }
         }
         if !kept.is_empty() {
-            self.reserved.0.insert(name.clone(), kept);
+            self.reserved.on.insert(name.clone(), kept);
         }
     }
 
-    /// Reservations that have run out, whose line has gone, or for which no room is coming any more (something else started in it) end.
-    pub(crate) fn expire_reservations(&mut self, now: Timestamp) {
+    /// Reservations that have run out, whose line has gone, or for which no room or no quota is coming any more end.
+    pub(crate) fn expire_reservations(&mut self, now: Timestamp, forecast: &mut Forecast) {
         let mut vain = Vec::new();
-        for (worker, all) in &self.reserved.0 {
+        for (worker, all) in &self.reserved.on {
             let mut coming = self.free_soon(worker);
             for (at, one) in all.iter().enumerate().filter(|(_, one)| one.why == For::Reclaim) {
-                if one.need.fits_in(&coming) {
+                let need = self.state.shapes.need(one.place.shape);
+                forecast.unclaim(one.place.pool, need);
+                if one.need.fits_in(&coming) && self.admits_in(&forecast.quota, one.place).is_ok() {
                     coming.sub(&one.need);
+                    forecast.claim(one.place.pool, need);
                 } else {
                     vain.push((worker.clone(), at));
                 }
             }
         }
         for (worker, at) in vain.into_iter().rev() {
-            if let Some(all) = self.reserved.0.get_mut(&worker) {
-                all.remove(at);
+            if let Some(all) = self.reserved.on.get_mut(&worker) {
+                let one = all.remove(at);
                 if all.is_empty() {
-                    self.reserved.0.remove(&worker);
+                    self.reserved.on.remove(&worker);
                 }
+                self.drop_reservation(&one);
             }
             self.state.touched.insert(worker);
         }
@@ -175,5 +231,42 @@ impl Engine {
             |one: &Reservation| one.until <= now || (self.state.queue.find(&one.place).is_none() && one.is_old(now));
         let workers = self.reserved.all().filter(|(_, one)| void(one)).map(|(worker, _)| worker.clone());
         self.state.touched.extend(workers.collect::<Vec<_>>());
+    }
+
+    // ------------------------------------------------------------ big tasks
+
+    /// Who has found no room for long though it is his turn, and a worker could hold him, gets one drained.
+    pub(crate) fn drain_for_the_stuck(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let most = (self.state.workers.len() / 10).max(1);
+        if self.reserved.drained() >= most {
+            return;
+        }
+        self.state.queue.refresh(&self.state.pools);
+        let none = ShapeSet::default();
+        let first = self.state.queue.best(false, &none).or_else(|| self.state.queue.best(true, &none));
+        let first = first.map(|Head { place, .. }| place);
+        // Its turn has come: it is the first of all, or the first of a pool of which smaller ones have started meanwhile.
+        let overtaken = |line: &Line| -> Option<(Timestamp, Place)> {
+            let since = line.stuck_since.filter(|since| *since + self.config.reserve_after <= now)?;
+            let (place, key) = (line.place, line.head()?);
+            let rivals = || self.state.queue.of_pool(place.pool).filter_map(|(_, other)| other.head());
+            let passed = self.tally.last_lease(place.pool).is_some_and(|last| last > since);
+            let turn = first == Some(place) || (passed && rivals().all(|other| key <= other));
+            let closed = line.is_listed() && self.state.closed.contains(place.shape);
+            (closed && turn && self.reserved.count(&place) == 0).then_some((since, place))
+        };
+        let longest = self.state.queue.lines().filter_map(|(_, line)| overtaken(line)).min();
+        let Some((_, place)) = longest else { return };
+        let shape = self.state.shapes.get(place.shape).clone();
+        // Where least has to end first.
+        let candidates = self.rooms.members().filter_map(|name| {
+            let worker = &self.state.workers[name];
+            let suits = worker.offers(&shape.backend) && shape.resources.fits_in(&worker.capacity);
+            let busy = worker.held.values().filter(|held| held.charged).count();
+            let healthy = *self.health(name) == WorkerHealth::Healthy;
+            (suits && healthy && !self.reserved.any_on(name)).then_some((busy, name))
+        });
+        let Some(worker) = candidates.min().map(|(_, name)| name.clone()) else { return };
+        self.reserve(now, &worker, (place, For::Drain), out);
     }
 }

@@ -9,7 +9,7 @@ const STYLE: Style = Style { output: Format::Table, no_headers: false };
 
 fn resource(resource: &str, guarantee: u64, used: u64, limit: Option<u64>) -> PoolResource {
     let borrowed = used.saturating_sub(guarantee);
-    PoolResource { resource: resource.into(), guarantee, used, borrowed, lent: 0, limit, queued: 2_000 }
+    PoolResource { resource: resource.into(), guarantee, used, borrowed, lent: 0, reserved: 0, limit, queued: 2_000 }
 }
 
 fn pool(name: &str, resources: Vec<PoolResource>) -> PoolView {

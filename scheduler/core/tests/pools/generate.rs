@@ -127,6 +127,23 @@ pub fn tree(preemption: impl Fn() -> BoxedStrategy<Preemption>) -> impl Strategy
     })
 }
 
+/// A line a pool, for a failure's message.
+pub fn told(tree: &PoolTree) -> String {
+    let line = |(name, spec): (&PoolName, &PoolSpec)| {
+        format!(
+            "\n  {:8} guarantee [{}] borrow {:?} lend {:?} weight {} {:?} grace {:?}",
+            if name.is_root() { "(root)" } else { &name.0 },
+            spec.guarantee,
+            spec.borrow,
+            spec.lend,
+            spec.weight,
+            spec.preemption,
+            spec.grace
+        )
+    };
+    tree.pools.iter().map(line).collect()
+}
+
 pub fn leaves(tree: &PoolTree) -> Vec<PoolName> {
     tree.pools.keys().filter(|name| tree.is_leaf(name) && !name.is_root()).cloned().collect()
 }

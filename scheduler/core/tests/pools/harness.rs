@@ -504,6 +504,7 @@ impl World {
 
     /// As if these waited, too.
     pub fn heads_with(&self, free: &BTreeMap<WorkerName, Resources>, these: &BTreeSet<TaskId>) -> Vec<Head> {
+        let quota = self.quota_beside_claims();
         let mut lines: BTreeMap<_, (Key, TaskId)> = BTreeMap::new();
         let waits = |(id, task): &(&TaskId, &Task)| task.stand == Stand::Waiting || these.contains(id);
         for (id, task) in self.tasks.iter().filter(waits) {
@@ -513,14 +514,26 @@ impl World {
             *first = (*first).min((self.key(*id), *id));
         }
         let head = |((pool, opportunistic, fixed, shape), (key, task)): ((_, _, _, &Shape), _)| {
-            let (leaf, need) = (self.quota.find(pool), &shape.resources);
+            let (leaf, need) = (quota.find(pool), &shape.resources);
             let fits =
                 |(name, free): (&WorkerName, &Resources)| need.fits_in(free) && self.offers(name, &shape.backend);
-            let could_start =
-                self.quota.is_open(leaf) && free.iter().any(fits) && self.quota.refuses(leaf, need, fixed).is_none();
+            let could_start = quota.is_open(leaf) && free.iter().any(fits) && quota.refuses(leaf, need, fixed).is_none();
             Head { task, pool: leaf, opportunistic, need: need.clone(), key, could_start }
         };
         lines.into_iter().map(head).collect()
+    }
+
+    /// With what the engine says is kept for those who are owed room: nobody else is given it.
+    pub fn quota_beside_claims(&self) -> Quota {
+        let mut quota = self.quota.clone();
+        if !self.strict {
+            for view in self.engine.pools(self.now).iter().filter(|view| view.leaf) {
+                let of = |kind| view.resources.iter().find(|r| r.resource == kind).map_or(0, |r| r.reserved);
+                let kept = Resources { cpu: of("cpu"), memory: of("memory"), gpu: of("gpu"), ..Resources::ZERO };
+                quota.charge(quota.find(&view.pool), &kept);
+            }
+        }
+        quota
     }
 
     /// Free room on workers that take leases.

@@ -115,7 +115,7 @@ proptest! {
         let id = world.submit(job(&me.0), vec![run(mine, &cpu(1000), ENDLESS)]).unwrap();
         world.run_for(tree.pools[me].grace + ROUNDS);
         let ran = world.ran.keys().filter(|task| task.job == id).count();
-        prop_assert_eq!(ran, mine as usize, "of {} in {}: {:?}", mine, me, world.engine.explain(world.now, id));
+        prop_assert_eq!(ran, mine as usize, "of {} in {}: {:?}{}", mine, me, world.engine.explain(world.now, id), told(&tree));
     }
 
     /// The same guarantee and the same demand within it, beside an idle neighbour and beside a greedy one.
@@ -160,7 +160,7 @@ proptest! {
         let (alone, beside) = (starts(false), starts(true));
         for (task, at) in &alone {
             let late = beside.get(task).map(|beside| beside.since(*at));
-            prop_assert!(late.is_some_and(|late| late <= grace + ROUNDS), "{:?}: {:?} later, grace {:?}", task, late, grace);
+            prop_assert!(late.is_some_and(|late| late <= grace + ROUNDS), "{:?} of {}: {:?} later, grace {:?}{}", task, me, late, grace, told(&tree));
         }
         prop_assert_eq!(alone.len(), beside.len());
     }
@@ -186,4 +186,32 @@ fn invariant_04_holds_for_a_task_that_needs_several_victims_on_one_worker() {
     assert!(world.submit(untouched, vec![run(1, &Resources::cpu_memory(1000, 0), ENDLESS)]).is_some());
     world.run_for(Span::from_secs(60));
     assert_eq!(world.evicted.len(), 4, "nobody else has to go");
+}
+
+#[test]
+fn zz_trace() {
+    let mut tree = PoolTree::default();
+    let mut pool = |name: &str, cores: u64, borrow: Option<u64>| {
+        let mut spec = spool_proto::pool::PoolSpec { guarantee: cpu(cores * 1000), weight: 0, grace: Span::ZERO, ..Default::default() };
+        spec.borrow.extend(borrow.map(|b| ("cpu".to_owned(), b * 1000)));
+        tree.pools.insert(name.into(), spec);
+    };
+    pool("a", 0, Some(0));
+    pool("a/b", 0, None);
+    pool("a/c", 1, None);
+    pool("default", 0, None);
+    let me: PoolName = "a/c".into();
+    let mut world = World::new(&tree, calm());
+    machines(&mut world, 1);
+    flood(&mut world, Some(&me), 1);
+    world.run_for(Span::from_secs(60));
+    let from = world.log.len();
+    let id = world.submit(job(&me.0), vec![run(1, &cpu(1000), ENDLESS)]).unwrap();
+    world.run_for(tree.pools[&me].grace + ROUNDS);
+    for (at, input, effects) in &world.log[from..] {
+        println!("{at:?} {input:?}");
+        for e in effects { println!("      {e:?}"); }
+    }
+    let ran = world.ran.keys().filter(|task| task.job == id).count();
+    assert_eq!(ran, 1, "{:?}", world.engine.explain(world.now, id));
 }

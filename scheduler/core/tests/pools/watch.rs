@@ -136,7 +136,7 @@ impl World {
         if before.reserved.contains(worker) {
             return;
         }
-        if let Err(wrong) = self.quota.may_be_next(mine, &heads) {
+        if let Err(wrong) = self.quota_beside_claims().may_be_next(mine, &heads) {
             panic!("{id} of {} starts on {worker} out of turn: {wrong}", job.pool);
         }
     }

@@ -1,0 +1,79 @@
+//! Who is owed what others use, and from whom it may be taken.
+
+use super::{Kind, PoolIx, Pools};
+
+impl Pools {
+    /// The nodes of `of`'s path below the lowest pool that is above both.
+    pub(crate) fn below_common(&self, of: PoolIx, other: PoolIx) -> Vec<PoolIx> {
+        let others: Vec<PoolIx> = self.path(other).collect();
+        self.path(of).take_while(|pool| !others.contains(pool)).collect()
+    }
+
+    /// Nodes of the path, below the root, that would stay within their guarantee with the task: it is entitled there.
+    pub(crate) fn entitled(&self, leaf: PoolIx, need: &[(Kind, u64)]) -> Vec<PoolIx> {
+        let mut rises: Vec<u64> = need.iter().map(|(_, amount)| *amount).collect();
+        let mut found = Vec::new();
+        for pool in self.path(leaf).filter(|pool| *pool != PoolIx::ROOT) {
+            let (mut guaranteed, mut within) = (false, true);
+            for (&(kind, _), rise) in need.iter().zip(&mut rises) {
+                let node = &self.nodes[pool.index()];
+                let (before, local) = (self.usage(pool, kind), node.local.get(kind));
+                let after = before.saturating_add(*rise);
+                if node.held.get(kind) > 0 {
+                    guaranteed = true;
+                    within &= after <= node.subtree.get(kind);
+                }
+                *rise = after.saturating_sub(local) - before.saturating_sub(local);
+            }
+            if guaranteed && within {
+                found.push(pool);
+            }
+        }
+        found
+    }
+
+    /// Whether a task of `victim` may be taken for one of `claimant`, which is entitled at the nodes `at`. Only looks.
+    pub(crate) fn may_take(
+        &mut self,
+        (claimant, need, at): (PoolIx, &[(Kind, u64)], &[PoolIx]),
+        (victim, uses): (PoolIx, &[(Kind, u64)]),
+    ) -> bool {
+        let mine = self.below_common(claimant, victim);
+        let Some(basis) = at.iter().find(|pool| mine.contains(pool)).copied() else { return false };
+        let contested = |kind: Kind| self.held(basis, kind) > 0 && need.iter().any(|(needed, _)| *needed == kind);
+        let taken: Vec<Kind> = uses.iter().map(|(kind, _)| *kind).filter(|kind| contested(*kind)).collect();
+        if taken.is_empty() {
+            return false;
+        }
+        let theirs = self.below_common(victim, claimant);
+        let borrows = theirs.iter().all(|pool| taken.iter().any(|kind| self.borrowed(*pool, *kind) > 0));
+        if !borrows {
+            return false;
+        }
+        self.let_go(victim, uses);
+        let kept =
+            theirs.iter().all(|pool| taken.iter().all(|kind| self.usage(*pool, *kind) >= self.subtree(*pool, *kind)));
+        self.hold_for(victim, uses);
+        kept
+    }
+
+    /// Whether `claimant` with the task would still be behind `victim` without one of its own, by more than the dead zone (thousandths
+    /// of what there is).
+    pub(crate) fn is_fairer(
+        &self,
+        (claimant, need): (PoolIx, &[(Kind, u64)]),
+        (victim, uses): (PoolIx, &[(Kind, u64)]),
+        dead_zone_milli: u64,
+    ) -> bool {
+        let (Some(mine), Some(theirs)) =
+            (self.below_common(claimant, victim).pop(), self.below_common(victim, claimant).pop())
+        else {
+            return false;
+        };
+        let profile: Vec<Kind> = need.iter().map(|(kind, _)| *kind).collect();
+        let amount = |of: &[(Kind, u64)], kind: Kind| of.iter().find(|(k, _)| *k == kind).map_or(0, |(_, a)| *a);
+        let with = self.share_with(mine, &profile, |kind| amount(need, kind), |_| 0);
+        let without = self.share_with(theirs, &profile, |_| 0, |kind| amount(uses, kind));
+        with.plus_milli(dead_zone_milli) < without
+    }
+}
