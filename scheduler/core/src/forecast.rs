@@ -8,6 +8,7 @@ use spool_proto::time::{Span, Timestamp};
 
 use crate::engine::Engine;
 use crate::pools::{Need, PoolIx, Pools};
+use crate::reserve::For;
 use crate::shapes::ShapeId;
 use crate::workers::Held;
 
@@ -34,13 +35,19 @@ struct Group {
     shape: ShapeId,
 }
 
+/// Four ways to count what is used. None of them counts who was told to go.
 #[derive(Debug)]
 pub(crate) struct Forecast {
     now: Timestamp,
-    /// Leases, and what is kept for somebody. Limits are held against it.
+    /// Leases, and what is kept for claims: limits are held against it.
     pub(crate) quota: Pools,
-    /// The same without what lies ready: a guarantee is of what runs, and waiting behind a borrower is not what was guaranteed.
+    /// The same without what lies ready: who is owed something is told by it, for a guarantee is of what runs, and waiting behind a borrower
+    /// is not what was guaranteed.
     pub(crate) running: Pools,
+    /// Leases alone: that nobody who lies ready is taken below his guarantee.
+    leased: Pools,
+    /// What runs alone: nor anybody who runs.
+    started: Pools,
     /// Everybody who may be told to go, the first to go last. Listed when it is first asked for.
     groups: Option<BTreeMap<Group, Vec<Victim>>>,
     /// Who of them was.
@@ -60,17 +67,18 @@ impl Forecast {
     }
 
     pub(crate) fn leave(&mut self, victim: &Victim, uses: &Need) {
-        self.quota.let_go(victim.pool, uses);
-        if victim.runs {
-            self.running.let_go(victim.pool, uses);
-        }
+        self.counting(victim).for_each(|book| book.let_go(victim.pool, uses));
     }
 
     pub(crate) fn stay(&mut self, victim: &Victim, uses: &Need) {
-        self.quota.hold_for(victim.pool, uses);
-        if victim.runs {
-            self.running.hold_for(victim.pool, uses);
-        }
+        self.counting(victim).for_each(|book| book.hold_for(victim.pool, uses));
+    }
+
+    /// The books in which it counts.
+    fn counting(&mut self, victim: &Victim) -> impl Iterator<Item = &mut Pools> {
+        let always = [&mut self.quota, &mut self.leased];
+        let running = [&mut self.running, &mut self.started];
+        always.into_iter().chain(running.into_iter().filter(|_| victim.runs))
     }
 
     /// It will be told.
@@ -78,9 +86,9 @@ impl Forecast {
         self.gone.insert(victim.task);
     }
 
-    /// The quota in which the task of a victim counts.
-    pub(crate) fn book(&mut self, victim: &Victim) -> &mut Pools {
-        if victim.runs { &mut self.running } else { &mut self.quota }
+    /// What is used by tasks such as it, without what is kept for anybody.
+    pub(crate) fn used(&mut self, victim: &Victim) -> &mut Pools {
+        if victim.runs { &mut self.started } else { &mut self.leased }
     }
 }
 
@@ -96,11 +104,16 @@ impl Engine {
                 lying.push((job.pool, held.shape));
             }
         }
-        let mut running = quota.clone();
+        let mut leased = quota.clone();
+        for (_, one) in self.reserved.all().filter(|(_, one)| one.why == For::Reclaim) {
+            leased.let_go(one.place.pool, self.state.shapes.need(one.place.shape));
+        }
+        let (mut running, mut started) = (quota.clone(), leased.clone());
         for (pool, shape) in lying {
             running.let_go(pool, self.state.shapes.need(shape));
+            started.let_go(pool, self.state.shapes.need(shape));
         }
-        Forecast { now, quota, running, groups: None, gone: BTreeSet::new() }
+        Forecast { now, quota, running, leased, started, groups: None, gone: BTreeSet::new() }
     }
 
     /// The lease as a victim. `None`: it must not be preempted, or was told to go before.

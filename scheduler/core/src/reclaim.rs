@@ -148,14 +148,16 @@ impl Engine {
     /// the line itself has nothing more.
     fn claim(&mut self, now: Timestamp, short: &Short, first: Ground, forecast: &mut Forecast, out: &mut Vec<Effect>) {
         let place = short.place;
-        let queued = self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix)).map_or(0, |line| line.waiting);
+        let queued =
+            self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix)).map_or(0, |line| line.waiting);
         let fetched = short.ready.iter().rev().map(Some);
         let need = self.state.shapes.need(place.shape).clone();
         let (mut sites, mut ground) = (Sites::default(), Some(first));
         let whom = std::iter::repeat_n(None, usize::try_from(queued).unwrap_or(usize::MAX)).chain(fetched);
         let reserved = usize::try_from(self.reserved.count(&place)).unwrap_or(usize::MAX);
         for lying in whom.skip(reserved) {
-            let Some(on) = ground.take().filter(|on| !matches!(on, Ground::Fair) || self.fair_turn(now, place.pool)) else {
+            let Some(on) = ground.take().filter(|on| !matches!(on, Ground::Fair) || self.fair_turn(now, place.pool))
+            else {
                 break;
             };
             if lying.is_some() {
@@ -172,7 +174,8 @@ impl Engine {
             self.carry_out(now, place, &plan, out);
             forecast.claim(place.pool, &need);
             // Another ground is another claim.
-            ground = self.ground(place, forecast).filter(|next| std::mem::discriminant(next) == std::mem::discriminant(&on));
+            ground =
+                self.ground(place, forecast).filter(|next| std::mem::discriminant(next) == std::mem::discriminant(&on));
         }
     }
 

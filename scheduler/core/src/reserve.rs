@@ -12,10 +12,10 @@ use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::WorkerHealth;
 
-use crate::engine::Engine;
-use crate::io::Effect;
 use crate::contest::ShapeSet;
+use crate::engine::Engine;
 use crate::forecast::Forecast;
+use crate::io::Effect;
 use crate::pools::{ByLeaf, PoolIx};
 use crate::queue::{Head, Line, Place};
 

@@ -172,7 +172,9 @@ impl Engine {
         if !shape.resources.fits_in(&free) {
             return None;
         }
-        spare(&mut chosen, |_, without| shape.resources.fits_in(&self.free_without(worker, gone.iter().chain(without))));
+        spare(&mut chosen, |_, without| {
+            shape.resources.fits_in(&self.free_without(worker, gone.iter().chain(without)))
+        });
         Some(chosen)
     }
 
@@ -214,13 +216,14 @@ impl Engine {
             return true;
         }
         let (need, uses) = (self.state.shapes.need(claim.place.shape), self.state.shapes.need(victim.shape));
-        let (claimant, book) = (claim.place.pool, forecast.book(victim));
+        let (claimant, used) = (claim.place.pool, forecast.used(victim));
         match claim.ground {
-            Ground::Guarantee(at) => book.may_take((claimant, need, at), (victim.pool, uses)),
+            Ground::Guarantee(at) => used.may_take((claimant, need, at), (victim.pool, uses)),
             Ground::Fair => {
-                let above = book.below_common(victim.pool, claimant);
-                let borrows = above.iter().all(|pool| need.iter().any(|(kind, _)| book.borrowed(*pool, *kind) > 0));
-                borrows && book.is_fairer((claimant, need), (victim.pool, uses), self.config.fair_dead_zone_milli)
+                let contested = |kind| need.iter().any(|(needed, _)| *needed == kind);
+                let dead_zone_milli = self.config.fair_dead_zone_milli;
+                used.can_spare(claimant, (victim.pool, uses), contested)
+                    && forecast.running.is_fairer((claimant, need), (victim.pool, uses), dead_zone_milli)
             }
             Ground::Standard => false,
         }

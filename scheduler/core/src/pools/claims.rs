@@ -40,14 +40,23 @@ impl Pools {
     ) -> bool {
         let mine = self.below_common(claimant, victim);
         let Some(basis) = at.iter().find(|pool| mine.contains(pool)).copied() else { return false };
-        let contested = |kind: Kind| self.held(basis, kind) > 0 && need.iter().any(|(needed, _)| *needed == kind);
+        let held: Vec<Kind> = need.iter().map(|(kind, _)| *kind).filter(|kind| self.held(basis, *kind) > 0).collect();
+        let contested = |kind| held.contains(&kind);
+        self.can_spare(claimant, (victim, uses), contested)
+    }
+
+    /// Whether the victim's side, below what it has in common with the claimant, borrows of what is contested, and has what it is
+    /// guaranteed of it without the task, too.
+    pub(crate) fn can_spare(
+        &mut self,
+        claimant: PoolIx,
+        (victim, uses): (PoolIx, &[(Kind, u64)]),
+        contested: impl Fn(Kind) -> bool,
+    ) -> bool {
         let taken: Vec<Kind> = uses.iter().map(|(kind, _)| *kind).filter(|kind| contested(*kind)).collect();
-        if taken.is_empty() {
-            return false;
-        }
         let theirs = self.below_common(victim, claimant);
         let borrows = theirs.iter().all(|pool| taken.iter().any(|kind| self.borrowed(*pool, *kind) > 0));
-        if !borrows {
+        if taken.is_empty() || !borrows {
             return false;
         }
         self.let_go(victim, uses);

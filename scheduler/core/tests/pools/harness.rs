@@ -517,7 +517,8 @@ impl World {
             let (leaf, need) = (quota.find(pool), &shape.resources);
             let fits =
                 |(name, free): (&WorkerName, &Resources)| need.fits_in(free) && self.offers(name, &shape.backend);
-            let could_start = quota.is_open(leaf) && free.iter().any(fits) && quota.refuses(leaf, need, fixed).is_none();
+            let could_start =
+                quota.is_open(leaf) && free.iter().any(fits) && quota.refuses(leaf, need, fixed).is_none();
             Head { task, pool: leaf, opportunistic, need: need.clone(), key, could_start }
         };
         lines.into_iter().map(head).collect()

@@ -192,7 +192,12 @@ fn invariant_04_holds_for_a_task_that_needs_several_victims_on_one_worker() {
 fn zz_trace() {
     let mut tree = PoolTree::default();
     let mut pool = |name: &str, cores: u64, borrow: Option<u64>| {
-        let mut spec = spool_proto::pool::PoolSpec { guarantee: cpu(cores * 1000), weight: 0, grace: Span::ZERO, ..Default::default() };
+        let mut spec = spool_proto::pool::PoolSpec {
+            guarantee: cpu(cores * 1000),
+            weight: 0,
+            grace: Span::ZERO,
+            ..Default::default()
+        };
         spec.borrow.extend(borrow.map(|b| ("cpu".to_owned(), b * 1000)));
         tree.pools.insert(name.into(), spec);
     };
@@ -210,7 +215,9 @@ fn zz_trace() {
     world.run_for(tree.pools[&me].grace + ROUNDS);
     for (at, input, effects) in &world.log[from..] {
         println!("{at:?} {input:?}");
-        for e in effects { println!("      {e:?}"); }
+        for e in effects {
+            println!("      {e:?}");
+        }
     }
     let ran = world.ran.keys().filter(|task| task.job == id).count();
     assert_eq!(ran, 1, "{:?}", world.engine.explain(world.now, id));
