@@ -263,6 +263,15 @@ fn pick<T: Clone>(of: &[T], at: &Index) -> Option<T> {
     if of.is_empty() { None } else { Some(at.get(of).clone()) }
 }
 
+/// One task of it, standard and patient with nobody.
+pub fn submit_one(world: &mut World, work: &Work) {
+    let mut work = work.clone();
+    work.opportunistic = None;
+    work.tasks.truncate(1);
+    work.tasks[0].0 = 1;
+    submit(world, &work, true);
+}
+
 pub fn submit(world: &mut World, work: &Work, endless: bool) {
     let pool = work.pool.get(&leaves(&world.tree)).clone();
     let class = work

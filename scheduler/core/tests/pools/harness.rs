@@ -87,6 +87,8 @@ pub struct World {
     pub ages: bool,
     /// Who was told to make room, and when.
     pub evicted: Vec<(Timestamp, TaskId)>,
+    /// Where each of them was.
+    pub evicted_from: BTreeMap<TaskId, WorkerName>,
     /// When each task first ran.
     pub ran: BTreeMap<TaskId, Timestamp>,
     pub(crate) last_fence: Fence,
@@ -142,6 +144,7 @@ impl World {
             replies: Vec::new(),
             strict: false,
             evicted: Vec::new(),
+            evicted_from: BTreeMap::new(),
             ran: BTreeMap::new(),
             last_fence: Fence(0),
             plan: Vec::new(),

@@ -48,7 +48,6 @@ proptest! {
     }
 
     /// Who a dry run says would be stopped is who is stopped, if nobody says anything meanwhile.
-    #[cfg(feature = "open-claims")]
     #[test]
     fn invariant_10_a_dry_run_stops_whom_the_real_run_stops(
         tree in tree(any_preemption),

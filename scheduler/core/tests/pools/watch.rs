@@ -94,6 +94,7 @@ impl World {
                 {
                     victims.push((worker.clone(), *task));
                     self.evicted.push((self.now, *task));
+                    self.evicted_from.insert(*task, worker.clone());
                 }
                 _ => {}
             }
