@@ -168,7 +168,7 @@ pub fn fleet() -> impl Strategy<Value = Vec<Machine>> {
 }
 
 /// What a task may need: alike in few ways, so that lines form.
-fn need() -> impl Strategy<Value = Resources> {
+pub fn need() -> impl Strategy<Value = Resources> {
     let amounts = |each: &[(usize, u64)]| Just(amounts(each.iter().copied()));
     prop_oneof![
         4 => amounts(&[(0, 1)]),
@@ -261,15 +261,6 @@ pub fn join(world: &mut World, machine: &Machine) {
 
 fn pick<T: Clone>(of: &[T], at: &Index) -> Option<T> {
     if of.is_empty() { None } else { Some(at.get(of).clone()) }
-}
-
-/// One task of it, standard and patient with nobody.
-pub fn submit_one(world: &mut World, work: &Work) {
-    let mut work = work.clone();
-    work.opportunistic = None;
-    work.tasks.truncate(1);
-    work.tasks[0].0 = 1;
-    submit(world, &work, true);
 }
 
 pub fn submit(world: &mut World, work: &Work, endless: bool) {
