@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{PoolName, PoolSpec, PoolTree};
-use crate::resources::Resources;
+use crate::resources::{Resources, amount_text};
 
 /// Levels below the root.
 const DEPTH_MAX: usize = 16;
@@ -52,6 +52,7 @@ pub(super) fn check(tree: &PoolTree) -> Result<(), BadTree> {
         for (resource, amount) in tree.pools[parent].guarantee.iter() {
             let needed = sum.get(resource);
             if needed > amount {
+                let (needed, amount) = (amount_text(resource, needed), amount_text(resource, amount));
                 let rule = format!(
                     "its children are guaranteed {needed} together, more than its own {amount}; raise it or lower theirs"
                 );
@@ -111,6 +112,7 @@ fn check_spec(name: &PoolName, spec: &PoolSpec) -> Result<(), BadTree> {
     for (resource, lent) in &spec.lend {
         let amount = spec.guarantee.get(resource);
         if *lent > amount {
+            let (lent, amount) = (amount_text(resource, *lent), amount_text(resource, amount));
             return bad(Some(resource), format!("lends {lent} of a guarantee of {amount}"));
         }
     }
