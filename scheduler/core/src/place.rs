@@ -165,7 +165,7 @@ impl Engine {
         if let Err(over) = self.admits(head.place) {
             return self.state.queue.park(&self.state.pools, head.line, over.pool);
         }
-        if self.overload() >= 2 && self.must_not_borrow(&head) {
+        if self.overload() >= 2 && self.must_not_borrow(head.place) {
             return self.state.queue.park(&self.state.pools, head.line, PoolIx::ROOT);
         }
         if let Some(worker) = self.find_room(head.task, head.place.shape) {
@@ -181,12 +181,7 @@ impl Engine {
 
     /// Whether there is quota for one more of the line.
     pub(crate) fn admits(&self, place: Place) -> Result<(), Over> {
-        let need = self.state.shapes.need(place.shape);
-        if place.fixed {
-            self.state.pools.admits_for_good(place.pool, need)
-        } else {
-            self.state.pools.admits(place.pool, need)
-        }
+        self.state.pools.admits_as(place.pool, self.state.shapes.need(place.shape), place.fixed)
     }
 
     /// Where the task would start best now.

@@ -169,8 +169,8 @@ impl Engine {
     }
 
     /// The task would run on borrowed quota while somebody is owed room.
-    pub(crate) fn must_not_borrow(&self, head: &crate::queue::Head) -> bool {
-        let need = self.state.shapes.need(head.place.shape);
-        self.short > 0 && self.state.pools.entitled(head.place.pool, need).is_empty()
+    pub(crate) fn must_not_borrow(&self, place: crate::queue::Place) -> bool {
+        let need = self.state.shapes.need(place.shape);
+        self.short > 0 && self.state.pools.entitled(place.pool, need).is_empty()
     }
 }

@@ -169,10 +169,11 @@ impl Engine {
             let name = |line: &Line| self.state.pools.name(line.place.pool);
             name(x).cmp(name(y)).then(a.cmp(b))
         });
+        let kept = self.with_promises(now);
         let view = |(head, line): (crate::queue::Key, &Line)| {
             let shape = self.state.shapes.get(line.place.shape);
             let job = &self.state.jobs[&head.job()];
-            let (reason, text) = self.trouble(now, line.place, job).into_reason();
+            let trouble = self.trouble(now, line.place, job, kept.as_ref());
             QueueView {
                 pool: self.state.pools.name(line.place.pool).clone(),
                 function: shape.function.clone(),
@@ -182,8 +183,8 @@ impl Engine {
                 priority: head.priority(),
                 tasks: line.waiting,
                 oldest_wait: self.oldest_wait(now, line).unwrap_or_default(),
-                reason: reason.into(),
-                text,
+                reason: trouble.cause.name().into(),
+                text: trouble.text,
             }
         };
         lines.into_iter().map(view).collect()

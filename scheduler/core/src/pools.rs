@@ -363,6 +363,14 @@ impl Pools {
         self.admits(leaf, need)
     }
 
+    /// As one of the two says; `fixed`: it must not be preempted.
+    ///
+    /// # Errors
+    /// As theirs.
+    pub(crate) fn admits_as(&self, leaf: PoolIx, need: &[(Kind, u64)], fixed: bool) -> Result<(), Over> {
+        if fixed { self.admits_for_good(leaf, need) } else { self.admits(leaf, need) }
+    }
+
     /// Whether the task could run if nothing else did.
     ///
     /// # Errors

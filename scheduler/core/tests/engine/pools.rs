@@ -9,7 +9,7 @@ use spool_proto::time::Span;
 
 use crate::harness::*;
 
-fn guaranteed(cpu: u64) -> PoolSpec {
+pub(crate) fn guaranteed(cpu: u64) -> PoolSpec {
     PoolSpec { guarantee: Resources::cpu_memory(cpu, 0), ..PoolSpec::default() }
 }
 
@@ -24,17 +24,17 @@ fn change(pools: &[(&str, PoolSpec)]) -> PoolChange {
 }
 
 impl Shell {
-    fn apply(&mut self, pools: &[(&str, PoolSpec)]) {
+    pub(crate) fn apply(&mut self, pools: &[(&str, PoolSpec)]) {
         self.input(Input::ApplyPools { token: Token(1), change: change(pools) });
         assert!(matches!(self.replies.last(), Some(Reply::Pools { .. })), "{:?}", self.replies.last());
     }
 
-    fn submit_to(&mut self, pool: &str, tasks: Vec<TaskRun>) -> JobId {
+    pub(crate) fn submit_to(&mut self, pool: &str, tasks: Vec<TaskRun>) -> JobId {
         self.submit(NewJob { pool: pool.into(), ..job() }, vec![tasks])
     }
 
     /// Lets workers answer every order to let go.
-    fn give_back(&mut self) -> usize {
+    pub(crate) fn give_back(&mut self) -> usize {
         let mut count = 0;
         for (worker, index, reason) in self.revoked() {
             let found = self.fences.iter().find(|(task, (holder, _))| **task == index && holder.to_string() == worker);
@@ -57,7 +57,7 @@ impl Shell {
     }
 
     /// Lets time pass in small steps, heartbeats included, until something is preempted or the time is over; then the tasks.
-    fn preempted_within(&mut self, span: Span, workers: &[&str]) -> Vec<spool_proto::ids::TaskId> {
+    pub(crate) fn preempted_within(&mut self, span: Span, workers: &[&str]) -> Vec<spool_proto::ids::TaskId> {
         let end = self.now + span;
         while self.now < end {
             self.now = self.now + Span::from_millis(250);
@@ -135,11 +135,11 @@ fn a_limit_holds_and_the_reason_says_whose() {
     let id = shell.submit_to("studio/x", vec![run(5, 1000)]);
     assert_eq!(shell.leases().len(), 2);
     let text = shell.explain(id).1;
-    assert!(text.contains("quota of pool studio: cpu 2000 used of at most 2000, 1000 more needed"), "{text}");
+    assert!(text.contains("quota of pool studio: cpu 2 used of at most 2, 1 more needed"), "{text}");
     let large = shell.submit_to("studio/x", vec![run(1, 3000)]);
     let (reason, text) = shell.explain(large);
     assert_eq!(reason, "over_limit");
-    assert!(text.contains("pool studio may use at most 2000"), "{text}");
+    assert!(text.contains("pool studio may use at most 2"), "{text}");
     shell.finish(task(id, 0), Span::from_secs(1));
     assert_eq!(shell.leases().len(), 1, "what comes free is used");
 }
