@@ -85,6 +85,8 @@ pub struct World {
     pub strict: bool,
     /// Jobs gain priority as they wait, which the model does not follow: order is not checked.
     pub ages: bool,
+    /// Order and victims are not checked.
+    pub trusts: bool,
     /// Who was told to make room, and when.
     pub evicted: Vec<(Timestamp, TaskId)>,
     /// When each task first ran.
@@ -130,6 +132,7 @@ impl World {
         let ages = config.age_step < calm().age_step;
         let mut world = World {
             ages,
+            trusts: false,
             engine: Engine::new(config),
             now: Timestamp(1_000_000_000),
             log: Vec::new(),
