@@ -93,7 +93,7 @@ impl Engine {
         Self::reply(token, Reply::Ok, out);
     }
 
-    fn find_leaf(&self, pool: &PoolName) -> Result<PoolIx, Refusal> {
+    pub(crate) fn find_leaf(&self, pool: &PoolName) -> Result<PoolIx, Refusal> {
         let at = self.state.pools.find(pool).ok_or_else(|| Refusal::NoSuchPool(pool.clone()))?;
         if self.state.pools.is_leaf(at) { Ok(at) } else { Err(Refusal::NotALeaf(pool.clone())) }
     }

@@ -566,7 +566,8 @@ impl State {
             self.pools.all().map(|old| pools.find(self.pools.name(old)).unwrap_or(default)).collect();
         let to = |old: PoolIx| moved[old.index()];
         for job in self.jobs.values_mut() {
-            job.pool = to(job.pool);
+            // By name: of a job that is over, the pool may have gone meanwhile and be there again.
+            job.pool = pools.find(&job.new.pool).unwrap_or(default);
         }
         for worker in self.workers.values() {
             for (task, held) in &worker.held {

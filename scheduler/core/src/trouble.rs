@@ -70,7 +70,8 @@ impl Engine {
         if let Some((cause, text)) = self.fleet_trouble(shape) {
             return trouble(cause, text);
         }
-        if let Err(over) = self.state.pools.could_admit(place.pool, self.state.shapes.need(place.shape)) {
+        if let Err(over) = self.state.pools.could_admit_as(place.pool, self.state.shapes.need(place.shape), place.fixed)
+        {
             return trouble(Cause::OverLimit, self.limit_text(place, over));
         }
         if let Some(text) = self.quota_trouble(now, place, kept) {
@@ -214,10 +215,17 @@ impl Engine {
         let (pools, kind) = (&self.state.pools, self.state.shapes.kinds.name(over.kind));
         let function = &self.state.shapes.get(place.shape).function;
         let asks = amount_text(kind, self.asks(place, over.kind));
-        let limit = amount_text(kind, pools.limit(over.pool, over.kind));
-        let name = pools.name(over.pool);
+        let (limit, owned) = (pools.limit(over.pool, over.kind), pools.subtree(over.pool, over.kind));
+        let (limit_text, name) = (amount_text(kind, limit), pools.name(over.pool));
+        if place.fixed && over.pool == place.pool && self.asks(place, over.kind) > owned {
+            let owned = amount_text(kind, owned);
+            return format!(
+                "{function} needs {kind} {asks}, and pool {name} is guaranteed {owned} in all: what must not be preempted must not \
+                 borrow; raise its guarantee, or move the job"
+            );
+        }
         format!(
-            "{function} needs {kind} {asks}, and pool {name} may use at most {limit} in all; raise its guarantee or borrow limit, or \
+            "{function} needs {kind} {asks}, and pool {name} may use at most {limit_text} in all; raise its guarantee or borrow limit, or \
              move the job"
         )
     }

@@ -226,6 +226,50 @@ fn what_must_not_be_preempted_never_borrows() {
 }
 
 #[test]
+fn what_must_not_borrow_and_is_guaranteed_too_little_is_told_so() {
+    let mut shell = Shell::new();
+    shell.apply(&[("p", guaranteed(0)), ("p/a", guaranteed(1000)), ("p/b", guaranteed(0))]);
+    shell.worker("w", 4000);
+    let fixed = |pool: &str| NewJob { pool: pool.into(), preemptible: false, ..job() };
+    for (pool, cpu) in [("p/b", 500), ("p/a", 2000)] {
+        let id = shell.submit(fixed(pool), vec![vec![run(1, cpu)]]);
+        let (reason, text) = shell.explain(id);
+        assert_eq!(reason, "over_limit", "it would wait for ever: {text}");
+        assert!(text.contains(&format!("pool {pool} is guaranteed")), "{text}");
+    }
+    let id = shell.submit(fixed("p/a"), vec![vec![run(1, 1000)]]);
+    assert_eq!(shell.state(task(id, 0)), "running");
+}
+
+/// Pools change with no regard to jobs that are over.
+#[test]
+fn a_job_is_retried_where_its_pool_is_now() {
+    let mut shell = Shell::new();
+    shell.apply(&[("a", guaranteed(1000))]);
+    shell.worker("w", 1000);
+    let id = shell.submit_to("a", vec![run(1, 1000)]);
+    shell.fail(task(id, 0), spool_proto::failure::Class::Input);
+    assert_eq!(shell.job_state(id), "failed");
+
+    shell.apply(&[("a", guaranteed(1000)), ("a/x", guaranteed(0))]);
+    shell.input(Input::Retry { token: Token(5), job: id });
+    let divided = shell.replies.last();
+    assert!(matches!(divided, Some(Reply::Refused(Refusal::NotALeaf(pool))) if *pool == "a".into()), "{divided:?}");
+    shell.apply(&[]);
+    shell.input(Input::Retry { token: Token(5), job: id });
+    let gone = shell.replies.last();
+    assert!(matches!(gone, Some(Reply::Refused(Refusal::NoSuchPool(pool))) if *pool == "a".into()), "{gone:?}");
+    shell.apply(&[("a", guaranteed(1000))]);
+    shell.input(Input::Retry { token: Token(5), job: id });
+    assert_eq!(shell.state(task(id, 0)), "running");
+    let used = |pool: &str| {
+        let views = shell.engine.pools(shell.now);
+        views.into_iter().find(|view| view.pool == pool.into()).unwrap().leased_tasks
+    };
+    assert_eq!((used("a"), used("default")), (1, 0), "it runs in its own pool again");
+}
+
+#[test]
 fn a_job_hops_when_it_has_waited() {
     let mut shell = Shell::new();
     shell.apply(&[("slow", guaranteed(0)), ("fast", guaranteed(1000))]);
