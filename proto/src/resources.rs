@@ -126,6 +126,20 @@ impl Resources {
         least
     }
 
+    /// The greater of both, of each resource.
+    #[must_use]
+    pub fn max_of(&self, other: &Resources) -> Resources {
+        let mut most = self.clone();
+        for (mine, theirs) in most.known_mut().into_iter().zip(other.known()) {
+            *mine = (*mine).max(theirs);
+        }
+        for (name, theirs) in &other.other {
+            let mine = most.other.entry(name.clone()).or_default();
+            *mine = (*mine).max(*theirs);
+        }
+        most
+    }
+
     /// Every amount that is not zero, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         let known = KNOWN.into_iter().zip(self.known());
@@ -197,6 +211,18 @@ mod tests {
         };
         assert_eq!(all.to_string(), "cpu=1500m,memory=3Gi,gpu=250m,encode_sessions=8,licence=1000");
         assert_eq!((amount_text("cpu", 64_000), amount_text("scratch", 1)), ("64".into(), "1Mi".into()));
+    }
+
+    #[test]
+    fn the_lesser_and_the_greater_of_each_are_taken() {
+        let with = |cpu, memory, licences| Resources {
+            other: [("licence".into(), licences)].into(),
+            ..Resources::cpu_memory(cpu, memory)
+        };
+        let (a, b) = (with(1, 5, 2), with(3, 4, 7));
+        assert_eq!((a.min_of(&b), a.max_of(&b)), (with(1, 4, 2), with(3, 5, 7)));
+        assert_eq!(a.max_of(&Resources::ZERO), a);
+        assert_eq!(Resources::ZERO.max_of(&a), a);
     }
 
     #[test]

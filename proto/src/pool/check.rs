@@ -23,6 +23,11 @@ pub struct BadTree {
 }
 
 pub(super) fn check(tree: &PoolTree) -> Result<(), BadTree> {
+    check_structure(tree)?;
+    check_promises(tree)
+}
+
+pub(super) fn check_structure(tree: &PoolTree) -> Result<(), BadTree> {
     let bad = |pool: &PoolName, rule: String| Err(BadTree { pool: pool.clone(), resource: None, rule });
     if tree.pools.len() > POOLS_MAX {
         return bad(&PoolName::root(), format!("{} pools are too many; at most {POOLS_MAX}", tree.pools.len()));
@@ -35,19 +40,27 @@ pub(super) fn check(tree: &PoolTree) -> Result<(), BadTree> {
             );
         }
     }
-    let mut sums: BTreeMap<PoolName, Resources> = BTreeMap::new();
     for (name, spec) in &tree.pools {
         check_name(tree, name)?;
         check_spec(name, spec)?;
-        if let Some(parent) = name.parent() {
-            sums.entry(parent).or_default().add(&spec.guarantee);
-        }
     }
     let default = PoolName::default();
     if !tree.is_leaf(&default) {
         return bad(&default, "it takes jobs, so it can have no pools below it".into());
     }
-    // Σ children ≤ parent, where the parent is guaranteed anything of the kind.
+    Ok(())
+}
+
+/// Σ children ≤ parent, where the parent is guaranteed anything of the kind. A child that is guaranteed nothing itself holds what its own
+/// children are guaranteed.
+fn check_promises(tree: &PoolTree) -> Result<(), BadTree> {
+    let mut sums: BTreeMap<PoolName, Resources> = BTreeMap::new();
+    // Children sort behind their parents.
+    for (name, spec) in tree.pools.iter().rev() {
+        let Some(parent) = name.parent() else { continue };
+        let held = spec.guarantee.max_of(sums.get(name).unwrap_or(&Resources::ZERO));
+        sums.entry(parent).or_default().add(&held);
+    }
     for (parent, sum) in &sums {
         for (resource, amount) in tree.pools[parent].guarantee.iter() {
             let needed = sum.get(resource);

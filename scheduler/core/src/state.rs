@@ -530,7 +530,7 @@ impl State {
     // ------------------------------------------------------------ pools
 
     fn pools_applied(&mut self, version: u64, change: &PoolChange, at: Timestamp) -> Result<(), Illegal> {
-        change.tree.check().map_err(Illegal::BadTree)?;
+        change.tree.check_structure().map_err(Illegal::BadTree)?;
         let entry = pool_history::entry(&self.pools_state.tree, version, change, at);
         pool_history::remember(&mut self.pools_state.changes, entry);
         self.pools_state.holds.retain(|pool, _| change.tree.pools.contains_key(pool));
