@@ -273,7 +273,7 @@ impl Engine {
         let ahead = self.state.queue.ahead_of(job.id).unwrap_or(0);
         let Shape { backend, resources, .. } = self.state.shapes.get(place.shape).as_ref();
         let suits = |worker: &Worker| worker.offers(backend) && resources.fits_in(&worker.capacity);
-        let workers = self.rooms.members().filter(|name| self.state.workers.get(*name).is_some_and(suits)).count();
+        let workers = self.rooms.members().filter(|name| self.state.workers.get(name).is_some_and(suits)).count();
         let last = if place.opportunistic { ", after all standard work" } else { "" };
         format!(
             "{}: {} waiting for room on a worker, {ahead} ahead in pool {}{last}; of {workers} that could hold it none has {resources} \
