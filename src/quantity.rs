@@ -1,26 +1,10 @@
 //! Amounts and times as people type them: `64` or `500m` cores, `256Gi` of memory, `10s`, `+2h`. Each reads back what it prints.
 
+pub use spool_proto::resources::amount_text;
+use spool_proto::resources::{Unit, unit};
 use spool_proto::time::{Span, Timestamp};
 
-/// How a resource is counted.
-enum Unit {
-    /// Kept in thousandths: `64`, `0.5`, `500m`.
-    Thousandths,
-    /// Kept in MiB: `512Mi`, `256Gi`, `2Ti`.
-    Mebibytes,
-    /// As it is.
-    Plain,
-}
-
-fn unit(resource: &str) -> Unit {
-    match resource {
-        "cpu" | "gpu" => Unit::Thousandths,
-        "memory" | "scratch" => Unit::Mebibytes,
-        _ => Unit::Plain,
-    }
-}
-
-/// An amount of `resource`, in the units it is kept in.
+/// An amount of `resource`, in the units it is kept in, as [`amount_text`] shows it.
 ///
 /// # Errors
 /// What is taken instead.
@@ -51,18 +35,6 @@ fn thousandths(text: &str) -> Option<u64> {
     }
     let part: u64 = format!("{part:0<3}").parse().ok()?;
     whole.parse::<u64>().ok()?.checked_mul(1_000)?.checked_add(part)
-}
-
-/// The amount as [`amount`] reads it.
-pub fn amount_text(resource: &str, amount: u64) -> String {
-    match unit(resource) {
-        Unit::Thousandths if amount.is_multiple_of(1_000) => (amount / 1_000).to_string(),
-        Unit::Thousandths => format!("{amount}m"),
-        Unit::Mebibytes if amount > 0 && amount.is_multiple_of(1 << 20) => format!("{}Ti", amount >> 20),
-        Unit::Mebibytes if amount > 0 && amount.is_multiple_of(1 << 10) => format!("{}Gi", amount >> 10),
-        Unit::Mebibytes => format!("{amount}Mi"),
-        Unit::Plain => amount.to_string(),
-    }
 }
 
 /// Longest first.

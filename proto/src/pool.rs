@@ -180,6 +180,14 @@ impl PoolTree {
     pub fn check(&self) -> Result<(), BadTree> {
         check::check(self)
     }
+
+    /// Without what it promises: a tree that was applied once is read again, whatever is asked of new ones meanwhile.
+    ///
+    /// # Errors
+    /// The first rule that is broken, with pool and resource.
+    pub fn check_structure(&self) -> Result<(), BadTree> {
+        check::check_structure(self)
+    }
 }
 
 /// What an administrator said of a pool besides its numbers.
@@ -244,5 +252,22 @@ mod tests {
         let within = |name: &str, above: &str| PoolName::from(name).is_within(&above.into());
         assert!(within("a/b", "/") && within("a/b", "a") && within("a/b", "a/b") && within("/", "/"));
         assert!(!within("ab", "a") && !within("a", "a/b") && !within("/", "a"));
+    }
+    /// What is guaranteed two levels below counts, whatever the level between says; else a ceiling would be none.
+    #[test]
+    fn a_guarantee_contains_what_all_below_it_are_guaranteed() {
+        let mut tree = PoolTree::default();
+        let with = |cpu| PoolSpec { guarantee: Resources::cpu_memory(cpu, 0), ..PoolSpec::default() };
+        for (name, cpu) in [("/", 5_000), ("a", 0), ("a/x", 1_000), ("b", 4_000)] {
+            tree.pools.insert(name.into(), with(cpu));
+        }
+        assert_eq!(tree.check(), Ok(()));
+        tree.pools.insert("a/x".into(), with(1_500));
+        let refused = tree.check().expect_err("more than the ceiling").to_string();
+        assert!(
+            refused.contains("pool /, cpu: its children are guaranteed 5500m together, more than its own 5"),
+            "{refused}"
+        );
+        assert_eq!(tree.check_structure(), Ok(()), "once applied, it is read again");
     }
 }

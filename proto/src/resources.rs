@@ -126,6 +126,20 @@ impl Resources {
         least
     }
 
+    /// The greater of both, of each resource.
+    #[must_use]
+    pub fn max_of(&self, other: &Resources) -> Resources {
+        let mut most = self.clone();
+        for (mine, theirs) in most.known_mut().into_iter().zip(other.known()) {
+            *mine = (*mine).max(theirs);
+        }
+        for (name, theirs) in &other.other {
+            let mine = most.other.entry(name.clone()).or_default();
+            *mine = (*mine).max(*theirs);
+        }
+        most
+    }
+
     /// Every amount that is not zero, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
         let known = KNOWN.into_iter().zip(self.known());
@@ -133,11 +147,42 @@ impl Resources {
     }
 }
 
+/// How a resource is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Kept in thousandths: `64`, `0.5`, `500m`.
+    Thousandths,
+    /// Kept in MiB: `512Mi`, `256Gi`, `2Ti`.
+    Mebibytes,
+    /// As it is.
+    Plain,
+}
+
+pub fn unit(resource: &str) -> Unit {
+    match resource {
+        "cpu" | "gpu" => Unit::Thousandths,
+        "memory" | "scratch" => Unit::Mebibytes,
+        _ => Unit::Plain,
+    }
+}
+
+/// An amount as people read and type it, everywhere: in tables, files, options and reasons.
+pub fn amount_text(resource: &str, amount: u64) -> String {
+    match unit(resource) {
+        Unit::Thousandths if amount.is_multiple_of(1_000) => (amount / 1_000).to_string(),
+        Unit::Thousandths => format!("{amount}m"),
+        Unit::Mebibytes if amount > 0 && amount.is_multiple_of(1 << 20) => format!("{}Ti", amount >> 20),
+        Unit::Mebibytes if amount > 0 && amount.is_multiple_of(1 << 10) => format!("{}Gi", amount >> 10),
+        Unit::Mebibytes => format!("{amount}Mi"),
+        Unit::Plain => amount.to_string(),
+    }
+}
+
 impl fmt::Display for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut first = true;
         for (name, amount) in self.iter() {
-            write!(f, "{}{name}={amount}", if first { "" } else { "," })?;
+            write!(f, "{}{name}={}", if first { "" } else { "," }, amount_text(name, amount))?;
             first = false;
         }
         if first { f.write_str("nothing") } else { Ok(()) }
@@ -154,6 +199,30 @@ mod tests {
         assert_eq!(need.first_lacking(&Resources::cpu_memory(500, 0)), Some("cpu"));
         assert_eq!(need.first_lacking(&Resources::cpu_memory(1000, 0)), Some("licence"));
         assert!(Resources::ZERO.fits_in(&Resources::ZERO));
+    }
+
+    #[test]
+    fn amounts_are_shown_in_the_units_people_type() {
+        let all = Resources {
+            gpu: 250,
+            encode_sessions: 8,
+            other: [("licence".into(), 1_000)].into(),
+            ..Resources::cpu_memory(1_500, 3 << 10)
+        };
+        assert_eq!(all.to_string(), "cpu=1500m,memory=3Gi,gpu=250m,encode_sessions=8,licence=1000");
+        assert_eq!((amount_text("cpu", 64_000), amount_text("scratch", 1)), ("64".into(), "1Mi".into()));
+    }
+
+    #[test]
+    fn the_lesser_and_the_greater_of_each_are_taken() {
+        let with = |cpu, memory, licences| Resources {
+            other: [("licence".into(), licences)].into(),
+            ..Resources::cpu_memory(cpu, memory)
+        };
+        let (a, b) = (with(1, 5, 2), with(3, 4, 7));
+        assert_eq!((a.min_of(&b), a.max_of(&b)), (with(1, 4, 2), with(3, 5, 7)));
+        assert_eq!(a.max_of(&Resources::ZERO), a);
+        assert_eq!(Resources::ZERO.max_of(&a), a);
     }
 
     #[test]

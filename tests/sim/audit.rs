@@ -3,9 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spool_core::io::{Outcome, Record};
+use spool_core::io::{LeaseOrder, Outcome, Record};
+use spool_core::revoke;
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
 use spool_proto::view::WorkerHealth;
+
+use crate::quota::Quota;
 
 #[derive(Default)]
 pub struct Audit {
@@ -15,6 +18,7 @@ pub struct Audit {
     failed: BTreeSet<(TaskId, Fence)>,
     quarantined: BTreeSet<WorkerName>,
     last_fence: Fence,
+    quota: Quota,
     finished: BTreeSet<TaskId>,
     open: BTreeSet<JobId>,
     ended: BTreeSet<JobId>,
@@ -25,14 +29,16 @@ pub struct Audit {
 impl Audit {
     pub fn read(&mut self, record: &Record) {
         let kind = match record {
-            Record::JobSubmitted { job, .. } => {
+            Record::JobSubmitted { job, new, .. } => {
+                self.quota.submitted(*job, new);
                 assert!(
                     self.open.insert(*job) && !self.ended.contains(job) && !self.forgotten.contains(job),
                     "{job} was submitted twice"
                 );
                 "submitted"
             }
-            Record::PhaseStarted { job, .. } => {
+            Record::PhaseStarted { job, tasks, .. } => {
+                self.quota.phase(*job, tasks);
                 assert!(self.open.contains(job), "{job} went on after its end");
                 "phase"
             }
@@ -45,7 +51,10 @@ impl Audit {
                 let held = self.leases.entry(*task).or_default();
                 assert!(held.iter().all(|(_, other)| other != worker), "{task} was leased twice to {worker}");
                 held.push((*fence, worker.clone()));
-                match held.len() {
+                let count = held.len();
+                let all = self.leases.iter().flat_map(|(task, held)| held.iter().map(|_| *task));
+                self.quota.check_lease(*task, all);
+                match count {
                     1 => "leased",
                     2 => "copied",
                     more => panic!("{task} was leased {more} times at once"),
@@ -80,9 +89,17 @@ impl Audit {
                 assert!(self.open.contains(&task.job), "{task} was forgiven after its job's end");
                 "forgiven"
             }
-            Record::LeaseEnded { task, fence, counted, .. } => {
+            Record::LeaseEnded { task, fence, counted, reason, .. } => {
                 self.release(*task, Some(*fence));
-                if *counted { "lease lost" } else { "lease ended" }
+                match (reason.as_str(), counted) {
+                    (revoke::PREEMPTED, true) => panic!("{task} was preempted, and that is held against it"),
+                    (revoke::PREEMPTED, false) => {
+                        assert!(self.quota.may_be_preempted(*task), "{task} was preempted, and must not be");
+                        "preempted"
+                    }
+                    (_, true) => "lease lost",
+                    (_, false) => "lease ended",
+                }
             }
             Record::TaskCancelled { task, .. } => {
                 self.release(*task, None);
@@ -105,16 +122,26 @@ impl Audit {
             }
             Record::JobRetried { job, .. } => {
                 assert!(self.ended.remove(job) && self.open.insert(*job), "{job} was retried while open");
+                self.quota.retried(*job);
+                // What had failed for good begins anew.
+                self.failed.retain(|(task, _)| task.job != *job || self.finished.contains(task));
                 "retried"
             }
             Record::PrioritySet { .. } => "priority",
             Record::Cordoned { .. } => "cordon",
-            Record::JobMoved { job, .. } => {
+            Record::JobMoved { job, pool, hop, .. } => {
                 assert!(self.open.contains(job), "{job} was moved after its end");
-                "moved"
+                self.quota.moved(*job, pool);
+                if *hop { "hopped" } else { "moved" }
             }
-            Record::PoolsApplied { .. } => "pools",
-            Record::PoolHeld { .. } => "hold",
+            Record::PoolsApplied { change, .. } => {
+                self.quota.applied(&change.tree, self.open.iter().copied());
+                "pools"
+            }
+            Record::PoolHeld { pool, hold, .. } => {
+                self.quota.held(pool, *hold);
+                "hold"
+            }
             Record::WorkerJudged { worker, health, .. } => match health {
                 WorkerHealth::Healthy => {
                     self.quarantined.remove(worker);
@@ -131,11 +158,18 @@ impl Audit {
             },
             Record::JobForgotten { job } => {
                 assert!(self.ended.remove(job), "{job} was forgotten before its end");
+                self.quota.forgotten(*job);
                 self.forgotten.insert(*job);
                 "forgotten"
             }
         };
         *self.counts.entry(kind).or_default() += 1;
+    }
+
+    /// The worker is told which attempt it is: one more than failed and count. To be preempted, or lost, is not to fail.
+    pub fn told(&self, order: &LeaseOrder) {
+        let failed = self.failed.range((order.task, Fence(0))..=(order.task, Fence(u64::MAX))).count();
+        assert_eq!(usize::try_from(order.attempt), Ok(failed + 1), "{}: attempts", order.task);
     }
 
     fn release(&mut self, task: TaskId, fence: Option<Fence>) {

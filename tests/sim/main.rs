@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod audit;
+mod quota;
 mod rng;
 mod server;
 mod worker;
@@ -67,6 +68,11 @@ fn run_eighth(part: u64) {
             "healthy again",
             "poison",
             "retry budget",
+            "pools",
+            "hold",
+            "moved",
+            "hopped",
+            "preempted",
         ];
         for kind in expected {
             assert!(counts.contains_key(kind), "no seed ever led to {kind:?}");

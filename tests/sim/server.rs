@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use spool_core::io::{Effect, Input, Record};
+use spool_core::io::{Effect, Input, Record, ToWorker};
 use spool_core::snapshot::{EngineSnapshot, JobSnapshot, TaskPart};
 use spool_core::{Config, Engine};
 use spool_proto::ids::JobId;
@@ -69,9 +69,13 @@ impl Server {
 
     fn write(&mut self) {
         for effect in &self.pending {
-            if let Effect::Record(record) = effect {
-                self.audit.read(record);
-                self.journal.push(record.clone());
+            match effect {
+                Effect::Record(record) => {
+                    self.audit.read(record);
+                    self.journal.push(record.clone());
+                }
+                Effect::Send { message: ToWorker::Lease(order), .. } => self.audit.told(order),
+                _ => {}
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod network;
+mod pools;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::{JobState, TaskState};
 
 use crate::rng::Rng;
 use crate::server::Server;
@@ -63,6 +65,8 @@ struct Link {
 struct Weather {
     /// Messages may be lost, doubled and overtake each other one by one; else only connections break.
     wild: bool,
+    /// There is more than one pool, and people change them.
+    pools: bool,
     latency_ms: u64,
     faults_every_ms: u64,
     luck: Luck,
@@ -103,6 +107,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let weather = Weather {
             wild: rng.percent(30),
+            pools: rng.percent(70),
             latency_ms: *rng.pick(&[1, 5, 50, 400]).expect("not empty"),
             faults_every_ms: *rng.pick(&[500, 2_000, 10_000]).expect("not empty"),
             luck: Luck {
@@ -204,11 +209,31 @@ impl World {
         }
         let orphans = self.server.engine.workers().map(|w| w.running.len() + w.prefetched.len()).sum::<usize>();
         assert_eq!(orphans, 0, "leases outlive their jobs");
+        for pool in self.server.engine.pools(self.now) {
+            let used = pool.resources.iter().find(|resource| resource.used > 0 || resource.queued > 0);
+            assert!(used.is_none() && pool.open_jobs == 0, "{}: {used:?} of jobs that are over", pool.pool);
+        }
     }
 
     fn explain(&self) -> String {
         let open = self.server.audit.open().iter().filter_map(|job| self.server.engine.explain(self.now, *job));
         format!("{:#?} {:#?}", open.collect::<Vec<_>>(), self.server.engine.workers().collect::<Vec<_>>())
+    }
+
+    /// Whatever happens there is an answer, and what has not begun does not run.
+    fn check_explanations(&self) {
+        let engine = &self.server.engine;
+        for job in engine.jobs().filter(|job| !job.state().is_final()) {
+            let told = engine.explain(self.now, job.id()).expect("it is known");
+            let leased = engine.tasks(job).any(|task| matches!(task.state, TaskState::Running | TaskState::Prefetched));
+            let waits = engine.tasks(job).any(|task| task.state == TaskState::Queued);
+            assert!(!told.text.is_empty(), "{}: {} without a word", job.id(), told.reason);
+            let idle = waits && !leased && job.state() != JobState::Cancelling;
+            assert!(!(idle && told.reason == "running"), "{} waits, and is told {told:?}", job.id());
+        }
+        for line in engine.queue(self.now) {
+            assert!(!line.text.is_empty() && line.tasks > 0, "{line:?}");
+        }
     }
 
     fn settled(&self) -> bool {
@@ -295,6 +320,9 @@ impl World {
             inputs.into_iter().for_each(|line| self.note(|| line));
         }
         self.server.turn(self.now, most);
+        if self.rng.percent(2) {
+            self.check_explanations();
+        }
         for worker in self.server.engine.workers() {
             // A start that overtakes the end before it looks like too much at once.
             let fits = self.weather.wild || worker.allocated.fits_in(&worker.capacity);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{PoolName, PoolSpec, PoolTree};
-use crate::resources::Resources;
+use crate::resources::{Resources, amount_text};
 
 /// Levels below the root.
 const DEPTH_MAX: usize = 16;
@@ -23,6 +23,11 @@ pub struct BadTree {
 }
 
 pub(super) fn check(tree: &PoolTree) -> Result<(), BadTree> {
+    check_structure(tree)?;
+    check_promises(tree)
+}
+
+pub(super) fn check_structure(tree: &PoolTree) -> Result<(), BadTree> {
     let bad = |pool: &PoolName, rule: String| Err(BadTree { pool: pool.clone(), resource: None, rule });
     if tree.pools.len() > POOLS_MAX {
         return bad(&PoolName::root(), format!("{} pools are too many; at most {POOLS_MAX}", tree.pools.len()));
@@ -35,23 +40,32 @@ pub(super) fn check(tree: &PoolTree) -> Result<(), BadTree> {
             );
         }
     }
-    let mut sums: BTreeMap<PoolName, Resources> = BTreeMap::new();
     for (name, spec) in &tree.pools {
         check_name(tree, name)?;
         check_spec(name, spec)?;
-        if let Some(parent) = name.parent() {
-            sums.entry(parent).or_default().add(&spec.guarantee);
-        }
     }
     let default = PoolName::default();
     if !tree.is_leaf(&default) {
         return bad(&default, "it takes jobs, so it can have no pools below it".into());
     }
-    // Σ children ≤ parent, where the parent is guaranteed anything of the kind.
+    Ok(())
+}
+
+/// Σ children ≤ parent, where the parent is guaranteed anything of the kind. A child that is guaranteed nothing itself holds what its own
+/// children are guaranteed.
+fn check_promises(tree: &PoolTree) -> Result<(), BadTree> {
+    let mut sums: BTreeMap<PoolName, Resources> = BTreeMap::new();
+    // Children sort behind their parents.
+    for (name, spec) in tree.pools.iter().rev() {
+        let Some(parent) = name.parent() else { continue };
+        let held = spec.guarantee.max_of(sums.get(name).unwrap_or(&Resources::ZERO));
+        sums.entry(parent).or_default().add(&held);
+    }
     for (parent, sum) in &sums {
         for (resource, amount) in tree.pools[parent].guarantee.iter() {
             let needed = sum.get(resource);
             if needed > amount {
+                let (needed, amount) = (amount_text(resource, needed), amount_text(resource, amount));
                 let rule = format!(
                     "its children are guaranteed {needed} together, more than its own {amount}; raise it or lower theirs"
                 );
@@ -111,6 +125,7 @@ fn check_spec(name: &PoolName, spec: &PoolSpec) -> Result<(), BadTree> {
     for (resource, lent) in &spec.lend {
         let amount = spec.guarantee.get(resource);
         if *lent > amount {
+            let (lent, amount) = (amount_text(resource, *lent), amount_text(resource, amount));
             return bad(Some(resource), format!("lends {lent} of a guarantee of {amount}"));
         }
     }

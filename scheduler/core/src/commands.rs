@@ -68,11 +68,11 @@ impl Engine {
             return Self::refuse(token, Refusal::NoSuchJob(id), out);
         };
         let advice = match job.state() {
-            JobState::Failed | JobState::Cancelled if self.state.pools.find(&job.new.pool).is_none() => {
-                let pool = job.new.pool.clone();
-                return Self::refuse(token, Refusal::NoSuchPool(pool), out);
-            }
             JobState::Failed | JobState::Cancelled => {
+                // Pools change with no regard to what is over: its own may have gone, or been divided.
+                if let Err(refusal) = self.find_leaf(&job.new.pool) {
+                    return Self::refuse(token, refusal, out);
+                }
                 self.record(Record::JobRetried { job: id, at: now }, out);
                 self.settle(now, id, out);
                 self.changed(id);

@@ -1,5 +1,7 @@
 //! One round of placement: whose turn it is meets where there is room. See the README beside the crate.
 
+use std::collections::BTreeSet;
+
 use spool_proto::ids::{Fence, TaskId, WorkerName};
 use spool_proto::resources::Resources;
 use spool_proto::time::Timestamp;
@@ -17,10 +19,12 @@ impl Engine {
     /// Leases until nothing that may start finds room, or a place to lie ready, anywhere. Looks only at workers that changed in this
     /// turn, and at shapes that are not known to find no room.
     pub(crate) fn round(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        let mut touched = std::mem::take(&mut self.state.touched);
-        touched.extend(self.unquoted());
-        for name in &touched {
-            self.look_at(now, name, out);
+        let unquoted = self.unquoted();
+        self.state.touched.extend(unquoted);
+        let mut touched = BTreeSet::new();
+        while let Some(name) = self.state.touched.pop_first() {
+            self.look_at(now, &name, out);
+            touched.insert(name);
         }
         if self.state.fleet != *self.rooms.capacity() {
             self.state.set_fleet(self.rooms.capacity().clone());
@@ -50,6 +54,7 @@ impl Engine {
         }
         self.honour(now, name, out);
         self.file(name);
+        self.redeem(now, name, out);
         let mut looked_at = self.state.closed.clone();
         looked_at.extend(self.opened.iter().map(|(shape, _)| *shape));
         for shape in self.takes(name, looked_at.iter()) {
@@ -134,7 +139,7 @@ impl Engine {
         if let Err(over) = self.admits(head.place) {
             return self.state.queue.park(&self.state.pools, head.line, over.pool);
         }
-        if self.overload() >= 2 && self.must_not_borrow(&head) {
+        if self.overload() >= 2 && self.must_not_borrow(head.place) {
             return self.state.queue.park(&self.state.pools, head.line, PoolIx::ROOT);
         }
         if let Some(worker) = self.find_room(head.task, head.place.shape) {
@@ -155,8 +160,7 @@ impl Engine {
 
     /// Whether there is, in a forecast.
     pub(crate) fn admits_in(&self, pools: &Pools, place: Place) -> Result<(), Over> {
-        let need = self.state.shapes.need(place.shape);
-        if place.fixed { pools.admits_for_good(place.pool, need) } else { pools.admits(place.pool, need) }
+        pools.admits_as(place.pool, self.state.shapes.need(place.shape), place.fixed)
     }
 
     /// Where the task would start best now.
@@ -172,7 +176,7 @@ impl Engine {
     }
 
     /// Where it has just failed.
-    fn avoided(&self, task: TaskId) -> &[WorkerName] {
+    pub(crate) fn avoided(&self, task: TaskId) -> &[WorkerName] {
         let failed_on = self.state.task(task).and_then(|task| task.failed_on());
         failed_on.map(std::slice::from_ref).unwrap_or_default()
     }

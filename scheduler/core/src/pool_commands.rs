@@ -92,7 +92,7 @@ impl Engine {
         Self::reply(token, Reply::Ok, out);
     }
 
-    fn find_leaf(&self, pool: &PoolName) -> Result<PoolIx, Refusal> {
+    pub(crate) fn find_leaf(&self, pool: &PoolName) -> Result<PoolIx, Refusal> {
         let at = self.state.pools.find(pool).ok_or_else(|| Refusal::NoSuchPool(pool.clone()))?;
         if self.state.pools.is_leaf(at) { Ok(at) } else { Err(Refusal::NotALeaf(pool.clone())) }
     }
@@ -168,8 +168,8 @@ impl Engine {
     }
 
     /// The task would run on borrowed quota while somebody is owed room.
-    pub(crate) fn must_not_borrow(&self, head: &crate::queue::Head) -> bool {
-        let need = self.state.shapes.need(head.place.shape);
-        self.short > 0 && self.state.pools.entitled(head.place.pool, need).is_empty()
+    pub(crate) fn must_not_borrow(&self, place: crate::queue::Place) -> bool {
+        let need = self.state.shapes.need(place.shape);
+        self.short > 0 && self.state.pools.entitled(place.pool, need).is_empty()
     }
 }

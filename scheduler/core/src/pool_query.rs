@@ -33,11 +33,7 @@ impl Engine {
     /// In order of name.
     pub fn pools(&self, now: Timestamp) -> Vec<PoolView> {
         // People are shown what is used; what is kept for claims stands beside it.
-        let (mut used, reserved) = (self.state.pools.clone(), self.kept_quota());
-        for (leaf, kept) in &reserved {
-            used.let_go(*leaf, &kept.iter().map(|(kind, amount)| (*kind, *amount)).collect::<Vec<_>>());
-        }
-        let books = Books { used, reserved };
+        let books = Books { used: self.quota_in_use(), reserved: self.kept_quota() };
         let mut views: Vec<PoolView> = books.used.all().map(|pool| self.pool_view(now, pool, &books)).collect();
         views.sort_by(|a, b| a.pool.cmp(&b.pool));
         views
@@ -176,7 +172,7 @@ impl Engine {
         let view = |(head, line): (crate::queue::Key, &Line)| {
             let shape = self.state.shapes.get(line.place.shape);
             let job = &self.state.jobs[&head.job()];
-            let (reason, text) = self.trouble(now, line.place, job).into_reason();
+            let trouble = self.trouble(now, line.place, job);
             QueueView {
                 pool: self.state.pools.name(line.place.pool).clone(),
                 function: shape.function.clone(),
@@ -186,8 +182,8 @@ impl Engine {
                 priority: head.priority(),
                 tasks: line.waiting,
                 oldest_wait: self.oldest_wait(now, line).unwrap_or_default(),
-                reason: reason.into(),
-                text,
+                reason: trouble.cause.name().into(),
+                text: trouble.text,
             }
         };
         lines.into_iter().map(view).collect()

@@ -365,21 +365,37 @@ impl Pools {
     /// The leaf, if the task would borrow; else as `admits`.
     pub(crate) fn admits_for_good(&self, leaf: PoolIx, need: &[(Kind, u64)]) -> Result<(), Over> {
         for &(kind, amount) in need {
-            let below_root = self.path(leaf).filter(|pool| *pool != PoolIx::ROOT);
-            let guaranteed = below_root.into_iter().any(|pool| self.held(pool, kind) > 0);
-            if guaranteed && self.usage(leaf, kind).saturating_add(amount) > self.subtree(leaf, kind) {
+            if self.is_guaranteed(leaf, kind)
+                && self.usage(leaf, kind).saturating_add(amount) > self.subtree(leaf, kind)
+            {
                 return Err(Over { pool: leaf, kind });
             }
         }
         self.admits(leaf, need)
     }
 
+    /// Somebody guarantees the kind to the leaf, or to a pool above it: then there is somebody to borrow it from.
+    fn is_guaranteed(&self, leaf: PoolIx, kind: Kind) -> bool {
+        self.path(leaf).any(|pool| pool != PoolIx::ROOT && self.held(pool, kind) > 0)
+    }
+
+    /// As one of the two says; `fixed`: it must not be preempted.
+    ///
+    /// # Errors
+    /// As theirs.
+    pub(crate) fn admits_as(&self, leaf: PoolIx, need: &[(Kind, u64)], fixed: bool) -> Result<(), Over> {
+        if fixed { self.admits_for_good(leaf, need) } else { self.admits(leaf, need) }
+    }
+
     /// Whether the task could run if nothing else did.
     ///
     /// # Errors
     /// The node that is too small for it.
-    pub(crate) fn could_admit(&self, leaf: PoolIx, need: &[(Kind, u64)]) -> Result<(), Over> {
+    pub(crate) fn could_admit_as(&self, leaf: PoolIx, need: &[(Kind, u64)], fixed: bool) -> Result<(), Over> {
         for &(kind, amount) in need {
+            if fixed && self.is_guaranteed(leaf, kind) && amount > self.subtree(leaf, kind) {
+                return Err(Over { pool: leaf, kind });
+            }
             let mut rise = amount;
             for pool in self.path(leaf) {
                 if rise > self.limit(pool, kind) {

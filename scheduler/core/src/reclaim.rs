@@ -193,7 +193,8 @@ impl Engine {
 
     fn carry_out(&mut self, now: Timestamp, place: Place, plan: &Plan, out: &mut Vec<Effect>) {
         // First what lies ready there is taken back, then room is made: else it would start in it.
-        self.reserve(now, &plan.worker, (place, For::Reclaim), out);
+        let victims = plan.victims.iter().map(|victim| (victim.worker.clone(), victim.task)).collect();
+        self.reserve(now, &plan.worker, (place, For::Reclaim), victims, out);
         for Victim { task, worker, pool, .. } in &plan.victims {
             self.tally.preempted(*pool, &self.state.pools);
             self.revoke(worker, *task, revoke::PREEMPTED, out);

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spool_proto::ids::WorkerName;
+use spool_proto::ids::{TaskId, WorkerName};
 use spool_proto::pool::Hold;
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
@@ -16,8 +16,8 @@ use crate::contest::ShapeSet;
 use crate::engine::Engine;
 use crate::forecast::Forecast;
 use crate::io::Effect;
-use crate::pools::{ByLeaf, PoolIx};
-use crate::queue::{Head, Line, Place};
+use crate::pools::{ByLeaf, PoolIx, Pools};
+use crate::queue::{Head, Line, LineIx, Place};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
@@ -34,6 +34,8 @@ pub(crate) struct Reservation {
     pub(crate) since: Timestamp,
     pub(crate) until: Timestamp,
     need: Resources,
+    /// Who was told to go for it.
+    pub(crate) victims: Vec<(WorkerName, TaskId)>,
 }
 
 /// What it is for may be on its way back from where it lies ready.
@@ -48,11 +50,64 @@ impl Reservation {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reservations {
     on: BTreeMap<WorkerName, Vec<Reservation>>,
+    /// Where each line has some, the newest last.
+    of: BTreeMap<Place, Vec<WorkerName>>,
     /// Where there is room enough, but quota not yet: to be looked at in every round.
     unquoted: BTreeSet<WorkerName>,
 }
 
 impl Reservations {
+    fn put(&mut self, worker: &WorkerName, one: Reservation) {
+        self.of.entry(one.place).or_default().push(worker.clone());
+        self.on.entry(worker.clone()).or_default().push(one);
+    }
+
+    fn forget(&mut self, worker: &WorkerName, place: Place) {
+        if let Some(workers) = self.of.get_mut(&place) {
+            if let Some(at) = workers.iter().rposition(|other| other == worker) {
+                workers.remove(at);
+            }
+            if workers.is_empty() {
+                self.of.remove(&place);
+            }
+        }
+    }
+
+    /// All on the worker, in the order in which they were made.
+    fn take_from(&mut self, worker: &WorkerName) -> Vec<Reservation> {
+        let all = self.on.remove(worker).unwrap_or_default();
+        all.iter().for_each(|one| self.forget(worker, one.place));
+        all
+    }
+
+    /// One of the worker's, by its place there.
+    fn take(&mut self, worker: &WorkerName, at: usize) -> Option<Reservation> {
+        let all = self.on.get_mut(worker).filter(|all| at < all.len())?;
+        let one = all.remove(at);
+        if all.is_empty() {
+            self.on.remove(worker);
+        }
+        self.forget(worker, one.place);
+        Some(one)
+    }
+
+    /// The claim of the line that was made last, which has longest to wait.
+    fn newest_claim(&self, place: Place) -> Option<(WorkerName, usize)> {
+        let is_claim = |one: &Reservation| one.place == place && one.why == For::Reclaim;
+        let found = self
+            .of
+            .get(&place)?
+            .iter()
+            .rev()
+            .find_map(|worker| Some((worker.clone(), self.on.get(worker)?.iter().rposition(is_claim)?)));
+        found
+    }
+
+    /// Whether something is kept for a claim of the line.
+    pub(crate) fn claims(&self, place: Place) -> bool {
+        self.newest_claim(place).is_some()
+    }
+
     /// For whom room is kept on the worker.
     pub(crate) fn pools_on(&self, worker: &WorkerName) -> impl Iterator<Item = PoolIx> {
         self.on.get(worker).into_iter().flatten().map(|one| one.place.pool)
@@ -68,8 +123,7 @@ impl Reservations {
 
     /// Tasks of a line that have a reservation.
     pub(crate) fn count(&self, place: &Place) -> u64 {
-        let count = self.all().filter(|(_, one)| one.place == *place).count();
-        u64::try_from(count).expect("bounded by the tasks of the fleet")
+        u64::try_from(self.of.get(place).map_or(0, Vec::len)).expect("bounded by the tasks of the fleet")
     }
 
     /// Of what is free, what is nobody's.
@@ -112,13 +166,14 @@ impl Engine {
         now: Timestamp,
         worker: &WorkerName,
         (place, why): (Place, For),
+        victims: Vec<(WorkerName, TaskId)>,
         out: &mut Vec<Effect>,
     ) {
         let need = self.state.shapes.get(place.shape).resources.clone();
         let until = now + self.config.reserve_for;
-        let one = Reservation { place, why, since: now, until, need };
+        let one = Reservation { place, why, since: now, until, need, victims };
         self.keep_quota(&one);
-        self.reserved.on.entry(worker.clone()).or_default().push(one);
+        self.reserved.put(worker, one);
         self.reserved.unquoted.insert(worker.clone());
         self.take_waiting_back(worker, out);
         self.file(worker);
@@ -155,6 +210,15 @@ impl Engine {
         kept
     }
 
+    /// Quota as it is used, without what is kept for claims.
+    pub(crate) fn quota_in_use(&self) -> Pools {
+        let mut used = self.state.pools.clone();
+        for (_, one) in self.reserved.all().filter(|(_, one)| one.why == For::Reclaim) {
+            used.let_go(one.place.pool, self.state.shapes.need(one.place.shape));
+        }
+        used
+    }
+
     /// Workers whose reservations wait for nothing but quota.
     pub(crate) fn unquoted(&mut self) -> BTreeSet<WorkerName> {
         std::mem::take(&mut self.reserved.unquoted)
@@ -162,7 +226,10 @@ impl Engine {
 
     /// Gives reserved room to those it is for, and drops what is not needed any more.
     pub(crate) fn honour(&mut self, now: Timestamp, name: &WorkerName, out: &mut Vec<Effect>) {
-        let Some(all) = self.reserved.on.remove(name) else { return };
+        let all = self.reserved.take_from(name);
+        if all.is_empty() {
+            return;
+        }
         let takes = self.state.workers.get(name).is_some_and(|worker| self.takes_leases(name, worker));
         // A throttled worker's room is not to be counted on.
         let takes = takes && *self.health(name) == WorkerHealth::Healthy;
@@ -173,8 +240,7 @@ impl Engine {
                 self.drop_reservation(&one);
                 continue;
             }
-            let line = self.state.queue.find(&one.place);
-            let Some((line, task)) = line.and_then(|ix| Some((ix, self.state.queue.get(ix)?.first()?))) else {
+            let Some((line, task)) = self.first_of(one.place) else {
                 if one.is_old(now) {
                     self.drop_reservation(&one);
                 } else {
@@ -196,9 +262,37 @@ impl Engine {
                 kept.push(one);
             }
         }
-        if !kept.is_empty() {
-            self.reserved.on.insert(name.clone(), kept);
+        kept.into_iter().for_each(|one| self.reserved.put(name, one));
+    }
+
+    /// Who is owed room somewhere takes it here, if this worker has some for anybody sooner. What was kept is anybody's then.
+    pub(crate) fn redeem(&mut self, now: Timestamp, name: &WorkerName, out: &mut Vec<Effect>) {
+        for place in self.reserved.of.keys().copied().collect::<Vec<_>>() {
+            while let Some((line, task)) = self.reserved.newest_claim(place).and_then(|_| self.first_of(place)) {
+                let shape = self.state.shapes.get(place.shape);
+                let free = self.rooms.free(name).filter(|free| shape.resources.fits_in(free));
+                let offers = self.state.workers.get(name).is_some_and(|worker| worker.offers(&shape.backend));
+                if free.is_none() || !offers || self.avoided(task).contains(name) {
+                    break;
+                }
+                let Some((kept_on, at)) = self.reserved.newest_claim(place) else { break };
+                let Some(one) = self.reserved.take(&kept_on, at) else { break };
+                self.let_quota_go(&one);
+                if self.admits(place).is_err() {
+                    self.keep_quota(&one);
+                    self.reserved.put(&kept_on, one);
+                    break;
+                }
+                self.lease(now, Head { line, place, task }, name.clone(), false, out);
+                self.state.touched.insert(kept_on);
+            }
         }
+    }
+
+    /// The first that waits of an open line.
+    fn first_of(&self, place: Place) -> Option<(LineIx, TaskId)> {
+        let line = self.state.queue.find(&place).filter(|_| self.state.pools.hold(place.pool) == Hold::Open)?;
+        Some((line, self.state.queue.get(line)?.first()?))
     }
 
     /// Reservations that have run out, whose line has gone, or for which no room or no quota is coming any more end.
@@ -218,11 +312,7 @@ impl Engine {
             }
         }
         for (worker, at) in vain.into_iter().rev() {
-            if let Some(all) = self.reserved.on.get_mut(&worker) {
-                let one = all.remove(at);
-                if all.is_empty() {
-                    self.reserved.on.remove(&worker);
-                }
+            if let Some(one) = self.reserved.take(&worker, at) {
                 self.drop_reservation(&one);
             }
             self.state.touched.insert(worker);
@@ -267,6 +357,6 @@ impl Engine {
             (suits && healthy && !self.reserved.any_on(name)).then_some((busy, name))
         });
         let Some(worker) = candidates.min().map(|(_, name)| name.clone()) else { return };
-        self.reserve(now, &worker, (place, For::Drain), out);
+        self.reserve(now, &worker, (place, For::Drain), Vec::new(), out);
     }
 }

@@ -530,7 +530,7 @@ impl State {
     // ------------------------------------------------------------ pools
 
     fn pools_applied(&mut self, version: u64, change: &PoolChange, at: Timestamp) -> Result<(), Illegal> {
-        change.tree.check().map_err(Illegal::BadTree)?;
+        change.tree.check_structure().map_err(Illegal::BadTree)?;
         let entry = pool_history::entry(&self.pools_state.tree, version, change, at);
         pool_history::remember(&mut self.pools_state.changes, entry);
         self.pools_state.holds.retain(|pool, _| change.tree.pools.contains_key(pool));
@@ -566,7 +566,8 @@ impl State {
             self.pools.all().map(|old| pools.find(self.pools.name(old)).unwrap_or(default)).collect();
         let to = |old: PoolIx| moved[old.index()];
         for job in self.jobs.values_mut() {
-            job.pool = to(job.pool);
+            // By name: of a job that is over, the pool may have gone meanwhile and be there again.
+            job.pool = pools.find(&job.new.pool).unwrap_or(default);
         }
         for worker in self.workers.values() {
             for (task, held) in &worker.held {

@@ -88,6 +88,13 @@ impl Tally {
         self.pools.get(&leaf)?.interval
     }
 
+    /// As if one started now: a leaf where nothing has started for long is not told by how it once went.
+    pub(crate) fn interval_now(&self, now: Timestamp, leaf: PoolIx) -> Option<Span> {
+        let of = self.pools.get(&leaf)?;
+        let (interval, gap) = (of.interval?, now.since(of.last_lease?));
+        Some(if gap > interval { Span((interval.saturating_mul(15) + gap).0 / 16) } else { interval })
+    }
+
     /// A call began: `took` from lease to start.
     pub(crate) fn started(&mut self, key: &WarmKey, start: Start, took: Span) {
         if start == Start::Inline {

@@ -1,7 +1,8 @@
 //! What people do, and what goes wrong by itself.
 
-use spool_core::io::{Blob, Input, NewJob, NewTask, Reply, Shape, TaskRun, Token};
+use spool_core::io::{Blob, Input, NewJob, NewTask, Refusal, Reply, Shape, TaskRun, Token};
 use spool_proto::ids::JobId;
+use spool_proto::pool::PoolName;
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::JobState;
@@ -15,10 +16,14 @@ impl World {
             // Whoever was not answered asks again.
             let open: Vec<_> = self.plans.keys().filter(|name| !self.accepted.contains_key(*name)).cloned().collect();
             open.into_iter().for_each(|name| self.submit(name));
+            self.ease();
             return self.after_ms(2_000, Event::Client);
         }
         self.after_ms(8_000, Event::Client);
         let jobs: Vec<JobId> = self.server.engine.jobs().map(spool_core::Job::id).collect();
+        if self.weather.pools && self.rng.percent(30) {
+            return self.administrate(&jobs);
+        }
         let token = self.token();
         let input = match (self.rng.within(0..10), self.rng.pick(&jobs).copied()) {
             (0, Some(job)) => Input::Cancel { token, job, reason: "simulated".into() },
@@ -76,7 +81,18 @@ impl World {
             let absurd = matches!(reply, Reply::Submitted { .. });
             return assert!(!absurd, "an answer to a question not asked");
         };
-        let Reply::Submitted { job, existing } = reply else { panic!("a submit was answered by {reply:?}") };
+        let (job, existing) = match reply {
+            Reply::Submitted { job, existing } => (job, existing),
+            // Comes again.
+            Reply::Refused(Refusal::PoolDrains { .. } | Refusal::QueueFull { .. }) => return,
+            // Its pool has gone since it was written: the next time it names none.
+            Reply::Refused(Refusal::NoSuchPool(_) | Refusal::NotALeaf(_)) => {
+                let job = &mut self.plans.get_mut(&name).expect("it was submitted").job;
+                (job.pool, job.hop) = (PoolName::default(), Vec::new());
+                return;
+            }
+            other => panic!("a submit was answered by {other:?}"),
+        };
         if let Some(known) = self.accepted.get(&name) {
             // A job may only be made again once it is forgotten.
             let gone = self.server.audit.forgotten.contains(known);
@@ -116,7 +132,8 @@ impl World {
             traceparent: String::new(),
             ..NewJob::new("", Blob::from(&b""[..]))
         };
-        Plan { job, phases, fails: rng.percent(5) }
+        let fails = rng.percent(5);
+        Plan { job: self.placed(job), phases, fails }
     }
 
     pub(super) fn fault(&mut self) {

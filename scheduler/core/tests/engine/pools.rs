@@ -9,7 +9,7 @@ use spool_proto::time::Span;
 
 use crate::harness::*;
 
-fn guaranteed(cpu: u64) -> PoolSpec {
+pub(crate) fn guaranteed(cpu: u64) -> PoolSpec {
     PoolSpec { guarantee: Resources::cpu_memory(cpu, 0), ..PoolSpec::default() }
 }
 
@@ -24,17 +24,17 @@ fn change(pools: &[(&str, PoolSpec)]) -> PoolChange {
 }
 
 impl Shell {
-    fn apply(&mut self, pools: &[(&str, PoolSpec)]) {
+    pub(crate) fn apply(&mut self, pools: &[(&str, PoolSpec)]) {
         self.input(Input::ApplyPools { token: Token(1), change: change(pools) });
         assert!(matches!(self.replies.last(), Some(Reply::Pools { .. })), "{:?}", self.replies.last());
     }
 
-    fn submit_to(&mut self, pool: &str, tasks: Vec<TaskRun>) -> JobId {
+    pub(crate) fn submit_to(&mut self, pool: &str, tasks: Vec<TaskRun>) -> JobId {
         self.submit(NewJob { pool: pool.into(), ..job() }, vec![tasks])
     }
 
     /// Lets workers answer every order to let go.
-    fn give_back(&mut self) -> usize {
+    pub(crate) fn give_back(&mut self) -> usize {
         let mut count = 0;
         for (worker, index, reason) in self.revoked() {
             let found = self.fences.iter().find(|(task, (holder, _))| **task == index && holder.to_string() == worker);
@@ -57,7 +57,7 @@ impl Shell {
     }
 
     /// Lets time pass in small steps, heartbeats included, until something is preempted or the time is over; then the tasks.
-    fn preempted_within(&mut self, span: Span, workers: &[&str]) -> Vec<spool_proto::ids::TaskId> {
+    pub(crate) fn preempted_within(&mut self, span: Span, workers: &[&str]) -> Vec<spool_proto::ids::TaskId> {
         let end = self.now + span;
         while self.now < end {
             self.now = self.now + Span::from_millis(250);
@@ -135,11 +135,11 @@ fn a_limit_holds_and_the_reason_says_whose() {
     let id = shell.submit_to("studio/x", vec![run(5, 1000)]);
     assert_eq!(shell.leases().len(), 2);
     let text = shell.explain(id).1;
-    assert!(text.contains("quota of pool studio: cpu 2000 used of at most 2000, 1000 more needed"), "{text}");
+    assert!(text.contains("quota of pool studio: cpu 2 used of at most 2, 1 more needed"), "{text}");
     let large = shell.submit_to("studio/x", vec![run(1, 3000)]);
     let (reason, text) = shell.explain(large);
     assert_eq!(reason, "over_limit");
-    assert!(text.contains("pool studio may use at most 2000"), "{text}");
+    assert!(text.contains("pool studio may use at most 2"), "{text}");
     shell.finish(task(id, 0), Span::from_secs(1));
     assert_eq!(shell.leases().len(), 1, "what comes free is used");
 }
@@ -223,6 +223,50 @@ fn what_must_not_be_preempted_never_borrows() {
     assert!(shell.explain(id).1.contains("must not borrow"), "{}", shell.explain(id).1);
     let b = shell.submit_to("b", vec![run(4, 1000)]);
     assert_eq!((0..4).filter(|index| shell.state(task(b, *index)) == "running").count(), 3);
+}
+
+#[test]
+fn what_must_not_borrow_and_is_guaranteed_too_little_is_told_so() {
+    let mut shell = Shell::new();
+    shell.apply(&[("p", guaranteed(0)), ("p/a", guaranteed(1000)), ("p/b", guaranteed(0))]);
+    shell.worker("w", 4000);
+    let fixed = |pool: &str| NewJob { pool: pool.into(), preemptible: false, ..job() };
+    for (pool, cpu) in [("p/b", 500), ("p/a", 2000)] {
+        let id = shell.submit(fixed(pool), vec![vec![run(1, cpu)]]);
+        let (reason, text) = shell.explain(id);
+        assert_eq!(reason, "over_limit", "it would wait for ever: {text}");
+        assert!(text.contains(&format!("pool {pool} is guaranteed")), "{text}");
+    }
+    let id = shell.submit(fixed("p/a"), vec![vec![run(1, 1000)]]);
+    assert_eq!(shell.state(task(id, 0)), "running");
+}
+
+/// Pools change with no regard to jobs that are over.
+#[test]
+fn a_job_is_retried_where_its_pool_is_now() {
+    let mut shell = Shell::new();
+    shell.apply(&[("a", guaranteed(1000))]);
+    shell.worker("w", 1000);
+    let id = shell.submit_to("a", vec![run(1, 1000)]);
+    shell.fail(task(id, 0), spool_proto::failure::Class::Input);
+    assert_eq!(shell.job_state(id), "failed");
+
+    shell.apply(&[("a", guaranteed(1000)), ("a/x", guaranteed(0))]);
+    shell.input(Input::Retry { token: Token(5), job: id });
+    let divided = shell.replies.last();
+    assert!(matches!(divided, Some(Reply::Refused(Refusal::NotALeaf(pool))) if *pool == "a".into()), "{divided:?}");
+    shell.apply(&[]);
+    shell.input(Input::Retry { token: Token(5), job: id });
+    let gone = shell.replies.last();
+    assert!(matches!(gone, Some(Reply::Refused(Refusal::NoSuchPool(pool))) if *pool == "a".into()), "{gone:?}");
+    shell.apply(&[("a", guaranteed(1000))]);
+    shell.input(Input::Retry { token: Token(5), job: id });
+    assert_eq!(shell.state(task(id, 0)), "running");
+    let used = |pool: &str| {
+        let views = shell.engine.pools(shell.now);
+        views.into_iter().find(|view| view.pool == pool.into()).unwrap().leased_tasks
+    };
+    assert_eq!((used("a"), used("default")), (1, 0), "it runs in its own pool again");
 }
 
 #[test]

@@ -86,9 +86,10 @@ pub fn any_preemption() -> BoxedStrategy<Preemption> {
 pub fn mend(tree: &mut PoolTree) {
     let mut names: Vec<PoolName> = tree.pools.keys().cloned().collect();
     names.sort_by_key(|name| std::cmp::Reverse(if name.is_root() { 0 } else { 1 + name.0.matches('/').count() }));
+    let mut held: BTreeMap<PoolName, Resources> = BTreeMap::new();
     for name in names {
         let mut below = Resources::ZERO;
-        tree.children(&name).for_each(|child| below.add(&tree.pools[child].guarantee));
+        tree.children(&name).for_each(|child| below.add(&held[child]));
         let spec = tree.pools.get_mut(&name).unwrap();
         if name.is_root() {
             (spec.borrow, spec.lend) = (Limits::new(), Limits::new());
@@ -101,6 +102,7 @@ pub fn mend(tree: &mut PoolTree) {
         }
         let guarantee = spec.guarantee.clone();
         spec.lend.iter_mut().for_each(|(kind, lend)| *lend = guarantee.get(kind).min(*lend));
+        held.insert(name, guarantee.max_of(&below));
     }
 }
 
