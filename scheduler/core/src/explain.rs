@@ -158,7 +158,7 @@ impl Engine {
             ));
         }
         let line = self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix));
-        if let Some(on) = line.and_then(|line| line.parked) {
+        if let Some(on) = line.and_then(|line| self.state.queue.parked_on(pools, line)) {
             return Trouble::WaitingForQuota(self.quota_text(place, on));
         }
         if place.opportunistic && self.overload() >= 1 {

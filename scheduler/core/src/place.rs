@@ -8,7 +8,7 @@ use spool_proto::view::WorkerHealth;
 
 use crate::engine::Engine;
 use crate::io::{Effect, LeaseOrder, Record, ToWorker};
-use crate::pools::{Over, PoolIx};
+use crate::pools::Over;
 use crate::queue::{Head, Place};
 use crate::rooms::Standing;
 use crate::shapes::ShapeId;
@@ -25,6 +25,9 @@ impl Engine {
         if self.state.fleet != *self.rooms.capacity() {
             self.state.set_fleet(self.rooms.capacity().clone());
         }
+        if !self.borrowing_is_off() {
+            self.state.queue.let_borrow(&self.state.pools);
+        }
         let promised = self.keep_promises(now, out);
         for opportunistic in [false, true] {
             if opportunistic && self.overload() >= 1 {
@@ -38,7 +41,7 @@ impl Engine {
         }
         for place in promised {
             self.state.pools.release(place.pool, self.state.shapes.need(place.shape));
-            self.state.queue.released(&self.state.pools, place.pool);
+            self.state.queue.released((&self.state.pools, &self.state.shapes), place.pool);
         }
         self.opened.clear();
         for name in &touched {
@@ -160,13 +163,13 @@ impl Engine {
         running.any(|(other, _)| *other == shape || need.fits_in(&self.state.shapes.get(*other).resources))
     }
 
-    /// The best line's first task: leased if there is quota and room; else its line is parked, or its shape closed.
+    /// The best line's first task: leased if there is quota and room; else what asks so is refused, or its shape closed.
     fn serve(&mut self, now: Timestamp, head: Head, out: &mut Vec<Effect>) {
         if let Err(over) = self.admits(head.place) {
             return self.state.queue.park(&self.state.pools, head.line, over.pool);
         }
-        if self.overload() >= 2 && self.must_not_borrow(&head) {
-            return self.state.queue.park(&self.state.pools, head.line, PoolIx::ROOT);
+        if self.borrowing_is_off() && self.would_borrow(&head) {
+            return self.state.queue.hold_back(&self.state.pools, head.line);
         }
         if let Some(worker) = self.find_room(head.task, head.place.shape) {
             return self.lease(now, head, worker, false, out);

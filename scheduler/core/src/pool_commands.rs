@@ -168,9 +168,14 @@ impl Engine {
         u8::try_from(passed).expect("three steps")
     }
 
-    /// The task would run on borrowed quota while somebody is owed room.
-    pub(crate) fn must_not_borrow(&self, head: &crate::queue::Head) -> bool {
+    /// So much waits that nobody borrows while somebody is owed room.
+    pub(crate) fn borrowing_is_off(&self) -> bool {
+        self.short > 0 && self.overload() >= 2
+    }
+
+    /// The task would run on borrowed quota.
+    pub(crate) fn would_borrow(&self, head: &crate::queue::Head) -> bool {
         let need = self.state.shapes.need(head.place.shape);
-        self.short > 0 && self.state.pools.entitled(head.place.pool, need).is_empty()
+        self.state.pools.entitled(head.place.pool, need).is_empty()
     }
 }

@@ -97,6 +97,8 @@ struct Node {
     spec: PoolSpec,
     parent: Option<PoolIx>,
     leaf: bool,
+    /// Some pool below it has a lend limit: what a task adds here depends on whence it comes.
+    nets_below: bool,
     /// Its own or of one above it.
     hold: Hold,
     held: Amounts,
@@ -152,6 +154,7 @@ impl Pools {
                 spec: tree.pools[name].clone(),
                 parent,
                 leaf: true,
+                nets_below: false,
                 hold: stricter(above, holds(name)),
                 held: amounts(),
                 subtree: amounts(),
@@ -166,6 +169,10 @@ impl Pools {
             for name in named.chain(node.spec.borrow.keys().map(String::as_str)) {
                 kinds.intern(name);
             }
+        }
+        for at in (0..nodes.len()).rev() {
+            let Some(parent) = nodes[at].parent else { continue };
+            nodes[parent.index()].nets_below |= nodes[at].nets_below || !nodes[at].spec.lend.is_empty();
         }
         let guarantees = nodes.iter().any(|node| node.parent.is_some() && node.spec.guarantee != Resources::ZERO);
         let fair = nodes.iter().any(|node| node.spec.preemption == Preemption::Fair);
@@ -242,6 +249,10 @@ impl Pools {
 
     pub(crate) fn is_leaf(&self, pool: PoolIx) -> bool {
         self.nodes[pool.index()].leaf
+    }
+
+    pub(crate) fn nets_below(&self, pool: PoolIx) -> bool {
+        self.nodes[pool.index()].nets_below
     }
 
     /// Its own, or the stricter one of a pool above it.

@@ -20,6 +20,7 @@ use crate::queue::{Head, Line, Place};
 use crate::reserve::For;
 use crate::revoke;
 use crate::shapes::ShapeId;
+use crate::state::State;
 
 /// Quota that was reclaimed is kept this long for whom it was.
 const PROMISED_FOR: Span = Span::from_secs(10);
@@ -97,8 +98,8 @@ impl Engine {
             self.settle_ledger(ledger);
         } else {
             let closed = &self.state.closed;
-            let stuck = |line: &&mut Line| line.is_listed() && closed.contains(line.place.shape);
-            for line in self.state.queue.lines_mut().filter(stuck) {
+            let stuck = |line: &&mut Line| closed.contains(line.place.shape);
+            for line in self.state.queue.open_mut(&self.state.pools).filter(stuck) {
                 line.stuck_since.get_or_insert(now);
             }
         }
@@ -145,7 +146,8 @@ impl Engine {
 
     /// Lines that are parked though they are owed something.
     fn look_at_quota(&mut self, now: Timestamp, ledger: &mut Ledger, out: &mut Vec<Effect>) {
-        let open = |line: &&Line| line.parked.is_some() && self.state.pools.hold(line.place.pool) == Hold::Open;
+        let (queue, pools) = (&self.state.queue, &self.state.pools);
+        let open = |line: &&Line| pools.hold(line.place.pool) == Hold::Open && queue.parked_on(pools, line).is_some();
         let parked: Vec<Place> =
             self.state.queue.lines().map(|(_, line)| line).filter(open).map(|line| line.place).collect();
         for place in parked {
@@ -161,7 +163,8 @@ impl Engine {
         for (place, tasks) in &lying {
             tasks.iter().for_each(|_| self.enter(ledger, place.pool, place.shape, Entry::Release));
         }
-        let closed = |line: &&Line| line.is_listed() && self.state.closed.contains(line.place.shape);
+        let State { queue, pools, closed, .. } = &self.state;
+        let closed = |line: &&Line| closed.contains(line.place.shape) && queue.stands_open(pools, line);
         let lines = self.state.queue.lines().map(|(_, line)| line).filter(closed).map(|line| line.place);
         let places: BTreeSet<Place> = lines.chain(lying.keys().copied()).collect();
         for place in places {
@@ -524,7 +527,8 @@ impl Engine {
             let rivals = || self.state.queue.of_pool(place.pool).filter_map(|(_, other)| other.head());
             let passed = self.tally.last_lease(place.pool).is_some_and(|last| last > since);
             let turn = first == Some(place) || (passed && rivals().all(|other| key <= other));
-            let closed = line.is_listed() && self.state.closed.contains(place.shape);
+            let open = self.state.queue.stands_open(&self.state.pools, line);
+            let closed = open && self.state.closed.contains(place.shape);
             (closed && turn && self.reserved.count(&place) == 0).then_some((since, place))
         };
         let longest = self.state.queue.lines().filter_map(|(_, line)| overtaken(line)).min();

@@ -108,7 +108,7 @@ impl State {
         let job = &self.jobs[&id.job];
         let shape = job.run_of(id.index).expect("it has one").shape;
         self.pools.release(job.pool, self.shapes.need(shape));
-        self.queue.released(&self.pools, job.pool);
+        self.queue.released((&self.pools, &self.shapes), job.pool);
         let worker = self.workers.get_mut(name).expect("a lease's worker is indexed");
         let held = worker.drop_lease(id, &self.shapes);
         if let Some(taker) = held.and_then(|held| held.taker).and_then(|name| self.workers.get_mut(&name)) {

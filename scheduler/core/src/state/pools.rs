@@ -57,7 +57,7 @@ impl State {
             job.dirty_header = true;
         })?;
         self.count_job(id, true);
-        self.queue.released(&self.pools, from);
+        self.queue.released((&self.pools, &self.shapes), from);
         self.queue.charged(to);
         self.new_alarms.push(id);
         Ok(())
@@ -121,6 +121,6 @@ impl State {
     pub(crate) fn set_fleet(&mut self, fleet: Resources) {
         self.pools.set_fleet(&fleet, &mut self.shapes.kinds);
         self.fleet = fleet;
-        self.queue.shares_changed();
+        self.queue.shares_changed(&self.pools);
     }
 }
