@@ -71,24 +71,21 @@ impl Kind {
 /// What one task needs: kinds with amounts greater than zero, in order.
 pub(crate) type Need = Box<[(Kind, u64)]>;
 
-/// An amount of every kind; those beyond the end are `rest`.
-#[derive(Debug, Clone, Default)]
-struct Amounts {
-    of: Vec<u64>,
-    rest: u64,
+/// What is said of one pool and kind, side by side: a walk to the root reads one of these in each pool.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    held: u64,
+    subtree: u64,
+    local: u64,
+    /// `subtree` and borrow limit.
+    limit: u64,
+    usage: u64,
+    real: u64,
 }
 
-impl Amounts {
-    fn get(&self, kind: Kind) -> u64 {
-        self.of.get(kind.index()).copied().unwrap_or(self.rest)
-    }
-
-    fn set(&mut self, kind: Kind, amount: u64) {
-        if self.of.len() <= kind.index() {
-            self.of.resize(kind.index() + 1, self.rest);
-        }
-        self.of[kind.index()] = amount;
-    }
+impl Numbers {
+    /// Of a kind that nobody has named yet.
+    const NONE: Numbers = Numbers { held: 0, subtree: 0, local: 0, limit: u64::MAX, usage: 0, real: 0 };
 }
 
 #[derive(Debug, Clone)]
@@ -101,13 +98,21 @@ struct Node {
     nets_below: bool,
     /// Its own or of one above it.
     hold: Hold,
-    held: Amounts,
-    subtree: Amounts,
-    local: Amounts,
-    /// `subtree` and borrow limit.
-    limit: Amounts,
-    usage: Amounts,
-    real: Amounts,
+    /// By kind.
+    numbers: Vec<Numbers>,
+}
+
+impl Node {
+    fn of(&self, kind: Kind) -> &Numbers {
+        self.numbers.get(kind.index()).unwrap_or(&Numbers::NONE)
+    }
+
+    fn of_mut(&mut self, kind: Kind) -> &mut Numbers {
+        if self.numbers.len() <= kind.index() {
+            self.numbers.resize(kind.index() + 1, Numbers::NONE);
+        }
+        &mut self.numbers[kind.index()]
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -119,7 +124,7 @@ pub(crate) struct Pools {
     /// Somebody may take its fair share.
     fair: bool,
     /// What the fleet has, for shares.
-    fleet: Amounts,
+    fleet: Vec<u64>,
 }
 
 /// Why a task is not admitted.
@@ -148,7 +153,6 @@ impl Pools {
             if let Some(parent) = parent {
                 nodes[parent.index()].leaf = false;
             }
-            let amounts = || Amounts { of: Vec::new(), rest: 0 };
             nodes.push(Node {
                 name: name.clone(),
                 spec: tree.pools[name].clone(),
@@ -156,12 +160,7 @@ impl Pools {
                 leaf: true,
                 nets_below: false,
                 hold: stricter(above, holds(name)),
-                held: amounts(),
-                subtree: amounts(),
-                local: amounts(),
-                limit: Amounts { of: Vec::new(), rest: u64::MAX },
-                usage: amounts(),
-                real: amounts(),
+                numbers: Vec::new(),
             });
         }
         for node in &nodes {
@@ -176,7 +175,7 @@ impl Pools {
         }
         let guarantees = nodes.iter().any(|node| node.parent.is_some() && node.spec.guarantee != Resources::ZERO);
         let fair = nodes.iter().any(|node| node.spec.preemption == Preemption::Fair);
-        let mut pools = Pools { nodes, by_name, guarantees, fair, fleet: Amounts::default() };
+        let mut pools = Pools { nodes, by_name, guarantees, fair, fleet: Vec::new() };
         for (kind, name) in kinds.all() {
             pools.fill(kind, name);
         }
@@ -198,10 +197,8 @@ impl Pools {
                 (None, _) if node.spec.guarantee.get(name) > 0 => subtree,
                 (None, _) => u64::MAX,
             };
-            node.held.set(kind, held);
-            node.subtree.set(kind, subtree);
-            node.local.set(kind, local);
-            node.limit.set(kind, limit);
+            let numbers = node.of_mut(kind);
+            *numbers = Numbers { held, subtree, local, limit, ..*numbers };
             if let Some(parent) = node.parent {
                 held_below[parent.index()] = held_below[parent.index()].saturating_add(held);
                 lent_up[parent.index()] = lent_up[parent.index()].saturating_add(subtree - local);
@@ -211,9 +208,11 @@ impl Pools {
 
     /// What the connected workers have together.
     pub(crate) fn set_fleet(&mut self, fleet: &Resources, kinds: &mut Kinds) {
-        self.fleet = Amounts::default();
+        self.fleet.clear();
         for (name, amount) in fleet.iter() {
-            self.fleet.set(kinds.intern(name), amount);
+            let kind = kinds.intern(name).index();
+            self.fleet.resize(self.fleet.len().max(kind + 1), 0);
+            self.fleet[kind] = amount;
         }
     }
 
@@ -277,25 +276,25 @@ impl Pools {
     // ------------------------------------------------------------ numbers
 
     pub(crate) fn held(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.nodes[pool.index()].held.get(kind)
+        self.nodes[pool.index()].of(kind).held
     }
 
     pub(crate) fn subtree(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.nodes[pool.index()].subtree.get(kind)
+        self.nodes[pool.index()].of(kind).subtree
     }
 
     /// `u64::MAX`: none.
     pub(crate) fn limit(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.nodes[pool.index()].limit.get(kind)
+        self.nodes[pool.index()].of(kind).limit
     }
 
     pub(crate) fn usage(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.nodes[pool.index()].usage.get(kind)
+        self.nodes[pool.index()].of(kind).usage
     }
 
     /// Plain sum of everything below.
     pub(crate) fn real(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.nodes[pool.index()].real.get(kind)
+        self.nodes[pool.index()].of(kind).real
     }
 
     /// Used beyond what it can hand out without borrowing.
@@ -310,10 +309,11 @@ impl Pools {
             let (mut at, mut rise) = (Some(leaf), amount);
             while let Some(pool) = at {
                 let node = &mut self.nodes[pool.index()];
-                node.real.set(kind, node.real.get(kind).saturating_add(amount));
-                let (before, local) = (node.usage.get(kind), node.local.get(kind));
+                let numbers = node.of_mut(kind);
+                numbers.real = numbers.real.saturating_add(amount);
+                let (before, local) = (numbers.usage, numbers.local);
                 let after = before.saturating_add(rise);
-                node.usage.set(kind, after);
+                numbers.usage = after;
                 rise = after.saturating_sub(local) - before.saturating_sub(local);
                 at = node.parent;
             }
@@ -325,10 +325,11 @@ impl Pools {
             let (mut at, mut fall) = (Some(leaf), amount);
             while let Some(pool) = at {
                 let node = &mut self.nodes[pool.index()];
-                node.real.set(kind, node.real.get(kind).saturating_sub(amount));
-                let (before, local) = (node.usage.get(kind), node.local.get(kind));
+                let numbers = node.of_mut(kind);
+                numbers.real = numbers.real.saturating_sub(amount);
+                let (before, local) = (numbers.usage, numbers.local);
                 let after = before.saturating_sub(fall);
-                node.usage.set(kind, after);
+                numbers.usage = after;
                 fall = before.saturating_sub(local) - after.saturating_sub(local);
                 at = node.parent;
             }
@@ -343,13 +344,11 @@ impl Pools {
         for &(kind, amount) in need {
             let mut rise = amount;
             for pool in self.path(leaf) {
-                let node = &self.nodes[pool.index()];
-                let before = node.usage.get(kind);
+                let &Numbers { usage: before, local, limit, .. } = self.nodes[pool.index()].of(kind);
                 let after = before.saturating_add(rise);
-                if after > node.limit.get(kind) {
+                if after > limit {
                     return Err(Over { pool, kind });
                 }
-                let local = node.local.get(kind);
                 rise = after.saturating_sub(local) - before.saturating_sub(local);
                 if rise == 0 {
                     break;
@@ -385,7 +384,7 @@ impl Pools {
                 if rise > self.limit(pool, kind) {
                     return Err(Over { pool, kind });
                 }
-                rise = rise.saturating_sub(self.nodes[pool.index()].local.get(kind));
+                rise = rise.saturating_sub(self.nodes[pool.index()].of(kind).local);
             }
         }
         Ok(())
@@ -420,7 +419,7 @@ impl Pools {
     /// What there is of a kind to be shared.
     fn lendable(&self, kind: Kind) -> u64 {
         let ceiling = self.limit(PoolIx::ROOT, kind);
-        self.fleet.get(kind).min(ceiling).max(1)
+        self.fleet.get(kind.index()).copied().unwrap_or(0).min(ceiling).max(1)
     }
 
     /// The nodes of `of`'s path below the lowest pool that is above both.
@@ -436,12 +435,11 @@ impl Pools {
         for pool in self.path(leaf).filter(|pool| *pool != PoolIx::ROOT) {
             let (mut guaranteed, mut within) = (false, true);
             for (&(kind, _), rise) in need.iter().zip(&mut rises) {
-                let node = &self.nodes[pool.index()];
-                let (before, local) = (node.usage.get(kind), node.local.get(kind));
+                let &Numbers { usage: before, local, held, subtree, .. } = self.nodes[pool.index()].of(kind);
                 let after = before.saturating_add(*rise);
-                if node.held.get(kind) > 0 {
+                if held > 0 {
                     guaranteed = true;
-                    within &= after <= node.subtree.get(kind);
+                    within &= after <= subtree;
                 }
                 *rise = after.saturating_sub(local) - before.saturating_sub(local);
             }
@@ -514,11 +512,11 @@ impl Pools {
                 assert!(own == 0 || node.leaf, "pool {}: tasks run in a divided pool", node.name);
                 real[at] += own;
                 usage[at] += own;
-                assert_eq!(real[at], node.real.get(kind), "pool {}: {name} used", node.name);
-                assert_eq!(usage[at], node.usage.get(kind), "pool {}: {name} used, netted", node.name);
+                assert_eq!(real[at], node.of(kind).real, "pool {}: {name} used", node.name);
+                assert_eq!(usage[at], node.of(kind).usage, "pool {}: {name} used, netted", node.name);
                 if let Some(parent) = node.parent {
                     real[parent.index()] += real[at];
-                    usage[parent.index()] += usage[at].saturating_sub(node.local.get(kind));
+                    usage[parent.index()] += usage[at].saturating_sub(node.of(kind).local);
                 }
             }
         }
