@@ -11,59 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spool_proto::ids::JobId;
 
+use crate::asks::{Ask, Asks, ShapeSet};
 use crate::pools::{Kind, Over, PoolIx, Pools, Share};
 use crate::queue::{Key, LineIx};
 use crate::shapes::{ShapeId, Shapes};
-
-/// A set of shapes. Its last word is not zero.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ShapeSet(Vec<u64>);
-
-impl ShapeSet {
-    pub(crate) fn insert(&mut self, shape: ShapeId) {
-        let (word, bit) = (shape.index() / 64, shape.index() % 64);
-        if self.0.len() <= word {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= 1 << bit;
-    }
-
-    pub(crate) fn remove(&mut self, shape: ShapeId) {
-        if let Some(word) = self.0.get_mut(shape.index() / 64) {
-            *word &= !(1 << (shape.index() % 64));
-        }
-        while self.0.last() == Some(&0) {
-            self.0.pop();
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub(crate) fn contains(&self, shape: ShapeId) -> bool {
-        self.0.get(shape.index() / 64).is_some_and(|word| word & (1 << (shape.index() % 64)) != 0)
-    }
-
-    /// Whether something in it is in neither of the others.
-    fn exceeds(&self, one: &ShapeSet, two: &ShapeSet) -> bool {
-        let word = |of: &ShapeSet, at: usize| of.0.get(at).copied().unwrap_or(0);
-        self.0.iter().enumerate().any(|(at, mine)| mine & !word(one, at) & !word(two, at) != 0)
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = ShapeId> {
-        self.0.iter().enumerate().flat_map(|(at, word)| {
-            let bits = (0..64).filter(move |bit| word & (1 << bit) != 0);
-            bits.map(move |bit| ShapeId::of(at * 64 + bit))
-        })
-    }
-}
-
-impl Extend<ShapeId> for ShapeSet {
-    fn extend<I: IntoIterator<Item = ShapeId>>(&mut self, shapes: I) {
-        shapes.into_iter().for_each(|shape| self.insert(shape));
-    }
-}
 
 /// Class and profile, as a number: standard ones are even.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,44 +40,6 @@ pub(crate) struct Rank {
     pool: PoolIx,
 }
 
-/// What a line asks for: lines of one pool or below it that ask alike are admitted alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ask {
-    pub(crate) shape: ShapeId,
-    /// It must not be preempted.
-    pub(crate) fixed: bool,
-}
-
-impl Ask {
-    fn index(self) -> usize {
-        self.shape.index() * 2 + usize::from(self.fixed)
-    }
-}
-
-/// A set of asks: those that may be preempted, and those that must not.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Asks([ShapeSet; 2]);
-
-impl Asks {
-    fn set(&mut self, ask: Ask, is_in: bool) {
-        let shapes = &mut self.0[usize::from(ask.fixed)];
-        if is_in { shapes.insert(ask.shape) } else { shapes.remove(ask.shape) }
-    }
-
-    fn contains(&self, ask: Ask) -> bool {
-        self.0[usize::from(ask.fixed)].contains(ask.shape)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.iter().all(ShapeSet::is_empty)
-    }
-
-    /// Whether something in it may be looked for.
-    fn exceeds(&self, barred: &Barred<'_>) -> bool {
-        self.0.iter().zip(&barred.refused.0).any(|(asks, refused)| asks.exceeds(barred.closed, refused))
-    }
-}
-
 /// What is not looked for on a walk down the tree.
 struct Barred<'a> {
     closed: &'a ShapeSet,
@@ -137,6 +50,10 @@ struct Barred<'a> {
 impl Barred<'_> {
     fn pass(&mut self, node: &Node) {
         node.refused.keys().for_each(|ask| self.refused.set(*ask, true));
+    }
+
+    fn leaves_some_of(&self, asks: &Asks) -> bool {
+        asks.exceeds(self.closed, &self.refused)
     }
 
     fn bars(&self, ask: Ask) -> bool {
@@ -456,7 +373,7 @@ impl Contest {
 
     fn open_fields(&self, opportunistic: bool, barred: &Barred<'_>) -> impl Iterator<Item = Field> {
         let rings = self.nodes.first().into_iter().flat_map(|root| &root.rings).enumerate();
-        let open = rings.filter(|(_, ring)| ring.offered.exceeds(barred)).map(|(field, _)| Field(field));
+        let open = rings.filter(|(_, ring)| barred.leaves_some_of(&ring.offered)).map(|(field, _)| Field(field));
         open.filter(move |field| field.is_opportunistic() == opportunistic)
     }
 
@@ -483,7 +400,7 @@ impl Contest {
     /// Siblings that offer the same stand together, so that those who offer nothing open are not met one by one.
     fn first_child(&self, pool: PoolIx, field: Field, barred: &Barred<'_>) -> Option<Rank> {
         let groups = self.nodes[pool.index()].rings.get(field.0)?.children.iter();
-        let open = groups.filter(|(offered, _)| offered.exceeds(barred));
+        let open = groups.filter(|(offered, _)| barred.leaves_some_of(offered));
         open.filter_map(|(_, ranks)| ranks.first()).min().copied()
     }
 

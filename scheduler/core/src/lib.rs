@@ -6,6 +6,7 @@
 //! `queue`, `workers` and `shapes` are what it holds; `place` matches waiting tasks and workers (`README.md` says how);
 //! `failures`, `health` and `stragglers` are the failure policy; [`query`], `explain` and `failure_details` are for readers; [`snapshot`] is the durable state as plain values; `invariants` says what always holds.
 
+mod asks;
 mod commands;
 pub mod config;
 mod contest;

@@ -8,7 +8,8 @@ use spool_proto::ids::{JobId, TaskId};
 use spool_proto::pool::Hold;
 use spool_proto::time::Timestamp;
 
-use crate::contest::{Ask, Contest, Field, ShapeSet};
+use crate::asks::{Ask, ShapeSet};
+use crate::contest::{Contest, Field};
 use crate::job::{Job, Run};
 use crate::pools::{PoolIx, Pools};
 use crate::shapes::{ShapeId, Shapes};

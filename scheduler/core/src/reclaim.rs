@@ -12,7 +12,7 @@ use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::WorkerHealth;
 
-use crate::contest::ShapeSet;
+use crate::asks::ShapeSet;
 use crate::engine::Engine;
 use crate::io::Effect;
 use crate::pools::PoolIx;

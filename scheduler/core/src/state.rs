@@ -20,7 +20,7 @@ use spool_proto::resources::Resources;
 use spool_proto::time::Timestamp;
 use spool_proto::view::WorkerHealth;
 
-use crate::contest::ShapeSet;
+use crate::asks::ShapeSet;
 use crate::io::{NewJob, Outcome, Record, TaskRun};
 use crate::job::{self, Job, Life};
 use crate::pools::{PoolIx, Pools};

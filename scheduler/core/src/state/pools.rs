@@ -6,7 +6,7 @@ use spool_proto::resources::Resources;
 use spool_proto::time::Timestamp;
 
 use super::{Illegal, State};
-use crate::contest::ShapeSet;
+use crate::asks::ShapeSet;
 use crate::io::PoolChange;
 use crate::job::Life;
 use crate::pool_history;
