@@ -172,7 +172,10 @@ impl PoolTree {
     }
 
     pub fn is_leaf(&self, name: &PoolName) -> bool {
-        self.children(name).next().is_none()
+        // What is below it sorts together, from its name and a slash on.
+        let prefix = if name.is_root() { String::new() } else { format!("{name}/") };
+        let mut below = self.pools.range(PoolName::from(prefix.as_str())..).map(|(other, _)| other);
+        below.find(|other| !other.is_root()).is_none_or(|other| !other.0.starts_with(&prefix))
     }
 
     /// # Errors

@@ -4,7 +4,7 @@
 //! Healthy → throttled (one lease at a time) → quarantined (none, until a self-test passes) → throttled → healthy. What is decided is
 //! durable ([`Record::WorkerJudged`]); what it was decided from is not.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use spool_proto::failure::Failure;
 use spool_proto::ids::{Fence, TaskId, WorkerName};
@@ -14,6 +14,7 @@ use spool_proto::view::WorkerHealth;
 use crate::engine::Engine;
 use crate::failures::is_suspicious;
 use crate::io::{Effect, Incarnation, Record, ToWorker};
+use crate::roster::ByName;
 use crate::task;
 
 /// Finished tasks that are named when a host is suspected, the latest ones.
@@ -69,7 +70,7 @@ impl Conduct {
 /// Everything that is remembered of hosts' conduct.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Watchdog {
-    conduct: BTreeMap<WorkerName, Conduct>,
+    conduct: ByName<Conduct>,
     /// When a quarantined host is asked to test itself again.
     tests: BTreeSet<(Timestamp, WorkerName)>,
     /// Too much of the fleet is quarantined, as it is now; then some of it is let go.

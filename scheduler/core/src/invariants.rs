@@ -20,7 +20,7 @@ impl Engine {
     /// If the state contradicts itself, with what is broken.
     pub fn check_invariants(&self) {
         let state = &self.state;
-        state.queue.check_invariants(&state.pools);
+        state.queue.check_invariants((&state.pools, &state.shapes));
         self.check_pools();
         self.check_health();
         for (name, worker) in state.workers.iter() {

@@ -7,6 +7,7 @@
 //! `failures`, `health` and `stragglers` are the failure policy; [`query`], `explain`, `trouble` and
 //! `failure_details` are for readers; [`snapshot`] is the durable state as plain values; `invariants` says what always holds.
 
+mod asks;
 mod commands;
 pub mod config;
 mod contest;

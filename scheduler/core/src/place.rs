@@ -9,7 +9,7 @@ use spool_proto::view::WorkerHealth;
 
 use crate::engine::Engine;
 use crate::io::{Effect, LeaseOrder, Record, ToWorker};
-use crate::pools::{Over, PoolIx, Pools};
+use crate::pools::{Over, Pools};
 use crate::queue::{Head, Place};
 use crate::rooms::Standing;
 use crate::shapes::ShapeId;
@@ -28,6 +28,9 @@ impl Engine {
         }
         if self.state.fleet != *self.rooms.capacity() {
             self.state.set_fleet(self.rooms.capacity().clone());
+        }
+        if !self.borrowing_is_off() {
+            self.state.queue.let_borrow(&self.state.pools);
         }
         for opportunistic in [false, true] {
             if opportunistic && self.overload() >= 1 {
@@ -139,8 +142,8 @@ impl Engine {
         if let Err(over) = self.admits(head.place) {
             return self.state.queue.park(&self.state.pools, head.line, over.pool);
         }
-        if self.overload() >= 2 && self.must_not_borrow(head.place) {
-            return self.state.queue.park(&self.state.pools, head.line, PoolIx::ROOT);
+        if self.borrowing_is_off() && self.would_borrow(head.place) {
+            return self.state.queue.hold_back(&self.state.pools, head.line);
         }
         if let Some(worker) = self.find_room(head.task, head.place.shape) {
             return self.lease(now, head, worker, false, out);

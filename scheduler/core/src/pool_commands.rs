@@ -8,6 +8,7 @@ use spool_proto::time::{Span, Timestamp};
 use crate::engine::Engine;
 use crate::io::{Effect, NewJob, PoolChange, Record, Refusal, Reply, Token};
 use crate::pools::PoolIx;
+use crate::queue::Place;
 
 const RETRY_AFTER_LEAST: Span = Span::from_secs(1);
 const RETRY_AFTER_MOST: Span = Span::from_secs(600);
@@ -167,9 +168,14 @@ impl Engine {
         u8::try_from(passed).expect("three steps")
     }
 
-    /// The task would run on borrowed quota while somebody is owed room.
-    pub(crate) fn must_not_borrow(&self, place: crate::queue::Place) -> bool {
+    /// So much waits that nobody borrows while somebody is owed room.
+    pub(crate) fn borrowing_is_off(&self) -> bool {
+        self.short > 0 && self.overload() >= 2
+    }
+
+    /// The task would run on borrowed quota.
+    pub(crate) fn would_borrow(&self, place: Place) -> bool {
         let need = self.state.shapes.need(place.shape);
-        self.short > 0 && self.state.pools.entitled(place.pool, need).is_empty()
+        self.state.pools.entitled(place.pool, need).is_empty()
     }
 }

@@ -18,10 +18,35 @@ use crate::revoke;
 /// Looks at the clock a preview takes at most.
 const PREVIEW_STEPS: usize = 2_000;
 
-/// Quota as people are shown it.
-struct Books {
-    used: Pools,
-    reserved: ByLeaf,
+/// Of a pool and everything below it.
+#[derive(Debug, Clone, Default)]
+struct Below {
+    queued_tasks: u64,
+    leased_tasks: u64,
+    open_jobs: u64,
+    oldest_wait: Option<Span>,
+    /// What its waiting tasks need.
+    queued: BTreeMap<Kind, u64>,
+    /// What is kept for claims of it.
+    reserved: BTreeMap<Kind, u64>,
+    /// What its children borrow, all together.
+    children_borrow: BTreeMap<Kind, u64>,
+}
+
+impl Below {
+    /// A child's. What the child's own children borrow is their affair.
+    fn add(&mut self, child: &Below) {
+        self.queued_tasks += child.queued_tasks;
+        self.leased_tasks += child.leased_tasks;
+        self.open_jobs += child.open_jobs;
+        self.oldest_wait = self.oldest_wait.max(child.oldest_wait);
+        for (sums, more) in [(&mut self.queued, &child.queued), (&mut self.reserved, &child.reserved)] {
+            for (kind, amount) in more {
+                let sum = sums.entry(*kind).or_default();
+                *sum = sum.saturating_add(*amount);
+            }
+        }
+    }
 }
 
 impl Engine {
@@ -30,55 +55,88 @@ impl Engine {
         self.state.pools_state.clone()
     }
 
-    /// In order of name.
+    /// In order of name. One walk over lines and leases, however many pools there are.
     pub fn pools(&self, now: Timestamp) -> Vec<PoolView> {
         // People are shown what is used; what is kept for claims stands beside it.
-        let books = Books { used: self.quota_in_use(), reserved: self.kept_quota() };
-        let mut views: Vec<PoolView> = books.used.all().map(|pool| self.pool_view(now, pool, &books)).collect();
+        let used = self.quota_in_use();
+        let below = self.sum_up(now, &used, self.kept_quota());
+        let mut idle: BTreeMap<&str, u32> = BTreeMap::new();
+        for (key, executors) in self.state.workers.values().flat_map(|worker| &worker.warm) {
+            *idle.entry(key).or_default() += executors;
+        }
+        let mut views: Vec<PoolView> = used.all().map(|pool| self.pool_view(&used, pool, &below, &idle)).collect();
         views.sort_by(|a, b| a.pool.cmp(&b.pool));
         views
     }
 
-    fn pool_view(&self, now: Timestamp, pool: PoolIx, books: &Books) -> PoolView {
-        let pools = &books.used;
-        let below: Vec<PoolIx> = pools.all().filter(|leaf| pools.path(*leaf).any(|at| at == pool)).collect();
-        let lines = || below.iter().flat_map(|leaf| self.state.queue.of_pool(*leaf)).map(|(_, line)| line);
+    /// By pool: what it has together with everything below it.
+    fn sum_up(&self, now: Timestamp, pools: &Pools, reserved: ByLeaf) -> Vec<Below> {
+        let mut sums = vec![Below::default(); pools.len()];
+        for (_, line) in self.state.queue.lines() {
+            let sum = &mut sums[line.place.pool.index()];
+            sum.queued_tasks += line.waiting;
+            sum.oldest_wait = sum.oldest_wait.max(self.oldest_wait(now, line));
+            for (kind, amount) in self.state.shapes.need(line.place.shape) {
+                let queued = sum.queued.entry(*kind).or_default();
+                *queued = queued.saturating_add(amount.saturating_mul(line.waiting));
+            }
+        }
+        for task in self.state.workers.values().flat_map(|worker| worker.held.keys()) {
+            sums[self.state.jobs[&task.job].pool.index()].leased_tasks += 1;
+        }
+        for (pool, kept) in reserved {
+            sums[pool.index()].reserved = kept;
+        }
+        for (pool, (open, _)) in &self.state.open_jobs {
+            sums[pool.index()].open_jobs += open;
+        }
+        // Children have higher numbers than their parents.
+        for pool in pools.all().collect::<Vec<_>>().into_iter().rev() {
+            let Some(parent) = pools.parent(pool) else { continue };
+            let sum = std::mem::take(&mut sums[pool.index()]);
+            let above = &mut sums[parent.index()];
+            above.add(&sum);
+            for (kind, _) in self.state.shapes.kinds.all() {
+                let borrowed = above.children_borrow.entry(kind).or_default();
+                *borrowed = borrowed.saturating_add(pools.borrowed(pool, kind));
+            }
+            sums[pool.index()] = sum;
+        }
+        sums
+    }
+
+    fn pool_view(&self, pools: &Pools, pool: PoolIx, below: &[Below], idle: &BTreeMap<&str, u32>) -> PoolView {
         let profile: Vec<_> = self.state.shapes.kinds.all().map(|(kind, _)| kind).collect();
-        let leased = self.state.workers.values().flat_map(|worker| worker.held.keys());
-        let name = pools.name(pool);
+        let (name, sum) = (pools.name(pool), &below[pool.index()]);
         let held = self.state.pools_state.holds.get(name);
+        let warm_view = |(key, spec): (&String, &WarmSpec)| {
+            self.warm_view(key, spec, idle.get(key.as_str()).copied().unwrap_or_default())
+        };
         PoolView {
             pool: name.clone(),
             spec: pools.spec(pool).clone(),
             hold: pools.hold(pool),
             hold_reason: held.map(|held| held.reason.clone()).unwrap_or_default(),
             leaf: pools.is_leaf(pool),
-            resources: self.pool_resources(pool, &below, books),
+            resources: self.pool_resources(pools, pool, below),
             share_milli: pools.share(pool, &profile).milli(),
-            open_jobs: self.open_jobs(pool),
-            queued_tasks: lines().map(|line| line.waiting).sum(),
-            leased_tasks: count(leased.filter(|task| below.contains(&self.state.jobs[&task.job].pool)).count()),
-            oldest_wait: lines().filter_map(|line| self.oldest_wait(now, line)).max(),
+            open_jobs: sum.open_jobs,
+            queued_tasks: sum.queued_tasks,
+            leased_tasks: sum.leased_tasks,
+            oldest_wait: sum.oldest_wait,
             preempted: self.tally.preemptions_of(pool),
-            warm: pools.spec(pool).warm.iter().map(|(key, spec)| self.warm_view(key, spec)).collect(),
+            warm: pools.spec(pool).warm.iter().map(warm_view).collect(),
         }
     }
 
-    fn pool_resources(&self, pool: PoolIx, below: &[PoolIx], books: &Books) -> Vec<PoolResource> {
-        let pools = &books.used;
-        let mut queued: BTreeMap<_, u64> = BTreeMap::new();
-        for (_, line) in below.iter().flat_map(|leaf| self.state.queue.of_pool(*leaf)) {
-            for (kind, amount) in self.state.shapes.need(line.place.shape) {
-                let sum = queued.entry(*kind).or_default();
-                *sum = sum.saturating_add(amount.saturating_mul(line.waiting));
-            }
-        }
+    fn pool_resources(&self, pools: &Pools, pool: PoolIx, below: &[Below]) -> Vec<PoolResource> {
         let kinds = self.state.shapes.kinds.all().map(|(kind, name)| {
             let (guarantee, used, borrowed) =
                 (pools.held(pool, kind), pools.real(pool, kind), pools.borrowed(pool, kind));
             // Of what it does not use, what others have borrowed beyond what lies idle.
             let idle = pools.subtree(pool, kind).saturating_sub(pools.usage(pool, kind));
-            let others = borrowed_beside(pools, pool, kind);
+            let siblings = pools.parent(pool).and_then(|parent| below[parent.index()].children_borrow.get(&kind));
+            let others = siblings.map_or(0, |all| all.saturating_sub(borrowed));
             let limit = pools.limit(pool, kind);
             PoolResource {
                 resource: name.to_owned(),
@@ -86,9 +144,9 @@ impl Engine {
                 used,
                 borrowed,
                 lent: idle.min(others),
-                reserved: below.iter().filter_map(|leaf| books.reserved.get(leaf)?.get(&kind)).sum(),
+                reserved: below[pool.index()].reserved.get(&kind).copied().unwrap_or(0),
                 limit: (limit != u64::MAX).then_some(limit),
-                queued: queued.get(&kind).copied().unwrap_or(0),
+                queued: below[pool.index()].queued.get(&kind).copied().unwrap_or(0),
             }
         });
         kinds.filter(|r| r.guarantee > 0 || r.used > 0 || r.queued > 0 || r.limit.is_some()).collect()
@@ -100,8 +158,7 @@ impl Engine {
         since.min().map(|since| now.since(since))
     }
 
-    fn warm_view(&self, key: &str, spec: &WarmSpec) -> WarmView {
-        let idle = self.state.workers.values().filter_map(|worker| worker.warm.get(key)).sum();
+    fn warm_view(&self, key: &str, spec: &WarmSpec, idle: u32) -> WarmView {
         let counted = self.tally.warm.get(key).cloned().unwrap_or_default();
         WarmView {
             key: key.to_owned(),
@@ -203,13 +260,6 @@ impl Engine {
             wait_p99: self.tally.waits.percentile(99),
         }
     }
-}
-
-/// What the siblings of a pool borrow, all together.
-fn borrowed_beside(pools: &Pools, pool: PoolIx, kind: Kind) -> u64 {
-    let Some(parent) = pools.parent(pool) else { return 0 };
-    let siblings = pools.all().filter(|other| *other != pool && pools.parent(*other) == Some(parent));
-    siblings.map(|other| pools.borrowed(other, kind)).sum()
 }
 
 fn count(n: usize) -> u64 {

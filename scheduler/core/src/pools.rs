@@ -76,23 +76,55 @@ pub(crate) type ByLeaf = BTreeMap<PoolIx, BTreeMap<Kind, u64>>;
 /// What one task needs: kinds with amounts greater than zero, in order.
 pub(crate) type Need = Box<[(Kind, u64)]>;
 
-/// An amount of every kind; those beyond the end are `rest`.
-#[derive(Debug, Clone, Default)]
-struct Amounts {
-    of: Vec<u64>,
-    rest: u64,
+/// What is said of one pool and kind, side by side: a walk to the root reads one of these in each pool.
+#[derive(Debug, Clone, Copy)]
+struct Numbers {
+    held: u64,
+    subtree: u64,
+    local: u64,
+    /// `subtree` and borrow limit.
+    limit: u64,
+    /// Netted, with what is held for somebody.
+    usage: u64,
+    /// Plain sum, of leased tasks alone.
+    real: u64,
 }
 
-impl Amounts {
-    fn get(&self, kind: Kind) -> u64 {
-        self.of.get(kind.index()).copied().unwrap_or(self.rest)
+impl Numbers {
+    /// Of a kind that nobody has named yet.
+    const NONE: Numbers = Numbers { held: 0, subtree: 0, local: 0, limit: u64::MAX, usage: 0, real: 0 };
+}
+
+/// Those of all pools, by pool and then by kind.
+#[derive(Debug, Clone)]
+struct Table {
+    rows: Vec<Numbers>,
+    kinds: usize,
+}
+
+impl Table {
+    fn new(pools: usize, kinds: usize) -> Table {
+        Table { rows: vec![Numbers::NONE; pools * kinds], kinds }
     }
 
-    fn set(&mut self, kind: Kind, amount: u64) {
-        if self.of.len() <= kind.index() {
-            self.of.resize(kind.index() + 1, self.rest);
+    fn of(&self, pool: PoolIx, kind: Kind) -> &Numbers {
+        if kind.index() < self.kinds { &self.rows[pool.index() * self.kinds + kind.index()] } else { &Numbers::NONE }
+    }
+
+    fn of_mut(&mut self, pool: PoolIx, kind: Kind) -> &mut Numbers {
+        if kind.index() >= self.kinds {
+            self.widen(kind.index() + 1);
         }
-        self.of[kind.index()] = amount;
+        &mut self.rows[pool.index() * self.kinds + kind.index()]
+    }
+
+    /// A kind is named that was not known when the tree came.
+    fn widen(&mut self, kinds: usize) {
+        let mut wide = Table::new(self.rows.len() / self.kinds, kinds);
+        for (from, to) in self.rows.chunks(self.kinds).zip(wide.rows.chunks_mut(kinds)) {
+            to[..self.kinds].copy_from_slice(from);
+        }
+        *self = wide;
     }
 }
 
@@ -102,36 +134,24 @@ struct Node {
     spec: PoolSpec,
     parent: Option<PoolIx>,
     leaf: bool,
+    /// Some pool below it has a lend limit: what a task adds here depends on whence it comes.
+    nets_below: bool,
     /// Its own or of one above it.
     hold: Hold,
-    held: Amounts,
-    subtree: Amounts,
-    local: Amounts,
-    /// `subtree` and borrow limit.
-    limit: Amounts,
-}
-
-/// What a node and all below it use.
-#[derive(Debug, Clone, Default)]
-struct Used {
-    /// Netted, with what is held for somebody.
-    usage: Amounts,
-    /// Plain sum, of leased tasks alone.
-    real: Amounts,
 }
 
 /// Copies share the tree: what a forecast costs is its numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Pools {
     nodes: Arc<[Node]>,
-    used: Vec<Used>,
+    table: Table,
     by_name: Arc<BTreeMap<PoolName, PoolIx>>,
     /// Somebody is guaranteed something.
     guarantees: bool,
     /// Somebody may take its fair share.
     fair: bool,
     /// What the fleet has, for shares.
-    fleet: Amounts,
+    fleet: Vec<u64>,
 }
 
 /// Why a task is not admitted.
@@ -160,17 +180,13 @@ impl Pools {
             if let Some(parent) = parent {
                 nodes[parent.index()].leaf = false;
             }
-            let amounts = || Amounts { of: Vec::new(), rest: 0 };
             nodes.push(Node {
                 name: name.clone(),
                 spec: tree.pools[name].clone(),
                 parent,
                 leaf: true,
+                nets_below: false,
                 hold: stricter(above, holds(name)),
-                held: amounts(),
-                subtree: amounts(),
-                local: amounts(),
-                limit: Amounts { of: Vec::new(), rest: u64::MAX },
             });
         }
         for node in &nodes {
@@ -179,21 +195,26 @@ impl Pools {
                 kinds.intern(name);
             }
         }
+        for at in (0..nodes.len()).rev() {
+            let Some(parent) = nodes[at].parent else { continue };
+            nodes[parent.index()].nets_below |= nodes[at].nets_below || !nodes[at].spec.lend.is_empty();
+        }
         let guarantees = nodes.iter().any(|node| node.parent.is_some() && node.spec.guarantee != Resources::ZERO);
         let fair = nodes.iter().any(|node| node.spec.preemption == Preemption::Fair);
+        let mut table = Table::new(nodes.len(), kinds.all().count());
         for (kind, name) in kinds.all() {
-            fill(&mut nodes, kind, name);
+            fill(&nodes, &mut table, kind, name);
         }
-        let used = vec![Used::default(); nodes.len()];
-        let (nodes, by_name) = (nodes.into(), Arc::new(by_name));
-        Pools { nodes, used, by_name, guarantees, fair, fleet: Amounts::default() }
+        Pools { nodes: nodes.into(), table, by_name: Arc::new(by_name), guarantees, fair, fleet: Vec::new() }
     }
 
     /// What the connected workers have together.
     pub(crate) fn set_fleet(&mut self, fleet: &Resources, kinds: &mut Kinds) {
-        self.fleet = Amounts::default();
+        self.fleet.clear();
         for (name, amount) in fleet.iter() {
-            self.fleet.set(kinds.intern(name), amount);
+            let kind = kinds.intern(name).index();
+            self.fleet.resize(self.fleet.len().max(kind + 1), 0);
+            self.fleet[kind] = amount;
         }
     }
 
@@ -231,6 +252,10 @@ impl Pools {
         self.nodes[pool.index()].leaf
     }
 
+    pub(crate) fn nets_below(&self, pool: PoolIx) -> bool {
+        self.nodes[pool.index()].nets_below
+    }
+
     /// Its own, or the stricter one of a pool above it.
     pub(crate) fn hold(&self, pool: PoolIx) -> Hold {
         self.nodes[pool.index()].hold
@@ -253,25 +278,25 @@ impl Pools {
     // ------------------------------------------------------------ numbers
 
     pub(crate) fn held(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.nodes[pool.index()].held.get(kind)
+        self.table.of(pool, kind).held
     }
 
     pub(crate) fn subtree(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.nodes[pool.index()].subtree.get(kind)
+        self.table.of(pool, kind).subtree
     }
 
     /// `u64::MAX`: none.
     pub(crate) fn limit(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.nodes[pool.index()].limit.get(kind)
+        self.table.of(pool, kind).limit
     }
 
     pub(crate) fn usage(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.used[pool.index()].usage.get(kind)
+        self.table.of(pool, kind).usage
     }
 
     /// Plain sum of everything below.
     pub(crate) fn real(&self, pool: PoolIx, kind: Kind) -> u64 {
-        self.used[pool.index()].real.get(kind)
+        self.table.of(pool, kind).real
     }
 
     /// Used beyond what it can hand out without borrowing.
@@ -296,10 +321,9 @@ impl Pools {
     fn count(&mut self, leaf: PoolIx, need: &[(Kind, u64)], more: bool) {
         let mut at = Some(leaf);
         while let Some(pool) = at {
-            let real = &mut self.used[pool.index()].real;
             for &(kind, amount) in need {
-                let before = real.get(kind);
-                real.set(kind, if more { before.saturating_add(amount) } else { before.saturating_sub(amount) });
+                let real = &mut self.table.of_mut(pool, kind).real;
+                *real = if more { real.saturating_add(amount) } else { real.saturating_sub(amount) };
             }
             at = self.parent(pool);
         }
@@ -310,12 +334,11 @@ impl Pools {
         for &(kind, amount) in need {
             let (mut at, mut rise) = (Some(leaf), amount);
             while let Some(pool) = at.filter(|_| rise > 0) {
-                let (node, usage) = (&self.nodes[pool.index()], &mut self.used[pool.index()].usage);
-                let (before, local) = (usage.get(kind), node.local.get(kind));
-                let after = before.saturating_add(rise);
-                usage.set(kind, after);
-                rise = after.saturating_sub(local) - before.saturating_sub(local);
-                at = node.parent;
+                let numbers = self.table.of_mut(pool, kind);
+                let (before, local) = (numbers.usage, numbers.local);
+                numbers.usage = before.saturating_add(rise);
+                rise = numbers.usage.saturating_sub(local) - before.saturating_sub(local);
+                at = self.parent(pool);
             }
         }
     }
@@ -325,12 +348,11 @@ impl Pools {
         for &(kind, amount) in need {
             let (mut at, mut fall) = (Some(leaf), amount);
             while let Some(pool) = at.filter(|_| fall > 0) {
-                let (node, usage) = (&self.nodes[pool.index()], &mut self.used[pool.index()].usage);
-                let (before, local) = (usage.get(kind), node.local.get(kind));
-                let after = before.saturating_sub(fall);
-                usage.set(kind, after);
-                fall = before.saturating_sub(local) - after.saturating_sub(local);
-                at = node.parent;
+                let numbers = self.table.of_mut(pool, kind);
+                let (before, local) = (numbers.usage, numbers.local);
+                numbers.usage = before.saturating_sub(fall);
+                fall = before.saturating_sub(local) - numbers.usage.saturating_sub(local);
+                at = self.parent(pool);
             }
         }
     }
@@ -343,13 +365,11 @@ impl Pools {
         for &(kind, amount) in need {
             let mut rise = amount;
             for pool in self.path(leaf) {
-                let node = &self.nodes[pool.index()];
-                let before = self.usage(pool, kind);
+                let &Numbers { usage: before, local, limit, .. } = self.table.of(pool, kind);
                 let after = before.saturating_add(rise);
-                if after > node.limit.get(kind) {
+                if after > limit {
                     return Err(Over { pool, kind });
                 }
-                let local = node.local.get(kind);
                 rise = after.saturating_sub(local) - before.saturating_sub(local);
                 if rise == 0 {
                     break;
@@ -401,7 +421,7 @@ impl Pools {
                 if rise > self.limit(pool, kind) {
                     return Err(Over { pool, kind });
                 }
-                rise = rise.saturating_sub(self.nodes[pool.index()].local.get(kind));
+                rise = rise.saturating_sub(self.table.of(pool, kind).local);
             }
         }
         Ok(())
@@ -436,7 +456,7 @@ impl Pools {
     /// What there is of a kind to be shared.
     fn lendable(&self, kind: Kind) -> u64 {
         let ceiling = self.limit(PoolIx::ROOT, kind);
-        self.fleet.get(kind).min(ceiling).max(1)
+        self.fleet.get(kind.index()).copied().unwrap_or(0).min(ceiling).max(1)
     }
 
     pub(crate) fn may_preempt(&self, pool: PoolIx) -> Preemption {
@@ -461,7 +481,7 @@ impl Pools {
                 assert_eq!(usage[at], self.usage(pool, kind), "pool {}: {name} used, netted", node.name);
                 if let Some(parent) = node.parent {
                     real[parent.index()] += real[at];
-                    usage[parent.index()] += usage[at].saturating_sub(node.local.get(kind));
+                    usage[parent.index()] += usage[at].saturating_sub(self.table.of(pool, kind).local);
                 }
             }
         }
@@ -469,11 +489,11 @@ impl Pools {
 }
 
 /// Quotas of one kind, from the leaves up.
-fn fill(nodes: &mut [Node], kind: Kind, name: &str) {
+fn fill(nodes: &[Node], table: &mut Table, kind: Kind, name: &str) {
     let mut held_below = vec![0_u64; nodes.len()];
     let mut lent_up = vec![0_u64; nodes.len()];
     for at in (0..nodes.len()).rev() {
-        let node = &mut nodes[at];
+        let node = &nodes[at];
         let own = node.spec.guarantee.get(name).saturating_sub(held_below[at]);
         let (held, subtree) = (own.saturating_add(held_below[at]), own.saturating_add(lent_up[at]));
         let local = node.spec.lend.get(name).map_or(0, |lend| subtree.saturating_sub(*lend));
@@ -483,10 +503,8 @@ fn fill(nodes: &mut [Node], kind: Kind, name: &str) {
             (None, _) if node.spec.guarantee.get(name) > 0 => subtree,
             (None, _) => u64::MAX,
         };
-        node.held.set(kind, held);
-        node.subtree.set(kind, subtree);
-        node.local.set(kind, local);
-        node.limit.set(kind, limit);
+        let numbers = table.of_mut(PoolIx(u32::try_from(at).expect("pools are bounded")), kind);
+        *numbers = Numbers { held, subtree, local, limit, ..*numbers };
         if let Some(parent) = node.parent {
             held_below[parent.index()] = held_below[parent.index()].saturating_add(held);
             lent_up[parent.index()] = lent_up[parent.index()].saturating_add(subtree - local);

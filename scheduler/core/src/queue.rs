@@ -2,13 +2,14 @@
 //! head may start are listed in the [`Contest`], which says whose turn it is.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use spool_proto::ids::{JobId, TaskId};
 use spool_proto::pool::Hold;
 use spool_proto::time::Timestamp;
 
-use crate::contest::{Contest, Field, ShapeSet};
+use crate::asks::{Ask, ShapeSet};
+use crate::contest::{Contest, Field};
 use crate::job::{Job, Run};
 use crate::pools::{PoolIx, Pools};
 use crate::shapes::{ShapeId, Shapes};
@@ -78,6 +79,10 @@ impl Place {
     pub(crate) fn new(job: &Job, shape: ShapeId) -> Place {
         Place { pool: job.pool, opportunistic: job.opportunistic, fixed: !job.new.preemptible, shape }
     }
+
+    fn ask(&self) -> Ask {
+        Ask { shape: self.shape, fixed: self.fixed }
+    }
 }
 
 /// A line, while it has something in it.
@@ -96,8 +101,6 @@ pub(crate) struct Line {
     field: Field,
     entries: BTreeMap<Key, Range>,
     pub(crate) waiting: u64,
-    /// No quota at this pool for its next task; looked at again when something there is given back.
-    pub(crate) parked: Option<PoolIx>,
     /// Under which key the contest has it.
     listed: Option<Key>,
     /// Since when it is owed room and finds none.
@@ -121,10 +124,6 @@ impl Line {
     pub(crate) fn jobs(&self) -> impl Iterator<Item = (JobId, u64)> {
         self.entries.iter().map(|(key, range)| (key.job, range.len()))
     }
-
-    pub(crate) fn is_listed(&self) -> bool {
-        self.listed.is_some()
-    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -132,7 +131,6 @@ pub(crate) struct Queue {
     slots: Vec<Option<Line>>,
     free: Vec<LineIx>,
     places: BTreeMap<Place, LineIx>,
-    parked: BTreeMap<PoolIx, BTreeSet<LineIx>>,
     contest: Contest,
     waiting: u64,
     /// Tasks of each shape, over all lines.
@@ -163,10 +161,6 @@ impl Queue {
 
     pub(crate) fn lines(&self) -> impl Iterator<Item = (LineIx, &Line)> {
         (0..).map(LineIx).zip(&self.slots).filter_map(|(ix, line)| Some((ix, line.as_ref()?)))
-    }
-
-    pub(crate) fn lines_mut(&mut self) -> impl Iterator<Item = &mut Line> {
-        self.slots.iter_mut().flatten()
     }
 
     pub(crate) fn find(&self, place: &Place) -> Option<LineIx> {
@@ -264,7 +258,6 @@ impl Queue {
             field: self.contest.field(place.opportunistic, shapes.need(place.shape)),
             entries: BTreeMap::new(),
             waiting: 0,
-            parked: None,
             listed: None,
             short_since: None,
             stuck_since: None,
@@ -297,7 +290,6 @@ impl Queue {
         self.waiting = self.waiting - before + after;
         self.relist(pools, ix);
         if after == 0 {
-            self.unpark(ix);
             self.slots[ix.index()] = None;
             self.places.remove(&place);
             self.free.push(ix);
@@ -306,60 +298,65 @@ impl Queue {
 
     fn relist(&mut self, pools: &Pools, ix: LineIx) {
         let Some(line) = self.slots[ix.index()].as_mut() else { return };
-        let open = line.parked.is_none() && pools.hold(line.place.pool) == Hold::Open;
-        let head = line.head().filter(|_| open);
+        let head = line.head().filter(|_| pools.hold(line.place.pool) == Hold::Open);
         if head != line.listed {
             let before = std::mem::replace(&mut line.listed, head);
-            let at = (line.place.pool, line.field, ix, line.place.shape);
+            let at = (line.place.pool, line.field, ix, line.place.ask());
             self.contest.list(pools, at, before, head);
         }
     }
 
     // ------------------------------------------------------------ quota
 
-    /// There is no quota for the line's next task at `on`.
-    pub(crate) fn park(&mut self, pools: &Pools, ix: LineIx, on: PoolIx) {
-        if let Some(line) = self.get_mut(ix) {
-            line.parked = Some(on);
-            self.parked.entry(on).or_default().insert(ix);
-            self.relist(pools, ix);
-        }
+    /// There is no quota at `by` for the line's next task, nor for anything that fares as it does.
+    pub(crate) fn park(&mut self, pools: &Pools, ix: LineIx, by: PoolIx) {
+        let Some(&Line { place, field, .. }) = self.get(ix) else { return };
+        let fares_alike = |at: &PoolIx| pools.parent(*at).filter(|above| *at != by && !pools.nets_below(*above));
+        let highest = std::iter::successors(Some(place.pool), fares_alike).last().expect("a path has an end");
+        self.contest.refuse(pools, (highest, field, place.ask()), by, false);
     }
 
-    fn unpark(&mut self, ix: LineIx) {
-        let Some(on) = self.get_mut(ix).and_then(|line| line.parked.take()) else { return };
-        if let Some(lines) = self.parked.get_mut(&on) {
-            lines.remove(&ix);
-            if lines.is_empty() {
-                self.parked.remove(&on);
-            }
-        }
+    /// The line's next task must not borrow now: it waits until something in its part of the tree is given back, or all may borrow again.
+    pub(crate) fn hold_back(&mut self, pools: &Pools, ix: LineIx) {
+        let Some(&Line { place, field, .. }) = self.get(ix) else { return };
+        let part = pools.path(place.pool).take_while(|pool| *pool != PoolIx::ROOT).last();
+        self.contest.refuse(pools, (place.pool, field, place.ask()), part.unwrap_or(PoolIx::ROOT), true);
     }
 
-    /// A leaf uses less: what was parked on its path may be looked at again.
-    pub(crate) fn released(&mut self, pools: &Pools, leaf: PoolIx) {
-        self.contest.usage_changed(leaf);
-        if self.parked.is_empty() {
-            return;
-        }
-        for pool in pools.path(leaf) {
-            for ix in self.parked.get(&pool).cloned().unwrap_or_default() {
-                self.unpark(ix);
-                self.relist(pools, ix);
-            }
-        }
+    pub(crate) fn let_borrow(&mut self, pools: &Pools) {
+        self.contest.let_borrow(pools);
+    }
+
+    /// Who has no quota for the line's next task.
+    pub(crate) fn parked_on(&self, pools: &Pools, line: &Line) -> Option<PoolIx> {
+        self.contest.refused_by(pools, line.place.pool, line.place.ask())
+    }
+
+    /// It is listed and not refused.
+    pub(crate) fn stands_open(&self, pools: &Pools, line: &Line) -> bool {
+        line.listed.is_some() && self.parked_on(pools, line).is_none()
+    }
+
+    /// Lines that are listed and not refused.
+    pub(crate) fn open_mut(&mut self, pools: &Pools) -> impl Iterator<Item = &mut Line> {
+        let contest = &self.contest;
+        let refused = |line: &Line| contest.refused_by(pools, line.place.pool, line.place.ask()).is_some();
+        self.slots.iter_mut().flatten().filter(move |line| line.listed.is_some() && !refused(line))
+    }
+
+    /// A leaf uses less: what was refused on its path is looked at again.
+    pub(crate) fn released(&mut self, (pools, shapes): (&Pools, &Shapes), leaf: PoolIx) {
+        self.contest.released(pools, shapes, leaf);
     }
 
     /// A leaf uses more.
     pub(crate) fn charged(&mut self, leaf: PoolIx) {
-        self.contest.usage_changed(leaf);
+        self.contest.changed(leaf);
     }
 
     /// The fleet has grown or shrunk, and shares with it.
-    pub(crate) fn shares_changed(&mut self) {
-        for place in self.places.keys() {
-            self.contest.usage_changed(place.pool);
-        }
+    pub(crate) fn shares_changed(&mut self, pools: &Pools) {
+        self.contest.all_changed(pools);
     }
 
     /// Everything stands elsewhere: the tree is another.
@@ -411,7 +408,7 @@ impl Queue {
         })
     }
 
-    pub(crate) fn check_invariants(&self, pools: &Pools) {
+    pub(crate) fn check_invariants(&self, (pools, shapes): (&Pools, &Shapes)) {
         let (mut total, mut listed) = (0, Vec::new());
         for (ix, line) in self.lines() {
             let sum: u64 = line.entries.values().map(|range| range.len()).sum();
@@ -419,13 +416,10 @@ impl Queue {
             assert!(sum > 0, "queue: an empty line is kept");
             assert_eq!(self.find(&line.place), Some(ix), "queue: {ix:?} is not where it says");
             total += sum;
-            let open = line.parked.is_none() && pools.hold(line.place.pool) == Hold::Open;
+            let open = pools.hold(line.place.pool) == Hold::Open;
             assert_eq!(line.listed, line.head().filter(|_| open), "queue: {ix:?} is listed wrongly");
             if let Some(key) = line.listed {
-                listed.push((line.place.pool, line.field, ix, line.place.shape, key));
-            }
-            if let Some(on) = line.parked {
-                assert!(self.parked[&on].contains(&ix), "queue: {ix:?} is parked nowhere");
+                listed.push((line.place.pool, line.field, ix, line.place.ask(), key));
             }
             let mut last: Option<(Key, Range)> = None;
             for (&key, &range) in &line.entries {
@@ -439,12 +433,14 @@ impl Queue {
         }
         assert_eq!(self.waiting, total, "queue: total miscounts");
         assert_eq!(self.by_shape.iter().sum::<u64>(), total, "queue: shapes miscount");
-        self.contest.clone().check_invariants(pools, &listed);
+        self.contest.check_invariants(pools, shapes, &listed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use spool_proto::pool::PoolTree;
@@ -525,7 +521,7 @@ mod tests {
                         model.retain(|entry| !of_job(entry));
                     }
                 }
-                queue.check_invariants(&pools);
+                queue.check_invariants((&pools, &shapes));
                 prop_assert_eq!(queue.len(), u64::try_from(model.len()).unwrap_or(0));
             }
         }

@@ -17,6 +17,7 @@ use crate::pools::PoolIx;
 use crate::queue::{Key, Line, Place};
 use crate::reserve::For;
 use crate::revoke;
+use crate::state::State;
 use crate::victims::{Claim, Ground, Plan, Sites};
 
 pub(crate) const LOOK_EVERY: Span = Span::from_millis(250);
@@ -57,8 +58,8 @@ impl Engine {
                 }
             }
         }
-        let closed = &self.state.closed;
-        for line in self.state.queue.lines_mut().filter(|line| line.is_listed() && closed.contains(line.place.shape)) {
+        let State { queue, pools, closed, .. } = &mut self.state;
+        for line in queue.open_mut(pools).filter(|line| closed.contains(line.place.shape)) {
             line.stuck_since.get_or_insert(now);
         }
         self.drain_for_the_stuck(now, out);
@@ -71,9 +72,10 @@ impl Engine {
     /// In the order in which they claim: within a pool the best goes first.
     fn shorts(&self) -> Vec<Short> {
         let mut lying = self.lying_ready();
+        let State { queue, pools, closed, .. } = &self.state;
         let is_short = |line: &&Line| {
-            let parked = line.parked.is_some() && self.state.pools.hold(line.place.pool) == Hold::Open;
-            parked || (line.is_listed() && self.state.closed.contains(line.place.shape))
+            let parked = pools.hold(line.place.pool) == Hold::Open && queue.parked_on(pools, line).is_some();
+            parked || (closed.contains(line.place.shape) && queue.stands_open(pools, line))
         };
         let mut shorts: Vec<(PoolIx, Option<Key>, Short)> = Vec::new();
         for line in self.state.queue.lines().map(|(_, line)| line).filter(is_short) {

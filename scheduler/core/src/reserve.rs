@@ -12,7 +12,7 @@ use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::WorkerHealth;
 
-use crate::contest::ShapeSet;
+use crate::asks::ShapeSet;
 use crate::engine::Engine;
 use crate::forecast::Forecast;
 use crate::io::Effect;
@@ -195,7 +195,7 @@ impl Engine {
     /// It is over, and its quota anybody's.
     fn drop_reservation(&mut self, one: &Reservation) {
         self.let_quota_go(one);
-        self.state.queue.released(&self.state.pools, one.place.pool);
+        self.state.queue.released((&self.state.pools, &self.state.shapes), one.place.pool);
     }
 
     /// What is kept for claims, by leaf.
@@ -342,7 +342,8 @@ impl Engine {
             let rivals = || self.state.queue.of_pool(place.pool).filter_map(|(_, other)| other.head());
             let passed = self.tally.last_lease(place.pool).is_some_and(|last| last > since);
             let turn = first == Some(place) || (passed && rivals().all(|other| key <= other));
-            let closed = line.is_listed() && self.state.closed.contains(place.shape);
+            let open = self.state.queue.stands_open(&self.state.pools, line);
+            let closed = open && self.state.closed.contains(place.shape);
             (closed && turn && self.reserved.count(&place) == 0).then_some((since, place))
         };
         let longest = self.state.queue.lines().filter_map(|(_, line)| overtaken(line)).min();

@@ -1,27 +1,33 @@
 //! Everything the engine holds, and the one function that folds a fact into it: [`State::apply`] serves the live engine and replay
 //! alike, so both end in the same state.
 //!
-//! Durable are jobs, tasks, pools, cordons, what is held against workers, and the two counters. The queue, the back-off calendar and what workers hold are indexes over
-//! them, kept in step here. Connections, room and progress are volatile and known only from workers' own words.
+//! Durable are jobs, tasks, pools, cordons, what is held against workers, and the two counters. The queue, the back-off calendar and
+//! what workers hold are indexes over them, kept in step here. Connections, room and progress are volatile and known only from workers'
+//! own words. `state/leases.rs`, `lines.rs` and `pools.rs` fold what concerns leases, waiting tasks and pools; `restore.rs` is about
+//! snapshots.
+
+mod leases;
+mod lines;
+mod pools;
+mod restore;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use spool_proto::failure::{Class, Failure};
-use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
+use spool_proto::ids::{JobId, TaskId, WorkerName};
 use spool_proto::pool::{BadTree, Hold, HoldState, PoolName, PoolsState};
 use spool_proto::resources::Resources;
 use spool_proto::time::Timestamp;
 use spool_proto::view::WorkerHealth;
 
-use crate::contest::ShapeSet;
-use crate::io::{NewJob, Outcome, PoolChange, Record, TaskRun};
+use crate::asks::ShapeSet;
+use crate::io::{NewJob, Outcome, Record, TaskRun};
 use crate::job::{self, Job, Life};
-use crate::pool_history;
 use crate::pools::{PoolIx, Pools};
-use crate::queue::{Key, Place, Queue};
+use crate::queue::Queue;
 use crate::roster::Roster;
 use crate::shapes::Shapes;
-use crate::snapshot::{AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, TaskPart};
+use crate::snapshot::{AttemptEnd, CordonSnapshot};
 use crate::task::{self, Lease, Task};
 
 /// A record or snapshot that cannot follow on what came before: a damaged journal.
@@ -212,20 +218,6 @@ impl State {
         Ok(())
     }
 
-    /// Counts the job in its pool, or takes it out of the count: before and after its life or pool changes.
-    fn count_job(&mut self, id: JobId, there: bool) {
-        let Some(job) = self.jobs.get(&id).filter(|job| !job.state().is_final()) else { return };
-        let (open, queued) = self.open_jobs.entry(job.pool).or_default();
-        let waits = u64::from(job.life == Life::Queued);
-        if there {
-            *open += 1;
-            *queued += waits;
-        } else {
-            *open -= 1;
-            *queued -= waits;
-        }
-    }
-
     fn phase_started(&mut self, id: JobId, name: &str, tasks: &[TaskRun], at: Timestamp) -> Result<(), Illegal> {
         let job = self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))?;
         if !job.waits_for_workflow() {
@@ -245,166 +237,6 @@ impl State {
         }
         self.new_alarms.push(id);
         Ok(())
-    }
-
-    fn leased(&mut self, id: TaskId, fence: Fence, worker: &WorkerName, at: Timestamp) -> Result<(), Illegal> {
-        let job = self.jobs.get_mut(&id.job).ok_or(Illegal::NoSuchJob(id.job))?;
-        let run = job.run_of(id.index).ok_or(Illegal::NoSuchTask(id))?;
-        let (shape, key) = (run.shape, Key::new(job, run, id.index));
-        let before = &job.task(id.index).ok_or(Illegal::NoSuchTask(id))?.state;
-        let lease = Lease { fence, worker: worker.clone(), at };
-        let state = before.next(task::Event::Lease(lease)).map_err(illegal_task(id))?;
-        let life = job.life.next(job::Event::Leased).map_err(illegal_job(id.job))?;
-        match before {
-            // A second copy: it stands in no line.
-            task::State::Leased(..) => {}
-            _ if self.queue.remove(&self.pools, Place::new(job, shape), key) => {}
-            task::State::Backoff { until } => drop(self.backoff.remove(&(*until, id))),
-            _ => {}
-        }
-        let first = job.life != life;
-        if first && let Some((_, queued)) = self.open_jobs.get_mut(&job.pool) {
-            *queued -= 1;
-        }
-        job.dirty_header |= first;
-        job.life = life;
-        job.started.get_or_insert(at);
-        job.last_lease = Some(at);
-        job.change(id.index, |task| task.state = state);
-        self.pools.charge(job.pool, self.shapes.need(shape));
-        self.queue.charged(job.pool);
-        self.next_fence = self.next_fence.max(fence.0 + 1);
-        self.workers.or_default(worker).hold(id, fence, shape);
-        self.mark_tail(id.job);
-        Ok(())
-    }
-
-    /// Whether the job is in the tail of its phase may have changed.
-    fn mark_tail(&mut self, id: JobId) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
-        let is = job.is_in_tail();
-        if std::mem::replace(&mut job.in_tail, is) != is {
-            if is {
-                self.tails.insert(id)
-            } else {
-                self.tails.remove(&id)
-            };
-        }
-    }
-
-    /// Ends a lease by `event`, and with it, if the task is finished, a second one. Gives back the one `event` names, as it was.
-    fn end_lease(&mut self, id: TaskId, event: task::Event) -> Result<Lease, Illegal> {
-        let job = self.jobs.get_mut(&id.job).ok_or(Illegal::NoSuchJob(id.job))?;
-        let task = job.task(id.index).ok_or(Illegal::NoSuchTask(id))?;
-        let first =
-            task.lease().cloned().ok_or(Illegal::Task { task: id, state: task.state.name(), event: "end a lease" })?;
-        let copy = task.copy().cloned();
-        let fence = event.fence().unwrap_or(first.fence);
-        let state = task.state.next(event).map_err(illegal_task(id))?;
-        job.change(id.index, |task| task.state = state);
-        let left = job.task(id.index).and_then(|task| task.lease()).map(|lease| lease.fence);
-        let ended = |lease: &Lease| left != Some(lease.fence);
-        if ended(&first) {
-            self.count_running(id, &first.worker, false);
-            self.drop_lease(id, &first.worker);
-        }
-        if let Some(copy) = &copy {
-            if ended(copy) {
-                self.drop_lease(id, &copy.worker);
-            } else if ended(&first) {
-                // From now on the task counts as it stands there.
-                self.count_running(id, &copy.worker, true);
-            }
-        }
-        self.mark_tail(id.job);
-        let named = |lease: &Lease| lease.fence == fence;
-        Ok(copy.filter(named).unwrap_or(first))
-    }
-
-    /// Counts the task among the running ones of its phase as it stands on the worker, or takes it out of the count.
-    fn count_running(&mut self, id: TaskId, worker: &WorkerName, there: bool) {
-        let Some(held) = self.workers.get(worker).and_then(|worker| worker.held.get(&id)) else { return };
-        let phase = self.jobs.get_mut(&id.job).and_then(|job| job.phases.last_mut()).expect("it has a task");
-        if there {
-            phase.making.add(&held.advance);
-            phase.running += u32::from(held.started.is_some());
-        } else {
-            phase.making.sub(&held.advance);
-            phase.running -= u32::from(held.started.is_some());
-        }
-    }
-
-    /// The worker and the pool have back what the lease took.
-    fn drop_lease(&mut self, id: TaskId, name: &WorkerName) {
-        let job = &self.jobs[&id.job];
-        let shape = job.run_of(id.index).expect("it has one").shape;
-        self.pools.release(job.pool, self.shapes.need(shape));
-        self.queue.released(&self.pools, job.pool);
-        let worker = self.workers.get_mut(name).expect("a lease's worker is indexed");
-        let held = worker.drop_lease(id, &self.shapes);
-        if let Some(taker) = held.and_then(|held| held.taker).and_then(|name| self.workers.get_mut(&name)) {
-            taker.expecting.remove(&id);
-        }
-        if !self.touched.contains(name) {
-            self.touched.insert(name.clone());
-        }
-    }
-
-    fn attempt_failed(
-        &mut self,
-        id: TaskId,
-        fence: Fence,
-        failure: &Failure,
-        (retry_at, counted): (Option<Timestamp>, bool),
-        at: Timestamp,
-    ) -> Result<(), Illegal> {
-        let lease = self.end_lease(id, task::Event::Fail { fence, retry_at })?;
-        let job = self.job_mut(id.job)?;
-        job.change(id.index, |task| {
-            let attempt = u32::from(task.attempts).saturating_add(1);
-            if counted {
-                task.attempts = task.attempts.saturating_add(1);
-            } else {
-                task.excused = task.excused.saturating_add(1);
-            }
-            task.remember(end_of(attempt, lease, failure.clone(), (at, counted)));
-        });
-        match retry_at {
-            Some(until) => {
-                self.backoff.insert((until, id));
-                Ok(())
-            }
-            None => {
-                let failure = self.verdict(id, failure);
-                self.turn(id.job, job::Event::TaskFailed { failure })?;
-                self.cancel_waiting(id.job)
-            }
-        }
-    }
-
-    fn attempt_forgiven(&mut self, id: TaskId, fence: Fence) -> Result<(), Illegal> {
-        let job = self.job_mut(id.job)?;
-        let task = job.task(id.index).ok_or(Illegal::NoSuchTask(id))?;
-        let Some(at) = task.history.iter().position(|end| end.fence == fence && end.counted) else {
-            return Err(Illegal::Task { task: id, state: task.state.name(), event: "be forgiven (under this fence)" });
-        };
-        job.change(id.index, |task| {
-            task.history[at].counted = false;
-            task.attempts = task.attempts.saturating_sub(1);
-            task.excused = task.excused.saturating_add(1);
-        });
-        Ok(())
-    }
-
-    /// A task's last failure as its job's: with the task's name and how often it was tried.
-    fn verdict(&self, id: TaskId, failure: &Failure) -> Failure {
-        let job = &self.jobs[&id.job];
-        let (task, run) = (job.task(id.index).expect("it failed"), job.run_of(id.index).expect("it failed"));
-        let function = &self.shapes.get(run.shape).function;
-        let label = if run.label.is_empty() { String::new() } else { format!(", {}", run.label) };
-        let tried = if task.attempts > 1 { format!(" after {} attempts", task.attempts) } else { String::new() };
-        let message = format!("{function} ({id}{label}) failed{tried}: {}", failure.message);
-        Failure { message, ..failure.clone() }
     }
 
     fn job_finished(&mut self, id: JobId, outcome: &Outcome, at: Timestamp) -> Result<(), Illegal> {
@@ -456,150 +288,8 @@ impl State {
         Ok(())
     }
 
-    fn priority_set(&mut self, id: JobId, priority: u8) -> Result<(), Illegal> {
-        self.stand_anew(id, |job, _| {
-            job.new.priority = priority;
-            job.dirty_header = true;
-        })
-    }
-
-    /// Changes what a job's tasks stand under: they leave their lines and come back.
-    pub(crate) fn stand_anew(&mut self, id: JobId, change: impl FnOnce(&mut Job, &Pools)) -> Result<(), Illegal> {
-        // How long a line has waited in vain goes with it.
-        let job = self.jobs.get(&id).ok_or(Illegal::NoSuchJob(id))?;
-        let shapes = job.phases.last().map_or(&[][..], |phase| &job.runs[phase.runs.clone()]);
-        let lines = shapes.iter().filter_map(|run| self.queue.get(self.queue.find(&Place::new(job, run.shape))?));
-        let vain: Vec<_> = lines.map(|line| (line.place.shape, line.short_since, line.stuck_since)).collect();
-        let waiting = self.take_waiting(id)?;
-        let job = self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))?;
-        change(job, &self.pools);
-        for range in waiting {
-            self.stand(id, range);
-        }
-        for (shape, short, stuck) in vain {
-            let place = Place::new(&self.jobs[&id], shape);
-            if let Some(line) = self.queue.find(&place).and_then(|line| self.queue.get_mut(line)) {
-                (line.short_since, line.stuck_since) = (line.short_since.or(short), line.stuck_since.or(stuck));
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts tasks of one run in their line.
-    fn stand(&mut self, id: JobId, tasks: std::ops::Range<u32>) {
-        let job = &self.jobs[&id];
-        let Some(run) = job.run_of(tasks.start).filter(|_| !tasks.is_empty()) else { return };
-        // While nothing of a shape waits, nobody looks whether it would find room.
-        if !self.queue.waits(run.shape) {
-            self.closed.remove(run.shape);
-        }
-        let (place, key) = (Place::new(job, run.shape), Key::new(job, run, tasks.start));
-        self.queue.push((&self.pools, &self.shapes), place, key, tasks.end);
-    }
-
-    /// What runs of it goes with it: its quota is charged where the job is.
-    fn job_moved(&mut self, id: JobId, pool: &PoolName, priority: Option<u8>, hop: bool) -> Result<(), Illegal> {
-        let to = self.pools.find(pool).ok_or_else(|| Illegal::NoSuchPool(pool.clone()))?;
-        self.count_job(id, false);
-        let job = self.jobs.get(&id).ok_or(Illegal::NoSuchJob(id))?;
-        let from = job.pool;
-        let leases = job.current().flat_map(|index| {
-            let count = job.task(index).map_or(0, |task| task.leases().count());
-            std::iter::repeat_n(job.run_of(index), count)
-        });
-        for shape in leases.filter_map(|run| Some(run?.shape)).collect::<Vec<_>>() {
-            self.pools.release(from, self.shapes.need(shape));
-            self.pools.charge(to, self.shapes.need(shape));
-        }
-        self.stand_anew(id, |job, _| {
-            job.pool = to;
-            job.new.pool = pool.clone();
-            job.new.priority = priority.unwrap_or(job.new.priority);
-            if hop && !job.new.hop.is_empty() {
-                job.new.hop.remove(0);
-            }
-            job.dirty_header = true;
-        })?;
-        self.count_job(id, true);
-        self.queue.released(&self.pools, from);
-        self.queue.charged(to);
-        self.new_alarms.push(id);
-        Ok(())
-    }
-
-    // ------------------------------------------------------------ pools
-
-    fn pools_applied(&mut self, version: u64, change: &PoolChange, at: Timestamp) -> Result<(), Illegal> {
-        change.tree.check_structure().map_err(Illegal::BadTree)?;
-        let entry = pool_history::entry(&self.pools_state.tree, version, change, at);
-        pool_history::remember(&mut self.pools_state.changes, entry);
-        self.pools_state.holds.retain(|pool, _| change.tree.pools.contains_key(pool));
-        self.pools_state.version = version;
-        self.pools_state.tree = change.tree.clone();
-        self.rebuild_pools();
-        Ok(())
-    }
-
-    fn pool_held(&mut self, pool: &PoolName, state: HoldState) -> Result<(), Illegal> {
-        if self.pools.find(pool).is_none() {
-            return Err(Illegal::NoSuchPool(pool.clone()));
-        }
-        let before = self.pools_state.holds.get(pool).map_or(Hold::Open, |held| held.hold);
-        let entry = pool_history::hold_entry(self.pools_state.version, pool, before, &state);
-        pool_history::remember(&mut self.pools_state.changes, entry);
-        match state.hold {
-            Hold::Open => drop(self.pools_state.holds.remove(pool)),
-            Hold::Held | Hold::Draining => drop(self.pools_state.holds.insert(pool.clone(), state)),
-        }
-        self.rebuild_pools();
-        Ok(())
-    }
-
-    /// Builds the tree's index anew from what is durable, and moves everything over.
-    fn rebuild_pools(&mut self) {
-        let PoolsState { tree, holds, .. } = &self.pools_state;
-        let hold = |pool: &PoolName| holds.get(pool).map_or(Hold::Open, |held| held.hold);
-        let mut pools = Pools::new(tree, &hold, &mut self.shapes.kinds);
-        pools.set_fleet(&self.fleet, &mut self.shapes.kinds);
-        let default = pools.default_pool();
-        let moved: Vec<PoolIx> =
-            self.pools.all().map(|old| pools.find(self.pools.name(old)).unwrap_or(default)).collect();
-        let to = |old: PoolIx| moved[old.index()];
-        for job in self.jobs.values_mut() {
-            // By name: of a job that is over, the pool may have gone meanwhile and be there again.
-            job.pool = pools.find(&job.new.pool).unwrap_or(default);
-        }
-        for worker in self.workers.values() {
-            for (task, held) in &worker.held {
-                pools.charge(self.jobs[&task.job].pool, self.shapes.need(held.shape));
-            }
-        }
-        let counts = std::mem::take(&mut self.open_jobs);
-        for (pool, (open, queued)) in counts {
-            let counts = self.open_jobs.entry(to(pool)).or_default();
-            *counts = (counts.0 + open, counts.1 + queued);
-        }
-        self.pools = pools;
-        self.queue.rebuild((&self.pools, &self.shapes), to);
-        self.closed = ShapeSet::default();
-    }
-
-    /// What the workers that take leases have together.
-    pub(crate) fn set_fleet(&mut self, fleet: Resources) {
-        self.pools.set_fleet(&fleet, &mut self.shapes.kinds);
-        self.fleet = fleet;
-        self.queue.shares_changed();
-    }
-
     pub(crate) fn any_opportunistic(&self) -> bool {
         self.opportunistic.iter().any(|job| self.jobs.get(job).is_some_and(|job| job.leased() > 0))
-    }
-
-    /// The job's time to start has come: it is as any other from now on.
-    pub(crate) fn become_standard(&mut self, id: JobId) {
-        if self.opportunistic.remove(&id) {
-            self.stand_anew(id, |job, _| job.opportunistic = false).expect("it is known");
-        }
     }
 
     fn job_forgotten(&mut self, id: JobId) -> Result<(), Illegal> {
@@ -619,18 +309,6 @@ impl State {
         Ok(())
     }
 
-    /// Puts a queued task, or one whose back-off is over, in its line.
-    pub(crate) fn enqueue(&mut self, id: TaskId) {
-        let Some(job) = self.jobs.get(&id.job) else { return };
-        if job.task(id.index).is_none() {
-            return;
-        }
-        if !job.age_alarm {
-            self.new_alarms.push(id.job);
-        }
-        self.stand(id.job, id.index..id.index + 1);
-    }
-
     fn turn(&mut self, id: JobId, event: job::Event) -> Result<(), Illegal> {
         let life = self.job_mut(id)?.life.next(event).map_err(illegal_job(id))?;
         self.count_job(id, false);
@@ -642,134 +320,8 @@ impl State {
         Ok(())
     }
 
-    /// Takes all tasks of the job out of the lines.
-    fn take_waiting(&mut self, id: JobId) -> Result<Vec<std::ops::Range<u32>>, Illegal> {
-        let job = self.jobs.get(&id).ok_or(Illegal::NoSuchJob(id))?;
-        let Some(phase) = job.phases.last() else { return Ok(Vec::new()) };
-        let shapes: BTreeMap<_, _> = job.runs[phase.runs.clone()].iter().map(|run| (run.shape, run)).collect();
-        let mut taken = Vec::new();
-        for (shape, run) in shapes {
-            taken.extend(self.queue.remove_job(&self.pools, Place::new(job, shape), Key::new(job, run, run.first)));
-        }
-        Ok(taken)
-    }
-
-    /// Cancels everything of the job that no worker holds.
-    fn cancel_waiting(&mut self, id: JobId) -> Result<(), Illegal> {
-        self.take_waiting(id)?;
-        let job = self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))?;
-        for index in job.current() {
-            let state = job.task(index).map(|task| &task.state);
-            if let Some(task::State::Backoff { until }) = state {
-                self.backoff.remove(&(*until, TaskId { job: id, index }));
-            }
-            if matches!(state, Some(task::State::Queued | task::State::Backoff { .. })) {
-                job.change(index, |task| {
-                    task.state = task.state.next(task::Event::Cancel).expect("queued or in back-off");
-                });
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn job_mut(&mut self, id: JobId) -> Result<&mut Job, Illegal> {
         self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))
-    }
-
-    // ------------------------------------------------------------ snapshots
-
-    pub(crate) fn snapshot(&self) -> EngineSnapshot {
-        EngineSnapshot {
-            next_job: self.next_job,
-            next_fence: self.next_fence,
-            cordons: self.cordons.values().cloned().collect(),
-            pools: self.pools_state.clone(),
-            judged: self.judged.iter().map(|(worker, health)| (worker.clone(), health.clone())).collect(),
-        }
-    }
-
-    pub(crate) fn restore(&mut self, snapshot: EngineSnapshot) {
-        self.next_job = self.next_job.max(snapshot.next_job);
-        self.next_fence = self.next_fence.max(snapshot.next_fence);
-        self.cordons = snapshot.cordons.into_iter().map(|cordon| (cordon.worker.clone(), cordon)).collect();
-        self.pools_state = snapshot.pools;
-        self.judged = snapshot.judged.into_iter().collect();
-        self.rebuild_pools();
-    }
-
-    /// Brings a job back. `parts` hold its tasks, in order.
-    pub(crate) fn restore_job(&mut self, snapshot: JobSnapshot, parts: Vec<TaskPart>) -> Result<(), Illegal> {
-        let id = snapshot.job;
-        let mut phases = snapshot.phases.into_iter();
-        self.submitted(id, &snapshot.new, snapshot.submitted)?;
-        let job = self.jobs.get_mut(&id).expect("just submitted");
-        for phase in phases.by_ref() {
-            if !fits_in_job(job, &phase.runs) {
-                return Err(Illegal::TooManyTasks { job: id });
-            }
-            job.push_phase(phase.name, phase.runs, phase.started, &mut self.shapes);
-            job.phases.last_mut().expect("just pushed").finished = phase.finished;
-        }
-        let found = parts.iter().map(|part| part.tasks.len()).sum();
-        let expected = job.tasks.len();
-        if found != expected {
-            return Err(Illegal::Parts { job: id, found, expected });
-        }
-        for (index, task) in (0..).zip(parts.into_iter().flat_map(|part| part.tasks)) {
-            job.change(index, |old| *old = Task::restore(old.run, task));
-        }
-        self.count_job(id, false);
-        let job = self.jobs.get_mut(&id).expect("just submitted");
-        (job.life, job.started, job.finished) = (snapshot.life.into(), snapshot.started, snapshot.finished);
-        job.retries_before = snapshot.retries_before;
-        (job.dirty_header, job.dirty_parts) = (false, BTreeSet::new());
-        self.count_job(id, true);
-        self.index(id);
-        self.mark_tail(id);
-        Ok(())
-    }
-
-    /// Builds the indexes over a restored job.
-    fn index(&mut self, id: JobId) {
-        let job = self.jobs.get_mut(&id).expect("just restored");
-        for phase in 0..job.phases.len() {
-            let mut made = crate::io::Advance::default();
-            for run in &job.runs[job.phases[phase].runs.clone()] {
-                let mut queued: Option<std::ops::Range<u32>> = None;
-                for index in run.first..run.first + run.count {
-                    let task = TaskId { job: id, index };
-                    match &job.task(index).expect("the run has it").state {
-                        task::State::Queued => match &mut queued {
-                            Some(range) if range.end == index => range.end += 1,
-                            other => {
-                                if let Some(range) = other.replace(index..index + 1) {
-                                    let (place, key) = (Place::new(job, run.shape), Key::new(job, run, range.start));
-                                    self.queue.push((&self.pools, &self.shapes), place, key, range.end);
-                                }
-                            }
-                        },
-                        task::State::Backoff { until } => {
-                            self.backoff.insert((*until, task));
-                        }
-                        task::State::Leased(first, copy) => {
-                            for lease in std::iter::once(first).chain(copy.as_deref()) {
-                                let worker = self.workers.or_default(&lease.worker);
-                                worker.hold(task, lease.fence, run.shape);
-                                self.pools.charge(job.pool, self.shapes.need(run.shape));
-                                self.queue.charged(job.pool);
-                            }
-                        }
-                        task::State::Done(done) => made.add(&done.advance),
-                        task::State::Failed | task::State::Cancelled => {}
-                    }
-                }
-                if let Some(range) = queued {
-                    let (place, key) = (Place::new(job, run.shape), Key::new(job, run, range.start));
-                    self.queue.push((&self.pools, &self.shapes), place, key, range.end);
-                }
-            }
-            job.phases[phase].made = made;
-        }
     }
 }
 

@@ -167,7 +167,7 @@ impl Engine {
         if let Err(over) = self.admits_in(&pools, place) {
             return Some(self.quota_text(place, over));
         }
-        (self.overload() >= 2 && self.must_not_borrow(place)).then(|| {
+        (self.borrowing_is_off() && self.would_borrow(place)).then(|| {
             let (name, queued) = (self.state.pools.name(place.pool), self.state.queue.len());
             format!(
                 "pool {name} would have to borrow for it, and nobody borrows while {queued} tasks wait on this server and somebody \

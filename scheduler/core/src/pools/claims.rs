@@ -1,6 +1,6 @@
 //! Who is owed what others use, and from whom it may be taken.
 
-use super::{Kind, PoolIx, Pools};
+use super::{Kind, Numbers, PoolIx, Pools};
 
 impl Pools {
     /// The nodes of `of`'s path below the lowest pool that is above both.
@@ -16,12 +16,11 @@ impl Pools {
         for pool in self.path(leaf).filter(|pool| *pool != PoolIx::ROOT) {
             let (mut guaranteed, mut within) = (false, true);
             for (&(kind, _), rise) in need.iter().zip(&mut rises) {
-                let node = &self.nodes[pool.index()];
-                let (before, local) = (self.usage(pool, kind), node.local.get(kind));
+                let &Numbers { usage: before, local, held, subtree, .. } = self.table.of(pool, kind);
                 let after = before.saturating_add(*rise);
-                if node.held.get(kind) > 0 {
+                if held > 0 {
                     guaranteed = true;
-                    within &= after <= node.subtree.get(kind);
+                    within &= after <= subtree;
                 }
                 *rise = after.saturating_sub(local) - before.saturating_sub(local);
             }
