@@ -64,6 +64,7 @@ async fn in_this_process(mut request: Request, args: &EncodeArgs) -> anyhow::Res
     let root = folder::root(args.spool.data.as_deref())?;
     let folder = Folder::of(&root, &request.hash);
     request.settle_overwrite(args, folder.is_begun())?;
+    request.check_writable()?;
     folder::sweep(&root, &request.hash);
     let mut interrupts = Interrupts::listen()?;
     let mut progress = Progress::new(args.spool.progress);

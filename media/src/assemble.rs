@@ -36,6 +36,7 @@ struct Track<'a> {
     schedule: Option<Schedule>,
     /// First pts in presentation order, in the track's timebase.
     first_pts: Option<i64>,
+    is_empty: bool,
 }
 
 fn internal(code: &str, message: String) -> Failure {
@@ -120,6 +121,11 @@ fn survey<'a>(args: &'a AssembleArgs, host: &mut dyn Host) -> Result<Vec<Track<'
     if tracks.is_empty() {
         return Err(Failure::new(Class::Spec, "no_tracks", "the film would have no track: choose at least one stream"));
     }
+    if tracks.iter().all(|track| track.is_empty) {
+        let message =
+            "there is nothing in any of the chosen streams (or nothing between -ss and -t): the film would be empty";
+        return Err(Failure::new(Class::Input, "no_packets", message));
+    }
     Ok(tracks)
 }
 
@@ -186,7 +192,7 @@ fn survey_video<'a>(facts: &'a StreamFacts, inputs: Range<usize>, host: &mut dyn
         .map_err(|repeated| internal("chunk_damaged", format!("two frames have the pts {}", repeated.pts)))?;
     tracing::debug!(stream = facts.index, frames = coded.len(), delay = schedule.delay(), "video surveyed");
     let first_pts = schedule.pts().first().copied();
-    Ok(Track { facts, inputs, parameters, schedule: Some(schedule), first_pts })
+    Ok(Track { facts, inputs, parameters, schedule: Some(schedule), first_pts, is_empty: false })
 }
 
 fn chunk_times(chunk: usize, reader: &mut Reader) -> Result<ChunkTimes, Failure> {
@@ -245,11 +251,9 @@ fn survey_other<'a>(facts: &'a StreamFacts, inputs: Range<usize>, host: &mut dyn
     }
     let mut reader = open(host, inputs.start)?;
     let parameters = reader.parameters().clone();
-    let first_pts = match reader.next() {
-        Some(packet) => packet?.pts,
-        None => None,
-    };
-    Ok(Track { facts, inputs, parameters, schedule: None, first_pts })
+    let first = reader.next().transpose()?;
+    let (is_empty, first_pts) = (first.is_none(), first.and_then(|packet| packet.pts));
+    Ok(Track { facts, inputs, parameters, schedule: None, first_pts, is_empty })
 }
 
 // ---- second pass ----

@@ -69,24 +69,17 @@ pub fn video(spec: &VideoSpec, threads: u16) -> Encoder {
     encoder
 }
 
+/// Frames x265 works on at once, at most (`X265_MAX_FRAME_THREADS`).
+const X265_FRAME_THREADS_MAX: u16 = 16;
+
 /// `info=0`: no text of settings in the stream, which would stand at every join. `open-gop=0`: every keyframe can be entered.
-/// The pool's size changes nothing but speed, frame threads and wavefronts change the bits.
+///
+/// Threads: whole frames side by side, as in x264, and no pool. What x265's pool does (wavefronts, slices of the lookahead) follows
+/// the pool's size and is known to come out otherwise once in a while, see `docs/decisions/`; frame threads wait
+/// for fixed rows of one another, and the lookahead then runs in the caller's thread.
 fn x265_params(threads: u16) -> String {
-    let scheduling = match threads {
-        0 | 1 => "pools=none:frame-threads=1:wpp=0".into(),
-        // As x265 itself would choose on that many cores.
-        2.. => {
-            let frame_threads = match threads {
-                32.. => 5,
-                16.. => 4,
-                8.. => 3,
-                4.. => 2,
-                _ => 1,
-            };
-            format!("pools={threads}:frame-threads={frame_threads}:wpp=1")
-        }
-    };
-    format!("info=0:open-gop=0:log-level=error:{scheduling}")
+    let frames = threads.clamp(1, X265_FRAME_THREADS_MAX);
+    format!("info=0:open-gop=0:log-level=error:pools=none:frame-threads={frames}:wpp=0")
 }
 
 /// Settings of an audio encoder; `None` for `-c:a copy`. Without a bitrate the encoder's own default holds: AAC 128 kb/s a pair of

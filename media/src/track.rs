@@ -6,7 +6,7 @@ mod encode;
 
 use spool_proto::call::{TrackArgs, TrackManifest, Value};
 use spool_proto::failure::{Class, Failure, Warning};
-use spool_proto::spec::{Rational, Trim};
+use spool_proto::spec::{Container, Rational, Trim};
 
 use crate::av::input::{Input, Limits, MediaKind};
 use crate::choose::choose;
@@ -93,8 +93,15 @@ struct Made {
     entry: &'static str,
 }
 
-fn product(made: Made, path: std::path::PathBuf, warnings: Vec<Warning>) -> Product {
+fn product(args: &TrackArgs, made: Made, path: std::path::PathBuf, mut warnings: Vec<Warning>) -> Product {
     let Made { summary, time_base, units, decoded, entry } = made;
+    if summary.packets == 0 {
+        let text = match args.spec.container {
+            Container::Mp4 | Container::Mov => "there is nothing in it: the film has no track for it",
+            Container::Mkv | Container::Webm => "there is nothing in it: its track in the film is empty",
+        };
+        warnings.push(Warning { code: "empty_track".into(), stream: Some(args.stream), text: text.into() });
+    }
     Product {
         files: vec![("track".to_string(), path)],
         warnings,

@@ -21,6 +21,8 @@ pub struct Request {
     pub hash: String,
     /// Absolute.
     pub output: PathBuf,
+    /// Absolute.
+    index: Option<PathBuf>,
 }
 
 impl Request {
@@ -43,7 +45,28 @@ impl Request {
         args.spool.queueing.fill(&mut job);
         job.check()?;
         let hash = hash(&spec, &metadata)?;
-        Ok(Request { job, hash, output })
+        Ok(Request { job, hash, output, index })
+    }
+
+    /// Whether this user may put files where the film will go: better told before it is encoded than after.
+    ///
+    /// # Errors
+    /// A [`Stop`] with exit 2 that names the directory.
+    pub fn check_writable(&self) -> anyhow::Result<()> {
+        for path in [Some(&self.output), self.index.as_ref()].into_iter().flatten() {
+            let directory = path.parent().unwrap_or(Path::new("/"));
+            // A file without a name: nothing is left there, whatever happens.
+            if let Err(error) = tempfile::tempfile_in(directory) {
+                let why = match error.kind() {
+                    io::ErrorKind::PermissionDenied => "this user may not".into(),
+                    io::ErrorKind::ReadOnlyFilesystem => "it is read-only".into(),
+                    _ => error.to_string(),
+                };
+                let (path, directory) = (path.display(), directory.display());
+                return Err(Stop::usage(format!("{path}: no file can be written in {directory}: {why}")));
+            }
+        }
+        Ok(())
     }
 
     /// What a worker must be able to do for it.
@@ -239,6 +262,22 @@ mod tests {
         ] {
             let error = Request::of(&args(&[&source, "-o", &out])).expect_err(&source);
             assert!(error.to_string().contains(says), "{source} {out}: {error}");
+            assert_eq!(crate::exit::of_error(&error), crate::exit::Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_takes_no_files_is_told_before_anything_is_started() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();
+        fs::write(at("in.mov"), b"x").expect("written");
+        let check = |words: &[&str]| Request::of(&args(words)).expect("a good request").check_writable();
+        check(&[&at("in.mov"), "-o", &at("out.mp4")]).expect("writable");
+        assert_eq!(fs::read_dir(dir.path()).expect("read").count(), 1, "nothing is left there");
+        // Not even root may make files there.
+        for words in [&["-o", "/proc/out.mp4"][..], &["-o", &at("out.mp4"), "--index", "/proc/index.json"]] {
+            let error = check(&[&[&*at("in.mov")], words].concat()).expect_err("nothing can be made there");
+            assert!(error.to_string().contains("in /proc"), "{error}");
             assert_eq!(crate::exit::of_error(&error), crate::exit::Exit::Usage);
         }
     }

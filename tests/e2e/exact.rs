@@ -108,6 +108,33 @@ fn filters_rates_and_trims_equal_ffmpeg() {
     }
 }
 
+/// A track that is announced and holds nothing is no track in an mp4, and an empty one in Matroska, as ffmpeg leaves it.
+#[test]
+fn sound_without_a_packet_ends_no_encode() {
+    let sandbox = Sandbox::new();
+    let film = sandbox.path("film.mkv");
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=1"])
+        .args(["-f", "lavfi", "-i", "sine=duration=1", "-c:v", "libx264", "-c:a", "aac", "-frames:a", "0"])
+        .arg(&film)
+        .status()
+        .unwrap();
+    assert!(made.success());
+    for (extension, tracks) in [("mp4", "video"), ("mkv", "video audio")] {
+        let ours = sandbox.path(&format!("ours.{extension}"));
+        let theirs = sandbox.path(&format!("theirs.{extension}"));
+        let job = sandbox.encode(&film, &ours, X264);
+        assert!(job["warnings"].to_string().contains("empty_track"), "{job}");
+        let status =
+            Command::new("ffmpeg").args(["-v", "error", "-i"]).arg(&film).args(X264).arg(&theirs).status().unwrap();
+        assert!(status.success());
+        for film in [&ours, &theirs] {
+            assert_eq!(films::tracks(film), tracks, "{}", film.display());
+        }
+        assert_eq!(films::frame_times(&ours), films::frame_times(&theirs), "{extension}");
+    }
+}
+
 fn bench_film(name: &str, chunk: &str) {
     if let Some(film) = films::corpus_film(&format!("bench/{name}")) {
         same_as_ffmpeg(&film, "mp4", &["-c:v", "libx264", "-preset", "ultrafast", "-c:a", "aac"], chunk);

@@ -136,6 +136,16 @@ pub fn frame_times(film: &Path) -> Vec<String> {
     lines.lines().map(|l| l.trim_end_matches(',').to_string()).filter(|l| !l.is_empty()).collect()
 }
 
+/// Kinds of the film's tracks, in order: `video audio`.
+pub fn tracks(film: &Path) -> String {
+    let out = Command::new("ffprobe")
+        .args(["-v", "error", "-show_entries", "stream=codec_type", "-of", "csv=p=0"])
+        .arg(film)
+        .output()
+        .unwrap();
+    String::from_utf8(out.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// `format.duration` in seconds.
 pub fn duration(film: &Path) -> f64 {
     let out = Command::new("ffprobe")

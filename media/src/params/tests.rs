@@ -62,7 +62,7 @@ fn each_encoder_gets_its_own_names() {
             spec(VideoCodec::Libx265),
             12,
             "libx265 flags=+global_header threads=12 crf=23 \
-             x265-params=info=0:open-gop=0:log-level=error:pools=12:frame-threads=3:wpp=1",
+             x265-params=info=0:open-gop=0:log-level=error:pools=none:frame-threads=12:wpp=0",
         ),
         (
             VideoSpec { crf: Some(35.0), preset: Some("8".into()), ..spec(VideoCodec::Libsvtav1) },

@@ -67,7 +67,7 @@ pub fn run(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<Pro
     };
     let summary = writer.finish()?;
     let made = Made { summary, time_base: parameters.time_base, units, decoded: 0, entry: "copy" };
-    Ok(product(made, path, damage.into_warnings()))
+    Ok(product(args, made, path, damage.into_warnings()))
 }
 
 /// Codec parameters as ffmpeg hands them to the muxer of a copied stream, in the timebase that its container will keep.

@@ -64,7 +64,7 @@ pub fn run(
     let (summary, units) = sink.finish(&stream)?;
     let time_base = summary.1;
     let made = Made { summary: summary.0, time_base, units, decoded, entry: "linear" };
-    Ok(product(made, path, damage.into_warnings()))
+    Ok(product(args, made, path, damage.into_warnings()))
 }
 
 fn libav(error: AvError) -> Failure {

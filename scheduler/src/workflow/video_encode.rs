@@ -8,7 +8,7 @@ use spool_proto::call::{
 };
 use spool_proto::failure::{Class, Failure};
 use spool_proto::resources::Resources;
-use spool_proto::spec::{AudioCodec, EncodeSpec, VideoCodec};
+use spool_proto::spec::{AudioCodec, Container, EncodeSpec, VideoCodec};
 use spool_proto::time::Span;
 use spool_proto::uri;
 use spool_proto::view::{ChunkView, EncodeOutput};
@@ -185,11 +185,18 @@ impl Film<'_> {
             let picture = u64::from(video.width) * u64::from(video.height) * 6;
             memory += picture.saturating_mul(DECODER_PICTURES).div_ceil(1 << 20);
         }
-        for track in &plan.audio {
-            args.codecs.push(self.audio_codec(track)?);
-        }
-        for track in &plan.subtitles {
-            args.codecs.push(self.source_codec(track.stream)?);
+        // A stream without packets becomes no track there; Matroska keeps it as an empty one. As in ffmpeg.
+        let keeps_empty = !matches!(self.spec.container, Container::Mp4 | Container::Mov);
+        for (of, planned) in [(function::AUDIO, &plan.audio), (function::SUBTITLE, &plan.subtitles)] {
+            for (task, track) in self.of(of).into_iter().zip(planned) {
+                let Value::Track(piece) = &task.answer.value else { return Err(task.wrong_kind()) };
+                if piece.packets > 0 || keeps_empty {
+                    args.codecs.push(match of {
+                        function::AUDIO => self.audio_codec(track)?,
+                        _ => self.source_codec(track.stream)?,
+                    });
+                }
+            }
         }
         let validate = self.call(inputs, Args::Validate(args));
         let index = self.call(vec![film], Args::Index(IndexArgs {}));
