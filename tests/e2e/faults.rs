@@ -63,6 +63,30 @@ fn a_killed_executor_costs_one_attempt_and_the_worker_lives() {
     assert_clean(&fleet);
 }
 
+/// SVT-AV1 asks for it where it is run by root, and starves the worker beside it.
+#[test]
+fn no_thread_of_an_executor_runs_in_real_time() {
+    let fleet = Fleet::new();
+    let _server = fleet.server();
+    let worker = fleet.worker("w1");
+    let out = fleet.sandbox.path("out.mkv");
+    let job =
+        fleet.submit(&films::clip(&films::SLOW), &out, &["-c:v", "libsvtav1", "-preset", "6", "-crf", "40", "-an"]);
+    let policies = eventually("SVT-AV1 has its threads", || {
+        executors_of(worker.id()).into_iter().map(scheduling_policies).find(|policies| policies.len() > 20)
+    });
+    assert!(policies.iter().all(|policy| policy == "0"), "SCHED_OTHER is 0: {policies:?}");
+    fleet.client(&["job", "cancel", &job]);
+}
+
+/// Of every thread of the process, as `proc(5)` numbers them.
+fn scheduling_policies(pid: u32) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let stats = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+    // The name, in brackets, is the second field, the policy the forty-first.
+    stats.filter_map(|stat| Some(stat.rsplit(')').next()?.split_whitespace().nth(38)?.to_owned())).collect()
+}
+
 #[test]
 fn a_killed_worker_is_replaced_and_leaves_no_executor() {
     let fleet = Fleet::new();

@@ -29,6 +29,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Is an executor until the socket on stdin closes: the whole of `spool exec`.
 pub fn main(functions: &dyn Functions) -> ! {
+    renounce_real_time();
     let served = io::stdin().as_fd().try_clone_to_owned().and_then(|socket| serve(functions, socket));
     if let Err(error) = served {
         // The worker keeps the tail of stderr as evidence.
@@ -36,6 +37,19 @@ pub fn main(functions: &dyn Functions) -> ! {
         std::process::exit(2);
     }
     std::process::exit(0);
+}
+
+/// SVT-AV1, run by root, puts its threads in the kernel's real-time class: they starve everything else on the machine, the worker's
+/// heartbeats too. Without the right to, it takes ordinary ones, for the same bytes. Before any other thread is started: the right
+/// is each thread's own, handed down.
+fn renounce_real_time() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let Ok(mut own) = capabilities(None) else { return };
+    for set in [&mut own.effective, &mut own.permitted, &mut own.inheritable] {
+        set.remove(CapabilitySet::SYS_NICE);
+    }
+    // Where even this is forbidden, there was no such right either.
+    let _refused = set_capabilities(None, own);
 }
 
 fn serve(functions: &dyn Functions, socket: OwnedFd) -> io::Result<()> {
