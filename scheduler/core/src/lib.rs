@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`io`] is the contract with the shell; [`engine`] takes an input and shares the small verbs; `commands`, `reports`,
 //! `fleet` and `timers` decide what each input means; `state` folds the facts they decide (live and on replay); `job`, `task`,
-//! `queue`, `workers` and `shapes` are what it holds; `place` matches waiting tasks and workers (`README.md` says how);
+//! `queue`, `workers` and `shapes` are what it holds; `place` matches waiting tasks and workers, `reclaim`, `forecast`, `victims` and `reserve`
+//! get room back for who is owed it (`README.md` says how);
 //! `failures`, `health` and `stragglers` are the failure policy; [`query`], `explain`, `trouble` and
 //! `failure_details` are for readers; [`snapshot`] is the durable state as plain values; `invariants` says what always holds.
 
