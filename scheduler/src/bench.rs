@@ -31,10 +31,16 @@ const SLOTS: u64 = 16;
 /// Jobs of one task, submitted one after the other when nothing else runs: what submit-to-start is measured on.
 const SINGLES: u32 = 300;
 
+/// Paced tasks come in jobs, one in this time.
+const BURST_EVERY: Duration = Duration::from_millis(10);
+
+/// The number of a server's first job.
+const FIRST_JOB: u8 = 1;
+
 /// One layer, measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Dispatch {
-    /// `core`, `durable`.
+    /// `core`, `durable`, `durable, paced`.
     pub layer: String,
     /// Of one job, all runnable at once.
     pub tasks: u32,
@@ -43,7 +49,7 @@ pub struct Dispatch {
     pub tasks_per_second: f64,
     /// Journal rows written meanwhile: one commit each.
     pub commits: u64,
-    /// From the submission of a job of one task to the start of that task, with nothing else to do. Microseconds.
+    /// From the submission of a job of one task to the start of that task, with nothing else to do; paced, of every task. Microseconds.
     pub submit_to_start_p50_us: u64,
     pub submit_to_start_p99_us: u64,
 }
@@ -169,6 +175,59 @@ impl Core {
 /// # Errors
 /// When the directory or the store cannot be written.
 pub async fn durable(tasks: u32, directory: Option<&Path>) -> Result<Dispatch, BenchError> {
+    let measure = async |bench: &mut Durable| {
+        let begun = Instant::now();
+        let before = *bench.commits.borrow();
+        bench.job(tasks, begun).await?;
+        let took = begun.elapsed();
+        let written = *bench.commits.borrow() - before;
+        let mut starts = Vec::new();
+        for _ in 0..SINGLES {
+            let begun = Instant::now();
+            starts.push(bench.job(1, begun).await?);
+        }
+        Ok(Dispatch::new("durable", tasks, took, written, starts))
+    };
+    on_disk(directory, measure).await
+}
+
+/// The same with tasks that come at a steady rate, a job of equal tasks every [`BURST_EVERY`]: the start times are of every task, from the
+/// moment its job was due to be submitted to when a worker had the lease, committed.
+///
+/// # Errors
+/// As [`durable`].
+pub async fn paced(tasks: u32, per_second: u32, directory: Option<&Path>) -> Result<Dispatch, BenchError> {
+    let burst = (per_second / u32::try_from(1_000 / BURST_EVERY.as_millis()).unwrap_or(1)).max(1);
+    let measure = async |bench: &mut Durable| {
+        let (begun, before) = (Instant::now(), *bench.commits.borrow());
+        let (mut due, mut starts) = (Vec::new(), Vec::new());
+        let mut clock = tokio::time::interval(BURST_EVERY);
+        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+        for number in 0..tasks.div_ceil(burst) {
+            clock.tick().await;
+            due.push(begun + BURST_EVERY * number);
+            let inbox = bench.inbox.clone();
+            tokio::spawn(async move { inbox.ask(move |token| Input::Submit { token, job: new_job(burst) }).await });
+        }
+        let all = tasks.div_ceil(burst) * burst;
+        // Jobs are numbered as they arrive, from one.
+        let first = u64::from(FIRST_JOB);
+        while u32::try_from(starts.len()).unwrap_or(u32::MAX) < all {
+            let Some(Lease { job, at }) = bench.leased.recv().await else { break };
+            let due = usize::try_from(job.0 - first).ok().and_then(|number| due.get(number));
+            starts.push(due.map_or(Duration::ZERO, |due| at.saturating_duration_since(*due)));
+        }
+        let took = begun.elapsed();
+        Ok(Dispatch::new("durable, paced", all, took, *bench.commits.borrow() - before, starts))
+    };
+    on_disk(directory, measure).await
+}
+
+/// Runs a measurement on a run loop of its own, with its workers, in a directory that is removed afterwards.
+async fn on_disk(
+    directory: Option<&Path>,
+    measure: impl AsyncFnOnce(&mut Durable) -> Result<Dispatch, Failure>,
+) -> Result<Dispatch, BenchError> {
     let directory = match directory {
         Some(parent) => tempfile::Builder::new().prefix("spool-bench-").tempdir_in(parent)?,
         None => tempfile::Builder::new().prefix("spool-bench-").tempdir()?,
@@ -182,25 +241,13 @@ pub async fn durable(tasks: u32, directory: Option<&Path>) -> Result<Dispatch, B
     let run_loop = RunLoop::new(engine, store, Limits::default(), messages, directory.path().join("artifacts"));
     let run_loop = tokio::spawn(run_loop.run(stopped));
 
-    let (leases, mut leased) = mpsc::unbounded_channel();
+    let (leases, leased) = mpsc::unbounded_channel();
     let mut workers = Vec::new();
     for number in 0..WORKERS {
         workers.push(tokio::spawn(simulate(inbox.clone(), number, leases.clone())));
     }
-    let measured = async {
-        let begun = Instant::now();
-        let before = *commits.borrow();
-        run_job(&inbox, tasks, &mut leased, begun).await?;
-        let took = begun.elapsed();
-        let written = *commits.borrow() - before;
-        let mut starts = Vec::new();
-        for _ in 0..SINGLES {
-            let begun = Instant::now();
-            starts.push(run_job(&inbox, 1, &mut leased, begun).await?);
-        }
-        Ok(Dispatch::new("durable", tasks, took, written, starts))
-    };
-    let measured = measured.await.map_err(BenchError::Failed);
+    let mut bench = Durable { inbox, commits, leased };
+    let measured = measure(&mut bench).await.map_err(BenchError::Failed);
     for worker in &workers {
         worker.abort();
     }
@@ -214,32 +261,45 @@ pub async fn durable(tasks: u32, directory: Option<&Path>) -> Result<Dispatch, B
     measured
 }
 
-/// Submits a job and waits for its end. Returns how long its first task took to start.
-async fn run_job(
-    inbox: &Inbox,
-    tasks: u32,
-    leased: &mut mpsc::UnboundedReceiver<Instant>,
-    begun: Instant,
-) -> Result<Duration, Failure> {
-    while leased.try_recv().is_ok() {}
-    let reply = inbox.ask(move |token| Input::Submit { token, job: new_job(tasks) }).await?;
-    let Reply::Submitted { job, .. } = reply else {
-        return Err(Failure::new(Class::Internal, "not_submitted", format!("the bench job was refused: {reply:?}")));
-    };
-    let mut changes = inbox.watch(job).await?;
-    let start = leased.recv().await.map_or_else(|| begun.elapsed(), |at| at.duration_since(begun));
-    loop {
-        let state = inbox.query(move |engine, _| engine.job(job).map(spool_core::Job::state)).await?;
-        if state.is_none_or(|state| state.is_final()) {
-            return Ok(start);
+/// A run loop that is measured.
+struct Durable {
+    inbox: Inbox,
+    commits: watch::Receiver<u64>,
+    leased: mpsc::UnboundedReceiver<Lease>,
+}
+
+/// A lease, when it came to a worker.
+struct Lease {
+    job: JobId,
+    at: Instant,
+}
+
+impl Durable {
+    /// Submits a job and waits for its end. Returns how long its first task took to start.
+    async fn job(&mut self, tasks: u32, begun: Instant) -> Result<Duration, Failure> {
+        while self.leased.try_recv().is_ok() {}
+        let reply = self.inbox.ask(move |token| Input::Submit { token, job: new_job(tasks) }).await?;
+        let Reply::Submitted { job, .. } = reply else {
+            return Err(Failure::new(
+                Class::Internal,
+                "not_submitted",
+                format!("the bench job was refused: {reply:?}"),
+            ));
+        };
+        let mut changes = self.inbox.watch(job).await?;
+        let start = self.leased.recv().await.map_or_else(|| begun.elapsed(), |lease| lease.at.duration_since(begun));
+        loop {
+            let state = self.inbox.query(move |engine, _| engine.job(job).map(spool_core::Job::state)).await?;
+            if state.is_none_or(|state| state.is_final()) {
+                return Ok(start);
+            }
+            changes.changed().await.map_err(|_| crate::run_loop::inbox::stopping())?;
         }
-        changes.changed().await.map_err(|_| crate::run_loop::inbox::stopping())?;
     }
 }
 
-/// A worker that finishes everything at once, behind the same bounded queue a real one has. Tells when the first lease of each message
-/// came.
-async fn simulate(inbox: Inbox, number: u32, leases: mpsc::UnboundedSender<Instant>) {
+/// A worker that finishes everything at once, behind the same bounded queue a real one has. Tells when each lease came.
+async fn simulate(inbox: Inbox, number: u32, leases: mpsc::UnboundedSender<Lease>) {
     let (worker, register) = register(number);
     let (orders, mut queue) = mpsc::channel(QUEUE);
     let attach = Message::Attach { worker: worker.clone(), incarnation: Incarnation(1), register, orders };
@@ -248,11 +308,11 @@ async fn simulate(inbox: Inbox, number: u32, leases: mpsc::UnboundedSender<Insta
     }
     while let Some(message) = queue.recv().await {
         let Some(v1::server_message::Kind::Orders(orders)) = message.kind else { continue };
-        if !orders.leases.is_empty() && leases.send(Instant::now()).is_err() {
-            return;
-        }
-        let now = Timestamp::now();
+        let (now, at) = (Timestamp::now(), Instant::now());
         for lease in orders.leases {
+            if leases.send(Lease { job: JobId(lease.job), at }).is_err() {
+                return;
+            }
             let task = TaskId { job: JobId(lease.job), index: lease.task };
             let report = finished(worker.clone(), task, Fence(lease.fence), now);
             if inbox.send(Message::Tell(report)).await.is_err() {
@@ -314,5 +374,13 @@ mod tests {
         let report = durable(5_000, None).await.expect("a writable directory");
         assert!(report.commits > 0 && report.commits < 1_000, "{} commits for 5,000 tasks", report.commits);
         assert!(report.submit_to_start_p50_us > 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn paced_tasks_all_start_and_none_before_it_is_due() {
+        let report = paced(2_000, 5_000, None).await.expect("a writable directory");
+        assert_eq!(report.tasks, 2_000);
+        assert!(report.seconds > 0.35, "40 jobs, one in 10 ms: {} s", report.seconds);
+        assert!(report.submit_to_start_p50_us > 0 && report.commits > 10);
     }
 }

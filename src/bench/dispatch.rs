@@ -28,6 +28,9 @@ pub struct DispatchArgs {
     /// Tasks of the measured job
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     tasks: u32,
+    /// Let tasks come at this rate, to the durable layer: how long each waits for its start, committed
+    #[arg(long, value_name = "TASKS/S", conflicts_with = "layer", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
     /// Only these layers
     #[arg(long, value_enum, value_delimiter = ',', value_name = "LAYER")]
     layer: Vec<Layer>,
@@ -74,8 +77,11 @@ impl From<Dispatch> for Figures {
 }
 
 pub async fn run(args: &DispatchArgs) -> anyhow::Result<()> {
-    let wanted = |layer: Layer| args.layer.is_empty() || args.layer.contains(&layer);
+    let wanted = |layer: Layer| args.rate.is_none() && (args.layer.is_empty() || args.layer.contains(&layer));
     let mut figures: Vec<Figures> = Vec::new();
+    if let Some(rate) = args.rate {
+        figures.push(bench::paced(args.tasks, rate, args.data.as_deref()).await?.into());
+    }
     if wanted(Layer::Core) {
         let tasks = args.tasks;
         figures.push(tokio::task::spawn_blocking(move || bench::core(tasks)).await?.into());

@@ -72,8 +72,8 @@ fn no_thread_of_an_executor_runs_in_real_time() {
     let out = fleet.sandbox.path("out.mkv");
     let job =
         fleet.submit(&films::clip(&films::SLOW), &out, &["-c:v", "libsvtav1", "-preset", "6", "-crf", "40", "-an"]);
-    let policies = eventually("SVT-AV1 has its threads", || {
-        executors_of(worker.id()).into_iter().map(scheduling_policies).find(|policies| policies.len() > 20)
+    let policies = eventually("SVT-AV1 has its threads, seventeen at least", || {
+        executors_of(worker.id()).into_iter().map(scheduling_policies).find(|policies| policies.len() > 12)
     });
     assert!(policies.iter().all(|policy| policy == "0"), "SCHED_OTHER is 0: {policies:?}");
     fleet.client(&["job", "cancel", &job]);
