@@ -94,13 +94,8 @@ impl Reservations {
     /// The claim of the line that was made last, which has longest to wait.
     fn newest_claim(&self, place: Place) -> Option<(WorkerName, usize)> {
         let is_claim = |one: &Reservation| one.place == place && one.why == For::Reclaim;
-        let found = self
-            .of
-            .get(&place)?
-            .iter()
-            .rev()
-            .find_map(|worker| Some((worker.clone(), self.on.get(worker)?.iter().rposition(is_claim)?)));
-        found
+        let mut workers = self.of.get(&place)?.iter().rev();
+        workers.find_map(|worker| Some((worker.clone(), self.on.get(worker)?.iter().rposition(is_claim)?)))
     }
 
     /// Whether something is kept for a claim of the line.
