@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn paced_tasks_all_start_and_none_before_it_is_due() {
+    async fn paced_tasks_all_start_and_no_faster_than_they_come() {
         let report = paced(2_000, 5_000, None).await.expect("a writable directory");
         assert_eq!(report.tasks, 2_000);
         assert!(report.seconds > 0.35, "40 jobs, one in 10 ms: {} s", report.seconds);

@@ -59,7 +59,8 @@ impl Engine {
             return why("running", format!("the workflow {} decides what comes next", job.request().service));
         };
         let waiting = self.waiting_shapes(job);
-        let troubles = waiting.iter().map(|(shape, _)| self.trouble(now, Place::new(job, *shape), job));
+        let in_use = self.quota_in_use();
+        let troubles = waiting.iter().map(|(shape, _)| self.trouble(now, Place::new(job, *shape), job, &in_use));
         // Of equally severe ones that of the task that comes first.
         let worst = troubles.min_by_key(|trouble| trouble.cause);
         let Counts { leased, done, .. } = phase.counts;

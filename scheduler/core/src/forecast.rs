@@ -8,7 +8,6 @@ use spool_proto::time::{Span, Timestamp};
 
 use crate::engine::Engine;
 use crate::pools::{Need, PoolIx, Pools};
-use crate::reserve::For;
 use crate::shapes::ShapeId;
 use crate::workers::Held;
 
@@ -104,10 +103,7 @@ impl Engine {
                 lying.push((job.pool, held.shape));
             }
         }
-        let mut leased = quota.clone();
-        for (_, one) in self.reserved.all().filter(|(_, one)| one.why == For::Reclaim) {
-            leased.let_go(one.place.pool, self.state.shapes.need(one.place.shape));
-        }
+        let leased = self.without_claims(&quota);
         let (mut running, mut started) = (quota.clone(), leased.clone());
         for (pool, shape) in lying {
             running.let_go(pool, self.state.shapes.need(shape));

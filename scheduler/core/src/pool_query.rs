@@ -226,10 +226,11 @@ impl Engine {
             let name = |line: &Line| self.state.pools.name(line.place.pool);
             name(x).cmp(name(y)).then(a.cmp(b))
         });
+        let in_use = self.quota_in_use();
         let view = |(head, line): (crate::queue::Key, &Line)| {
             let shape = self.state.shapes.get(line.place.shape);
             let job = &self.state.jobs[&head.job()];
-            let trouble = self.trouble(now, line.place, job);
+            let trouble = self.trouble(now, line.place, job, &in_use);
             QueueView {
                 pool: self.state.pools.name(line.place.pool).clone(),
                 function: shape.function.clone(),

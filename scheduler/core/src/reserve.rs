@@ -99,7 +99,7 @@ impl Reservations {
     }
 
     /// Whether something is kept for a claim of the line.
-    pub(crate) fn claims(&self, place: Place) -> bool {
+    pub(crate) fn has_claim(&self, place: Place) -> bool {
         self.newest_claim(place).is_some()
     }
 
@@ -114,6 +114,11 @@ impl Reservations {
 
     pub(crate) fn all(&self) -> impl Iterator<Item = (&WorkerName, &Reservation)> {
         self.on.iter().flat_map(|(worker, all)| all.iter().map(move |one| (worker, one)))
+    }
+
+    /// Those that keep quota, too.
+    fn claims(&self) -> impl Iterator<Item = &Reservation> {
+        self.all().map(|(_, one)| one).filter(|one| one.why == For::Reclaim)
     }
 
     /// Tasks of a line that have a reservation.
@@ -196,7 +201,7 @@ impl Engine {
     /// What is kept for claims, by leaf.
     pub(crate) fn kept_quota(&self) -> ByLeaf {
         let mut kept = ByLeaf::new();
-        for (_, one) in self.reserved.all().filter(|(_, one)| one.why == For::Reclaim) {
+        for one in self.reserved.claims() {
             let of_leaf = kept.entry(one.place.pool).or_default();
             for (kind, amount) in self.state.shapes.need(one.place.shape) {
                 *of_leaf.entry(*kind).or_default() += amount;
@@ -207,8 +212,13 @@ impl Engine {
 
     /// Quota as it is used, without what is kept for claims.
     pub(crate) fn quota_in_use(&self) -> Pools {
-        let mut used = self.state.pools.clone();
-        for (_, one) in self.reserved.all().filter(|(_, one)| one.why == For::Reclaim) {
+        self.without_claims(&self.state.pools)
+    }
+
+    /// A copy in which nothing is kept for claims.
+    pub(crate) fn without_claims(&self, pools: &Pools) -> Pools {
+        let mut used = pools.clone();
+        for one in self.reserved.claims() {
             used.let_go(one.place.pool, self.state.shapes.need(one.place.shape));
         }
         used

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::explain::{or_no_reason, tasks};
 use crate::io::Shape;
 use crate::job::Job;
-use crate::pools::{Kind, Over, PoolIx};
+use crate::pools::{Kind, Over, PoolIx, Pools};
 use crate::queue::{Line, Place};
 use crate::reserve::For;
 use crate::workers::Worker;
@@ -59,8 +59,9 @@ pub(crate) struct Trouble {
 }
 
 impl Engine {
-    /// Why the line's next task does not start. With the line gone (its task has just been leased): that it waits for a worker.
-    pub(crate) fn trouble(&self, now: Timestamp, place: Place, job: &Job) -> Trouble {
+    /// Why the line's next task does not start. With the line gone (its task has just been leased): that it waits for a worker. `in_use`:
+    /// [`Self::quota_in_use`], once for all that is asked.
+    pub(crate) fn trouble(&self, now: Timestamp, place: Place, job: &Job, in_use: &Pools) -> Trouble {
         let trouble = |cause, text| Trouble { cause, text };
         let shape = self.state.shapes.get(place.shape);
         if self.state.pools.hold(place.pool) != Hold::Open {
@@ -73,10 +74,10 @@ impl Engine {
         {
             return trouble(Cause::OverLimit, self.limit_text(place, over));
         }
-        if let Some((cause, text)) = self.coming(now, place, shape) {
+        if let Some((cause, text)) = self.coming(now, place, shape, in_use) {
             return trouble(cause, text);
         }
-        if let Some(text) = self.quota_trouble(place) {
+        if let Some(text) = self.quota_trouble(place, in_use) {
             return trouble(Cause::WaitingForQuota, text);
         }
         if place.opportunistic && self.overload() >= 1 {
@@ -158,14 +159,17 @@ impl Engine {
 
     // ------------------------------------------------------------ quota
 
-    fn quota_trouble(&self, place: Place) -> Option<String> {
-        let mut pools = self.state.pools.clone();
-        if self.reserved.claims(place) {
+    fn quota_trouble(&self, place: Place, in_use: &Pools) -> Option<String> {
+        let admitted = if self.reserved.has_claim(place) {
             // Quota that is kept for it is not in its way.
+            let mut pools = self.state.pools.clone();
             pools.let_go(place.pool, self.state.shapes.need(place.shape));
-        }
-        if let Err(over) = self.admits_in(&pools, place) {
-            return Some(self.quota_text(place, over));
+            self.admits_in(&pools, place)
+        } else {
+            self.admits(place)
+        };
+        if let Err(over) = admitted {
+            return Some(self.quota_text(place, over, in_use));
         }
         (self.borrowing_is_off() && self.would_borrow(place)).then(|| {
             let (name, queued) = (self.state.pools.name(place.pool), self.state.queue.len());
@@ -176,8 +180,7 @@ impl Engine {
         })
     }
 
-    fn quota_text(&self, place: Place, over: Over) -> String {
-        let pools = self.quota_in_use();
+    fn quota_text(&self, place: Place, over: Over, pools: &Pools) -> String {
         let kind = self.state.shapes.kinds.name(over.kind);
         let text = |amount| amount_text(kind, amount);
         let (used, asks) = (pools.usage(over.pool, over.kind), text(self.asks(place, over.kind)));
@@ -222,7 +225,7 @@ impl Engine {
     // ------------------------------------------------------------ room
 
     /// Room is being made for the line.
-    fn coming(&self, now: Timestamp, place: Place, shape: &Shape) -> Option<(Cause, String)> {
+    fn coming(&self, now: Timestamp, place: Place, shape: &Shape, in_use: &Pools) -> Option<(Cause, String)> {
         let reserved: Vec<_> = self.reserved.all().filter(|(_, one)| one.place == place).collect();
         if let Some((worker, drain)) = reserved.iter().find(|(_, one)| one.why == For::Drain) {
             let since_s = now.since(drain.since).as_secs_f64();
@@ -242,7 +245,7 @@ impl Engine {
             );
             return Some((Cause::Preempting, text));
         }
-        let (worker, first) = reserved.first().filter(|_| self.quota_trouble(place).is_none())?;
+        let (worker, first) = reserved.first().filter(|_| self.quota_trouble(place, in_use).is_none())?;
         let since_s = now.since(first.since).as_secs_f64();
         Some((Cause::Reserved, format!("room on worker {worker} is kept for it since {since_s:.0} s and comes free")))
     }
