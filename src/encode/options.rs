@@ -26,10 +26,10 @@ pub struct EncodeArgs {
     #[arg(value_name = "IN")]
     pub file: Option<PathBuf>,
     /// The film to encode, as ffmpeg takes it
-    #[arg(short = 'i', value_name = "IN")]
+    #[arg(short = 'i', value_name = "IN", allow_hyphen_values = true)]
     pub input: Option<PathBuf>,
     /// Where the film goes; the extension says which container: mp4, mov, mkv, webm
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "OUT", allow_hyphen_values = true)]
     pub output: Option<PathBuf>,
     /// Replace an output that exists
     #[arg(short = 'y', conflicts_with = "never_overwrite")]

@@ -4,12 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use spool_proto::ids::{Fence, TaskId, WorkerName};
+use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
 
 use crate::engine::Engine;
 use crate::pools::{Need, PoolIx, Pools};
 use crate::shapes::ShapeId;
-use crate::workers::Held;
+use crate::workers::{Held, Worker};
 
 /// A leased task that may be told to go. Lower goes first; the order of the fields is the policy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,12 +27,12 @@ pub(crate) struct Victim {
 }
 
 /// Victims that may be taken or not, all alike.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Group {
-    standard: bool,
-    runs: bool,
-    pool: PoolIx,
-    shape: ShapeId,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Group {
+    pub(crate) pool: PoolIx,
+    pub(crate) standard: bool,
+    pub(crate) runs: bool,
+    pub(crate) shape: ShapeId,
 }
 
 /// Four ways to count what is used. None of them counts who was told to go.
@@ -49,8 +50,13 @@ pub(crate) struct Forecast {
     started: Pools,
     /// Everybody who may be told to go, the first to go last. Listed when it is first asked for.
     groups: Option<BTreeMap<Group, Vec<Victim>>>,
+    /// Groups of what runs of which somebody may be taken, as far as their pools alone say: those that borrow, and what is opportunistic.
+    pub(crate) givers: Vec<Group>,
     /// Who of them was.
     gone: BTreeSet<TaskId>,
+    /// Where something was told to go or is kept for somebody: what will be free there for a claim, if it is of use to anybody. Listed when
+    /// it is first asked for.
+    soon: Option<BTreeMap<WorkerName, Resources>>,
 }
 
 impl Forecast {
@@ -71,6 +77,21 @@ impl Forecast {
 
     pub(crate) fn stay(&mut self, victim: &Victim, uses: &Need) {
         self.counting(victim).for_each(|book| book.hold_for(victim.pool, uses));
+    }
+
+    /// The first to go of so many of a group, and how many are left then.
+    pub(crate) fn first_of(&self, group: Group, of: usize) -> Option<(usize, &Victim)> {
+        let victims = self.groups.as_ref()?.get(&group)?;
+        let left = of.min(victims.len()).checked_sub(1)?;
+        Some((left, &victims[left]))
+    }
+
+    pub(crate) fn is_gone(&self, victim: &Victim) -> bool {
+        self.gone.contains(&victim.task)
+    }
+
+    pub(crate) fn soon(&self) -> impl Iterator<Item = (&WorkerName, &Resources)> {
+        self.soon.iter().flatten()
     }
 
     /// The books in which it counts.
@@ -109,7 +130,17 @@ impl Engine {
             running.let_go(pool, self.state.shapes.need(shape));
             started.let_go(pool, self.state.shapes.need(shape));
         }
-        Forecast { now, quota, running, leased, started, groups: None, gone: BTreeSet::new() }
+        Forecast {
+            now,
+            quota,
+            running,
+            leased,
+            started,
+            groups: None,
+            givers: Vec::new(),
+            gone: BTreeSet::new(),
+            soon: None,
+        }
     }
 
     /// The lease as a victim. `None`: it must not be preempted, or was told to go before.
@@ -128,16 +159,62 @@ impl Engine {
         })
     }
 
-    /// The first to go of those that suit, but `chosen`. All of a group suit, or none.
+    /// Lists who may be told to go, and where room is coming, once for the whole look.
+    pub(crate) fn list_victims(&self, forecast: &mut Forecast) {
+        if forecast.groups.is_none() {
+            let groups = self.groups(forecast.now);
+            let borrows = |group: &Group| {
+                let mut need = self.state.shapes.need(group.shape).iter();
+                need.any(|(kind, _)| forecast.started.borrowed(group.pool, *kind) > 0)
+            };
+            let givers = groups.keys().filter(|group| group.runs && (!group.standard || borrows(group)));
+            forecast.givers = givers.copied().collect();
+            forecast.groups = Some(groups);
+        }
+        forecast.soon.get_or_insert_with(|| {
+            let in_motion = |(name, worker): &(&WorkerName, &Worker)| {
+                self.reserved.any_on(name) || worker.held.values().any(|held| held.charged && held.revoked.is_some())
+            };
+            let workers = self.state.workers.iter().filter(in_motion);
+            workers.filter_map(|(name, _)| Some((name.clone(), self.of_use_soon(name)?))).collect()
+        });
+    }
+
+    /// Somebody was told to go from the worker, or something is kept there now.
+    pub(crate) fn look_again(&self, forecast: &mut Forecast, worker: &WorkerName) {
+        let Some(soon) = &mut forecast.soon else { return };
+        match self.of_use_soon(worker) {
+            Some(free) => drop(soon.insert(worker.clone(), free)),
+            None => drop(soon.remove(worker)),
+        }
+    }
+
+    fn of_use_soon(&self, worker: &WorkerName) -> Option<Resources> {
+        let free = self.reserved.beside_claims(worker, self.free_soon(worker));
+        self.state.shapes.least().fits_in(&free).then_some(free)
+    }
+
+    /// The first to go of those that suit, in pools that do, but `chosen`. All of a group suit, or none.
     pub(crate) fn first_to_go(
         &self,
         forecast: &mut Forecast,
         chosen: &[Victim],
+        of_pool: impl Fn(PoolIx) -> bool,
         mut suits: impl FnMut(&mut Forecast, &Victim) -> bool,
     ) -> Option<Victim> {
-        let mut groups = forecast.groups.take().unwrap_or_else(|| self.groups(forecast.now));
+        let mut groups = forecast.groups.take().unwrap_or_default();
         let mut first: Option<Victim> = None;
-        for victims in groups.values_mut() {
+        let mut asked = None;
+        for (group, victims) in &mut groups {
+            // Groups of a pool stand together.
+            let is_asked = match asked {
+                Some((pool, is_asked)) if pool == group.pool => is_asked,
+                _ => of_pool(group.pool),
+            };
+            asked = Some((group.pool, is_asked));
+            if !is_asked {
+                continue;
+            }
             while victims.last().is_some_and(|victim| forecast.gone.contains(&victim.task)) {
                 victims.pop();
             }
@@ -160,7 +237,7 @@ impl Engine {
         for (name, worker) in self.state.workers.iter() {
             for victim in worker.held.iter().filter_map(|(task, held)| self.victim(now, name, *task, held)) {
                 let Victim { standard, runs, pool, shape, .. } = victim;
-                groups.entry(Group { standard, runs, pool, shape }).or_default().push(victim);
+                groups.entry(Group { pool, standard, runs, shape }).or_default().push(victim);
             }
         }
         groups.values_mut().for_each(|victims| victims.sort_unstable_by(|a, b| b.cmp(a)));
@@ -168,7 +245,7 @@ impl Engine {
     }
 
     /// It was not told to go since it was listed.
-    fn is_held(&self, victim: &Victim) -> bool {
+    pub(crate) fn is_held(&self, victim: &Victim) -> bool {
         let held = self.state.workers.get(&victim.worker).and_then(|worker| worker.held.get(&victim.task));
         held.is_some_and(|held| held.revoked.is_none())
     }

@@ -4,6 +4,7 @@ use spool_proto::ids::JobId;
 use spool_proto::pool::{Hold, PoolName};
 use spool_proto::spec::PRIORITY_DEFAULT;
 use spool_proto::time::{Span, Timestamp};
+use spool_proto::view::JobState;
 
 use crate::engine::Engine;
 use crate::io::{Effect, NewJob, PoolChange, Record, Refusal, Reply, Token};
@@ -73,10 +74,10 @@ impl Engine {
 
     pub(crate) fn move_job(&mut self, now: Timestamp, token: Token, id: JobId, pool: PoolName, out: &mut Vec<Effect>) {
         let Some(job) = self.state.jobs.get(&id) else { return Self::refuse(token, Refusal::NoSuchJob(id), out) };
-        let state = job.state();
-        if state.is_final() {
-            let advice = "its pool matters no more";
-            return Self::refuse(token, Refusal::WrongState { job: id, state: state.name(), advice }, out);
+        // One that failed or was cancelled may be retried, and then it must stand somewhere.
+        if job.state() == JobState::Done {
+            let (state, advice) = (JobState::Done.name(), "its pool matters no more");
+            return Self::refuse(token, Refusal::WrongState { job: id, state, advice }, out);
         }
         let same = job.new.pool == pool;
         match self.find_leaf(&pool) {

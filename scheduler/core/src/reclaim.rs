@@ -166,7 +166,13 @@ impl Engine {
                 forecast.quota.let_go(place.pool, &need);
             }
             let claim = Claim { now, place, ground: &on };
-            let Some(plan) = self.plan(&claim, forecast, &mut sites) else { break };
+            let Some(plan) = self.plan(&claim, forecast, &mut sites) else {
+                // It lies where it lay.
+                if lying.is_some() {
+                    forecast.quota.hold_for(place.pool, &need);
+                }
+                break;
+            };
             if matches!(on, Ground::Fair) {
                 self.last_fair.insert(place.pool, now);
             }
@@ -175,6 +181,9 @@ impl Engine {
             }
             self.carry_out(now, place, &plan, out);
             forecast.claim(place.pool, &need);
+            for worker in plan.victims.iter().map(|victim| &victim.worker).chain([&plan.worker]) {
+                self.look_again(forecast, worker);
+            }
             // Another ground is another claim.
             ground =
                 self.ground(place, forecast).filter(|next| std::mem::discriminant(next) == std::mem::discriminant(&on));

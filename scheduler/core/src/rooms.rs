@@ -270,6 +270,10 @@ impl Rooms {
         self.loaded.iter().rev().take(READY_LOOKS).map(|(_, seat)| self.name(*seat))
     }
 
+    pub(crate) fn is_member(&self, name: &WorkerName) -> bool {
+        self.member(name).is_some()
+    }
+
     /// Workers that take leases.
     pub(crate) fn members(&self) -> impl Iterator<Item = &WorkerName> {
         self.members.iter().filter(|(_, member)| member.is_some()).map(|(name, _)| name)

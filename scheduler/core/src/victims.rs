@@ -1,7 +1,7 @@
 //! Whom to stop so that one task that is owed it has quota and room: few, the youngest, and none in vain.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 
 use spool_proto::ids::WorkerName;
 use spool_proto::resources::Resources;
@@ -9,9 +9,10 @@ use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::WorkerHealth;
 
 use crate::engine::Engine;
-use crate::forecast::{Forecast, Victim};
+use crate::forecast::{Forecast, Group, Victim};
 use crate::pools::{Over, PoolIx};
 use crate::queue::Place;
+use crate::workers::Worker;
 
 /// On what grounds a leased task is taken.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Site {
     victims: usize,
+    /// Of them, those that are not opportunistic.
+    standard: usize,
     /// Work that would be lost.
     ran: Span,
     worker: WorkerName,
@@ -50,19 +53,48 @@ struct Site {
 
 impl Site {
     fn new(worker: &WorkerName, victims: &[Victim]) -> Site {
+        let standard = victims.iter().filter(|victim| victim.standard).count();
         let ran = victims.iter().fold(Span::ZERO, |sum, victim| sum + victim.ran);
-        Site { victims: victims.len(), ran, worker: worker.clone() }
+        Site { victims: victims.len(), standard, ran, worker: worker.clone() }
     }
 }
 
-/// Workers by what room there would cost a line. As claims are made costs rise only, so an entry says the least, and is looked at
-/// again when it is first.
+/// Running tasks that are looked at, the first to go first, before it is looked where several of them have to go.
+const LOOKS: usize = 256;
+
+/// Where room for the tasks of a line may be made, from one of its claims to the next: as claims are made costs rise only, so what was
+/// too little is so for good.
 #[derive(Debug, Default)]
-pub(crate) struct Sites(Option<BinaryHeap<Reverse<Site>>>);
+pub(crate) struct Sites {
+    /// Who may be taken and was not looked at yet.
+    nexts: Option<BinaryHeap<Reverse<Next>>>,
+    /// Where one who goes is not enough.
+    narrow: BTreeSet<WorkerName>,
+    /// Where several are, by what room there costs at least: an entry is looked at again when it is first.
+    several: BinaryHeap<Reverse<Site>>,
+}
+
+/// A group's next victim, as it stands among those of others.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Next {
+    standard: bool,
+    ran: Span,
+    group: Group,
+    /// How many of the group were not looked at yet.
+    of: usize,
+}
+
+impl Next {
+    fn new(forecast: &Forecast, group: Group, of: usize) -> Option<Next> {
+        let (_, victim) = forecast.first_of(group, of)?;
+        Some(Next { standard: victim.standard, ran: victim.ran, group, of })
+    }
+}
 
 impl Engine {
     /// The plan that costs least; entered into the forecast, but for the task itself.
     pub(crate) fn plan(&self, claim: &Claim<'_>, forecast: &mut Forecast, sites: &mut Sites) -> Option<Plan> {
+        self.list_victims(forecast);
         let mut victims = self.for_quota(claim, forecast)?;
         let Some((worker, for_room)) = self.site(claim, forecast, sites, &victims) else {
             victims.iter().for_each(|victim| self.stay(forecast, victim));
@@ -79,9 +111,9 @@ impl Engine {
     fn for_quota(&self, claim: &Claim<'_>, forecast: &mut Forecast) -> Option<Vec<Victim>> {
         let mut chosen = Vec::new();
         while let Err(Over { pool, kind }) = self.admits_in(&forecast.quota, claim.place) {
-            let found = self.first_to_go(forecast, &chosen, |forecast, victim| {
-                let relieves = self.state.shapes.need(victim.shape).iter().any(|(uses, _)| *uses == kind)
-                    && self.state.pools.path(victim.pool).any(|at| at == pool);
+            let below = |leaf| self.state.pools.path(leaf).any(|at| at == pool);
+            let found = self.first_to_go(forecast, &chosen, below, |forecast, victim| {
+                let relieves = self.state.shapes.need(victim.shape).iter().any(|(uses, _)| *uses == kind);
                 relieves && self.may_take(claim, forecast, victim)
             });
             let Some(victim) = found else {
@@ -102,37 +134,106 @@ impl Engine {
         sites: &mut Sites,
         gone: &[Victim],
     ) -> Option<(WorkerName, Vec<Victim>)> {
-        let sites = sites.0.get_or_insert_with(|| self.sites(claim, forecast));
-        // Room may come with the quota.
-        let beside = gone.iter().filter_map(|victim| {
-            let room = self.room_on(claim, forecast, &victim.worker, gone)?;
-            Some((Site::new(&victim.worker, &room), room))
-        });
-        let mut best = beside.min();
-        while let Some(Reverse(least)) = sites.peek() {
-            if best.as_ref().is_some_and(|(best, _)| best <= least) {
-                break;
+        // Room may come with the quota: then what is free meanwhile stays anybody's.
+        let beside = gone.iter().filter_map(|victim| self.site_on(claim, forecast, &victim.worker, gone)).min();
+        if let Some((site, _)) = beside.as_ref().filter(|(_, room)| room.is_empty()) {
+            return Some((site.worker.clone(), Vec::new()));
+        }
+        if let Some(worker) = self.idle_site(claim, forecast, gone) {
+            return Some((worker, Vec::new()));
+        }
+        loop {
+            if let Some(victim) = self.alone(claim, forecast, sites, gone) {
+                let site = Site::new(&victim.worker, std::slice::from_ref(&victim));
+                let best = beside.into_iter().chain([(site, vec![victim])]).min();
+                return best.map(|(site, room)| (site.worker, room));
             }
-            let Some(Reverse(least)) = sites.pop() else { break };
-            let Some(room) = self.room_on(claim, forecast, &least.worker, gone) else { continue };
-            let site = Site::new(&least.worker, &room);
+            let narrow = std::mem::take(&mut sites.narrow);
+            let is_last = narrow.is_empty();
+            let found = narrow.iter().filter_map(|worker| self.site_on(claim, forecast, worker, gone));
+            sites.several.extend(found.map(|(site, _)| Reverse(site)));
+            let best = self.cheapest(claim, forecast, &mut sites.several, gone);
+            if best.is_some() || is_last {
+                return beside.into_iter().chain(best).min().map(|(site, room)| (site.worker, room));
+            }
+        }
+    }
+
+    /// A worker where there is room, or will be without anybody's being told.
+    fn idle_site(&self, claim: &Claim<'_>, forecast: &Forecast, gone: &[Victim]) -> Option<WorkerName> {
+        let shape = self.state.shapes.get(claim.place.shape);
+        let fits = |worker: &WorkerName| {
+            self.may_host(claim, worker) && shape.resources.fits_in(&self.free_without(worker, gone))
+        };
+        let chosen = self.rooms.choose(shape, self.state.shapes.warm_key(claim.place.shape), &[]);
+        let soon = || forecast.soon().find(|(worker, free)| shape.resources.fits_in(free) && fits(worker));
+        chosen.filter(fits).or_else(|| soon().map(|(worker, _)| worker.clone()))
+    }
+
+    /// The first to go of those whose going alone makes the room, and who can be taken.
+    fn alone(&self, claim: &Claim<'_>, forecast: &mut Forecast, sites: &mut Sites, gone: &[Victim]) -> Option<Victim> {
+        let need = &self.state.shapes.get(claim.place.shape).resources;
+        let all = || forecast.givers.iter().filter_map(|group| Next::new(forecast, *group, usize::MAX)).map(Reverse);
+        let nexts = sites.nexts.get_or_insert_with(|| all().collect());
+        for _ in 0..LOOKS {
+            let Reverse(Next { group, of, .. }) = nexts.pop()?;
+            let Some((left, victim)) = forecast.first_of(group, of) else { continue };
+            let victim = victim.clone();
+            if !self.may_take(claim, forecast, &victim) {
+                continue;
+            }
+            nexts.extend(Next::new(forecast, group, left).map(Reverse));
+            let is_taken = forecast.is_gone(&victim) || gone.iter().any(|gone| gone.task == victim.task);
+            if is_taken || !self.is_held(&victim) || !self.may_host(claim, &victim.worker) {
+                continue;
+            }
+            let mut free = self.free_without(&victim.worker, gone);
+            free.add(&self.state.shapes.get(victim.shape).resources);
+            if need.fits_in(&free) {
+                return Some(victim);
+            }
+            sites.narrow.insert(victim.worker);
+        }
+        None
+    }
+
+    /// The best of where several go.
+    fn cheapest(
+        &self,
+        claim: &Claim<'_>,
+        forecast: &mut Forecast,
+        sites: &mut BinaryHeap<Reverse<Site>>,
+        gone: &[Victim],
+    ) -> Option<(Site, Vec<Victim>)> {
+        while let Some(Reverse(least)) = sites.pop() {
+            let Some((site, room)) = self.site_on(claim, forecast, &least.worker, gone) else { continue };
             let is_right = site <= least;
             sites.push(Reverse(site.clone()));
             if is_right {
-                best = Some((site, room));
-                break;
+                return Some((site, room));
             }
         }
-        best.map(|(site, room)| (site.worker, room))
+        None
     }
 
-    fn sites(&self, claim: &Claim<'_>, forecast: &mut Forecast) -> BinaryHeap<Reverse<Site>> {
-        let healthy = self.rooms.members().filter(|name| *self.health(name) == WorkerHealth::Healthy);
-        let sites = healthy.filter_map(|name| {
-            let room = self.room_on(claim, forecast, name, &[])?;
-            Some(Reverse(Site::new(name, &room)))
-        });
-        sites.collect()
+    fn may_host(&self, claim: &Claim<'_>, worker: &WorkerName) -> bool {
+        let shape = self.state.shapes.get(claim.place.shape);
+        let suits = |known: &Worker| known.offers(&shape.backend) && shape.resources.fits_in(&known.capacity);
+        self.rooms.is_member(worker)
+            && *self.health(worker) == WorkerHealth::Healthy
+            && self.state.workers.get(worker).is_some_and(suits)
+    }
+
+    /// What room on the worker costs, and whose.
+    fn site_on(
+        &self,
+        claim: &Claim<'_>,
+        forecast: &mut Forecast,
+        worker: &WorkerName,
+        gone: &[Victim],
+    ) -> Option<(Site, Vec<Victim>)> {
+        let room = self.room_on(claim, forecast, worker, gone)?;
+        Some((Site::new(worker, &room), room))
     }
 
     /// Who has to go from the worker so that there is room, besides `gone`. `None`: all of them are not enough.
@@ -143,11 +244,8 @@ impl Engine {
         worker: &WorkerName,
         gone: &[Victim],
     ) -> Option<Vec<Victim>> {
-        let known = self.state.workers.get(worker)?;
+        let known = self.state.workers.get(worker).filter(|_| self.may_host(claim, worker))?;
         let shape = self.state.shapes.get(claim.place.shape);
-        if !known.offers(&shape.backend) || !shape.resources.fits_in(&known.capacity) {
-            return None;
-        }
         let mut free = self.free_without(worker, gone);
         if shape.resources.fits_in(&free) {
             return Some(Vec::new());

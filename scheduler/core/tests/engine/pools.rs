@@ -267,6 +267,12 @@ fn a_job_is_retried_where_its_pool_is_now() {
         views.into_iter().find(|view| view.pool == pool.into()).unwrap().leased_tasks
     };
     assert_eq!((used("a"), used("default")), (1, 0), "it runs in its own pool again");
+
+    shell.fail(task(id, 0), spool_proto::failure::Class::Input);
+    shell.apply(&[]);
+    shell.input(Input::MoveJob { token: Token(6), job: id, pool: "default".into() });
+    shell.input(Input::Retry { token: Token(7), job: id });
+    assert_eq!(shell.state(task(id, 0)), "running", "moved first, where its pool is gone for good");
 }
 
 #[test]

@@ -70,6 +70,12 @@ impl Told {
             }
             "no_such_backend" | "never_fits" | "no_workers" | "waiting_for_worker" | "opportunistic" | "reserved"
             | "preempting" => {
+                if self.reason == "preempting" {
+                    // Who was told to go and cannot be reached comes back, hears of it and goes.
+                    let away =
+                        world.workers.iter().filter(|(_, worker)| !worker.connected).map(|(name, _)| name.clone());
+                    away.collect::<Vec<_>>().iter().for_each(|name| world.register(name));
+                }
                 // Room enough for everybody: the fleet three times over would not do if others go first.
                 let mut all = Resources::ZERO;
                 world.tasks.values().for_each(|task| all.add(&task.shape.resources));
