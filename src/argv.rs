@@ -123,7 +123,7 @@ fn unknown(scope: &Command, name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
     use crate::cli::Cli;
@@ -154,6 +154,13 @@ mod tests {
         ] {
             assert_eq!(rewritten(line).as_deref(), Ok(expected));
         }
+    }
+
+    #[test]
+    fn names_of_films_may_begin_with_a_dash() {
+        let words = "spool encode -i -in.mov -o -out.mp4".split(' ').map(OsString::from);
+        let rewritten = rewrite(&Cli::command(), words).expect("both are values");
+        assert!(Cli::try_parse_from(rewritten).is_ok());
     }
 
     #[test]

@@ -68,8 +68,8 @@ const LOOKS: usize = 256;
 pub(crate) struct Sites {
     /// Who may be taken and was not looked at yet.
     nexts: Option<BinaryHeap<Reverse<Next>>>,
-    /// Where one who goes is not enough.
-    narrow: BTreeSet<WorkerName>,
+    /// Where they run who were looked at.
+    met: BTreeSet<WorkerName>,
     /// Where several are, by what room there costs at least: an entry is looked at again when it is first.
     several: BinaryHeap<Reverse<Site>>,
 }
@@ -148,9 +148,9 @@ impl Engine {
                 let best = beside.into_iter().chain([(site, vec![victim])]).min();
                 return best.map(|(site, room)| (site.worker, room));
             }
-            let narrow = std::mem::take(&mut sites.narrow);
-            let is_last = narrow.is_empty();
-            let found = narrow.iter().filter_map(|worker| self.site_on(claim, forecast, worker, gone));
+            let is_last = sites.nexts.as_ref().is_none_or(BinaryHeap::is_empty);
+            let met = std::mem::take(&mut sites.met);
+            let found = met.iter().filter_map(|worker| self.site_on(claim, forecast, worker, gone));
             sites.several.extend(found.map(|(site, _)| Reverse(site)));
             let best = self.cheapest(claim, forecast, &mut sites.several, gone);
             if best.is_some() || is_last {
@@ -187,12 +187,12 @@ impl Engine {
             if is_taken || !self.is_held(&victim) || !self.may_host(claim, &victim.worker) {
                 continue;
             }
+            sites.met.insert(victim.worker.clone());
             let mut free = self.free_without(&victim.worker, gone);
             free.add(&self.state.shapes.get(victim.shape).resources);
             if need.fits_in(&free) {
                 return Some(victim);
             }
-            sites.narrow.insert(victim.worker);
         }
         None
     }

@@ -262,3 +262,23 @@ fn invariant_04_holds_where_quota_and_room_are_with_different_borrowers() {
     assert!(world.ran.keys().any(|task| task.job == id), "{:?}", world.engine.explain(world.now, id));
     assert_eq!(world.evicted.len(), 1, "the one that has both is asked: {:?}", world.evicted);
 }
+
+/// The only worker that can hold it runs the oldest task of a large fleet, which is looked at last.
+#[test]
+fn invariant_04_holds_where_hundreds_of_borrowers_are_no_help() {
+    let mut tree = PoolTree::default();
+    let spec = PoolSpec { guarantee: cpu(1000), grace: Span::ZERO, ..PoolSpec::default() };
+    tree.pools.insert("a".into(), spec);
+    let mut world = World::new(&tree, calm());
+    world.add_worker("gpu", &cpu(1000), &["nvenc/h264".to_owned()]);
+    world.submit(job("default"), vec![run(301, &cpu(1000), ENDLESS)]).unwrap();
+    world.run_for(Span::from_secs(1));
+    (0..300).for_each(|number| world.add_worker(&format!("w{number}"), &cpu(1000), &[]));
+    world.run_for(Span::from_secs(1));
+    let mut mine = run(1, &cpu(1000), ENDLESS);
+    mine.task.shape.backend = "nvenc/h264".into();
+    let id = world.submit(job("a"), vec![mine]).unwrap();
+    world.run_for(Span::from_secs(1));
+    assert!(world.ran.keys().any(|task| task.job == id), "{:?}", world.engine.explain(world.now, id));
+    assert_eq!(world.evicted.len(), 1, "{:?}", world.evicted);
+}
