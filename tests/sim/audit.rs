@@ -22,6 +22,8 @@ pub struct Audit {
     finished: BTreeSet<TaskId>,
     open: BTreeSet<JobId>,
     ended: BTreeSet<JobId>,
+    /// Of those that ended: not to be retried.
+    done: BTreeSet<JobId>,
     pub forgotten: BTreeSet<JobId>,
     pub counts: BTreeMap<&'static str, u64>,
 }
@@ -115,12 +117,16 @@ impl Audit {
                 self.ended.insert(*job);
                 assert!(self.leases.keys().all(|task| task.job != *job), "{job} ended while leased");
                 match outcome {
-                    Outcome::Done { .. } => "job done",
+                    Outcome::Done { .. } => {
+                        self.done.insert(*job);
+                        "job done"
+                    }
                     Outcome::Failed { .. } => "job failed",
                     Outcome::Cancelled { .. } => "job cancelled",
                 }
             }
             Record::JobRetried { job, .. } => {
+                assert!(!self.done.contains(job), "{job} was retried, and is done");
                 assert!(self.ended.remove(job) && self.open.insert(*job), "{job} was retried while open");
                 self.quota.retried(*job);
                 // What had failed for good begins anew.
@@ -130,7 +136,8 @@ impl Audit {
             Record::PrioritySet { .. } => "priority",
             Record::Cordoned { .. } => "cordon",
             Record::JobMoved { job, pool, hop, .. } => {
-                assert!(self.open.contains(job), "{job} was moved after its end");
+                assert!(!self.done.contains(job), "{job} was moved, and is done");
+                assert!(!hop || self.open.contains(job), "{job} hopped after its end");
                 self.quota.moved(*job, pool);
                 if *hop { "hopped" } else { "moved" }
             }
