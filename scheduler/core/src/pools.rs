@@ -68,6 +68,13 @@ impl Kind {
     fn index(self) -> usize {
         usize::try_from(self.0).expect("32 bits fit in an index")
     }
+
+    /// The higher goes before where two pools are each owed another part of one place: what machines have few of before cpu, before memory,
+    /// before scratch.
+    fn precedence(self) -> u32 {
+        const SCRATCH: u32 = 2;
+        if self.0 <= SCRATCH { SCRATCH - self.0 } else { self.0 }
+    }
 }
 
 /// Amounts of each kind, by leaf.

@@ -44,8 +44,8 @@ impl Pools {
         self.can_spare(claimant, (victim, uses), contested)
     }
 
-    /// Whether the victim's side, below what it has in common with the claimant, borrows of what is contested, and has what it is
-    /// guaranteed of it without the task, too.
+    /// Whether the victim's side, below what it has in common with the claimant, borrows of what is contested, has what it is guaranteed
+    /// of it without the task, too, and would not be owed the same place in turn.
     pub(crate) fn can_spare(
         &mut self,
         claimant: PoolIx,
@@ -61,8 +61,18 @@ impl Pools {
         self.let_go(victim, uses);
         let kept =
             theirs.iter().all(|pool| taken.iter().all(|kind| self.usage(*pool, *kind) >= self.subtree(*pool, *kind)));
+        let is_owed = kept && self.goes_before(&theirs, (victim, uses), &taken);
         self.hold_for(victim, uses);
-        kept
+        kept && !is_owed
+    }
+
+    /// Whether the task, gone, is owed its place at one of `theirs` for the sake of a kind that goes before all that were `taken` from it:
+    /// two pools that each lack what the other is guaranteed would else take it from one another for ever.
+    fn goes_before(&self, theirs: &[PoolIx], (victim, uses): (PoolIx, &[(Kind, u64)]), taken: &[Kind]) -> bool {
+        let first = taken.iter().map(|kind| kind.precedence()).max();
+        let owed = self.entitled(victim, uses).into_iter().filter(|pool| theirs.contains(pool));
+        let held = |pool| uses.iter().filter(move |(kind, _)| self.held(pool, *kind) > 0);
+        owed.flat_map(held).map(|(kind, _)| kind.precedence()).max() > first
     }
 
     /// Whether `claimant` with the task would still be behind `victim` without one of its own, by more than the dead zone (thousandths

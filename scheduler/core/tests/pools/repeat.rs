@@ -79,6 +79,7 @@ proptest! {
             }
         };
         let end = now + Span(grace.0 / 2) + Span::from_millis(500);
+        engine.handle(now, Input::Tick, &mut effects);
         while let Some(at) = engine.next_wakeup().filter(|at| *at <= end) {
             now = at.max(now + Span(1));
             engine.handle(now, Input::Tick, &mut effects);
