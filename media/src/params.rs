@@ -56,8 +56,7 @@ pub fn video(spec: &VideoSpec, threads: u16) -> Encoder {
     encoder.set("deadline", spec.deadline.as_ref());
     encoder.set("cpu-used", spec.cpu_used);
     let (name, value) = match spec.codec {
-        // Without it x264 fits its headers to the pictures, and the chunks' extradata differ.
-        VideoCodec::Libx264 => ("x264-params", "stitchable=1".into()),
+        VideoCodec::Libx264 => ("x264-params", X264_PARAMS.into()),
         VideoCodec::Libx265 => ("x265-params", x265_params(threads)),
         // Does not change the bits.
         VideoCodec::Libsvtav1 => ("svtav1-params", format!("lp={threads}")),
@@ -68,6 +67,10 @@ pub fn video(spec: &VideoSpec, threads: u16) -> Encoder {
     encoder.set(name, Some::<String>(value));
     encoder
 }
+
+/// `stitchable=1`: else x264 fits its headers to the pictures, and the chunks' extradata differ. `sync-lookahead=0`: with a lookahead in a
+/// thread of its own what it decides follows how far that thread has come, see `docs/decisions/`.
+const X264_PARAMS: &str = "stitchable=1:sync-lookahead=0";
 
 /// Frames x265 works on at once, at most (`X265_MAX_FRAME_THREADS`).
 const X265_FRAME_THREADS_MAX: u16 = 16;

@@ -50,7 +50,7 @@ fn each_encoder_gets_its_own_names() {
             x264,
             1,
             "libx264 flags=+global_header threads=1 maxrate=4000000 bufsize=8000000 crf=21.5 preset=medium tune=film profile=high \
-             g=48 x264-params=stitchable=1",
+             g=48 x264-params=stitchable=1:sync-lookahead=0",
         ),
         (
             spec(VideoCodec::Libx265),

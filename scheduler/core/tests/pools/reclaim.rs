@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use spool_core::io::NewJob;
 use spool_proto::ids::{JobId, TaskId};
-use spool_proto::pool::{PoolName, PoolSpec, PoolTree};
+use spool_proto::pool::{PoolName, PoolSpec, PoolTree, Preemption};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
 
@@ -44,11 +44,15 @@ proptest! {
         who in any::<Index>(),
         mine in need(),
     ) {
-        // Everybody else borrows, so that there is whom to choose from.
+        // Everybody else borrows, so that there is whom to choose from, and takes nothing from anybody.
         let mut tree = tree;
-        tree.pools.values_mut().for_each(|spec| spec.guarantee = Resources::ZERO);
+        tree.pools.values_mut().for_each(|spec| {
+            (spec.guarantee, spec.preemption) = (Resources::ZERO, Preemption::Never);
+        });
         let me = who.get(&leaves(&tree)).clone();
-        tree.pools.get_mut(&me).unwrap().guarantee = Resources { gpu: 1000, ..Resources::cpu_memory(5000, 3000) };
+        let mine_is = tree.pools.get_mut(&me).unwrap();
+        mine_is.guarantee = Resources { gpu: 1000, ..Resources::cpu_memory(5000, 3000) };
+        mine_is.preemption = Preemption::Reclaim;
         mend(&mut tree);
         let mut world = World::new(&tree, calm());
         for number in 0..machines {
