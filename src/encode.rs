@@ -70,7 +70,10 @@ async fn in_this_process(mut request: Request, args: &EncodeArgs) -> anyhow::Res
     let mut progress = Progress::new(args.spool.progress);
     folder.make()?;
     let embedded = Embedded::start(&folder.path, args.spool.slots, request.backends()).await?;
-    let end = drive(&embedded, &request, args, &mut progress, &mut interrupts).await;
+    let end = tokio::select! {
+        end = drive(&embedded, &request, args, &mut progress, &mut interrupts) => end,
+        reason = embedded.stuck() => Err(reason.into()),
+    };
     progress.end();
     let stops_early = matches!(end, Ok(End::Interrupted));
     if stops_early {

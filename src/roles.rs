@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use spool_proto::failure::Failure;
 use spool_proto::ids::WorkerName;
 use spool_proto::spec::VideoCodec;
 use spool_scheduler::{Server, ServerError, ServerHandle, ServerOptions};
@@ -93,9 +94,13 @@ pub async fn start_server(options: ServerOptions) -> anyhow::Result<ServerHandle
     })
 }
 
+/// A run whose state cannot be written for so long ends, rather than wait for room that nobody may make.
+const STUCK_AT_MOST: Duration = Duration::from_secs(10);
+
 /// Server and worker within this process, for one run. They talk gRPC through memory; no port is opened.
 #[derive(Debug)]
 pub struct Embedded {
+    folder: PathBuf,
     server: ServerHandle,
     worker: WorkerHandle,
     client: Client,
@@ -113,16 +118,30 @@ impl Embedded {
         })?;
         let channel = server.connect();
         let worker = start_worker(host_name(), channel.clone(), slots, folder.join("scratch"), backends).await?;
-        Ok(Embedded { server, worker, client: Client::over(channel, "the server in this process") })
+        Ok(Embedded {
+            folder: folder.to_owned(),
+            server,
+            worker,
+            client: Client::over(channel, "the server in this process"),
+        })
     }
 
     pub fn client(&self) -> &Client {
         &self.client
     }
 
+    /// Resolves once the run could not be written down for a while: what was begun goes on with the same command.
+    pub async fn stuck(&self) -> Failure {
+        let reason = self.server.stuck(STUCK_AT_MOST).await;
+        let folder = self.folder.display();
+        reason.with_evidence(format!(
+            "this run has ended; see to {folder}, then the same command goes on where it stopped"
+        ))
+    }
+
     /// Stops what runs, keeps what is finished, and writes all down.
     pub async fn stop(self) {
-        let Embedded { server, mut worker, client } = self;
+        let Embedded { server, mut worker, client, .. } = self;
         // The server waits a while for connections that are still open.
         drop(client);
         worker.stop_now();

@@ -52,6 +52,8 @@ pub(crate) struct RunLoop<S> {
     keeper: Keeper,
     connections: Connections,
     watchers: BTreeMap<JobId, watch::Sender<()>>,
+    /// Why nothing can be written at the moment.
+    trouble: watch::Sender<Option<Failure>>,
     asked: BTreeMap<Token, oneshot::Sender<Answer>>,
     next_token: u64,
     /// Never runs backwards, whatever the wall clock does.
@@ -77,12 +79,18 @@ impl<S: Store> RunLoop<S> {
             keeper: Keeper::new(limits, artifacts.clone()),
             connections: Connections::default(),
             watchers: BTreeMap::new(),
+            trouble: watch::Sender::new(None),
             asked: BTreeMap::new(),
             next_token: 0,
             clock: Timestamp::ZERO,
             effects: Vec::new(),
             artifacts,
         }
+    }
+
+    /// Why nothing can be written, while that is so.
+    pub(crate) fn trouble(&self) -> watch::Receiver<Option<Failure>> {
+        self.trouble.subscribe()
     }
 
     /// Runs until `stop` is set or every handle is gone, then writes a last checkpoint.
@@ -265,6 +273,7 @@ impl<S: Store> RunLoop<S> {
                 Ok(()) => {
                     if refused {
                         info!("the journal can be written again");
+                        self.trouble.send_replace(None);
                     }
                     return Ok(true);
                 }
@@ -276,6 +285,7 @@ impl<S: Store> RunLoop<S> {
             };
             if !refused {
                 error!(code = problem.code, "{}", problem.message);
+                self.trouble.send_replace(Some(problem.clone()));
                 refused = true;
             }
             let held = problem.clone().with_evidence(

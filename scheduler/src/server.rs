@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
+use spool_proto::failure::Failure;
 use spool_proto::wire::{DESCRIPTORS, v1};
 use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
@@ -93,6 +94,7 @@ pub struct ServerHandle {
     local_addr: Option<SocketAddr>,
     pipes: mpsc::Sender<io::Result<DuplexStream>>,
     stop: watch::Sender<bool>,
+    trouble: watch::Receiver<Option<Failure>>,
     run_loop: Aborting<Result<(), StoreError>>,
     fronts: Vec<Aborting<Result<(), tonic::transport::Error>>>,
 }
@@ -149,6 +151,7 @@ impl Server {
         let (inbox, messages) = Inbox::new();
         let (stop, stopped) = watch::channel(false);
         let run_loop = RunLoop::new(engine, store, limits, messages, artifacts);
+        let trouble = run_loop.trouble();
         let loop_stopped = stopped.clone();
         let run_loop = tokio::spawn(async move {
             // Held for as long as the loop may write.
@@ -204,7 +207,7 @@ impl Server {
             fronts.push(Aborting(tokio::spawn(front)));
         }
         info!(data = %data.display(), listen = ?local_addr, "server ready");
-        Ok(ServerHandle { local_addr, pipes, stop, run_loop: Aborting(run_loop), fronts })
+        Ok(ServerHandle { local_addr, pipes, stop, trouble, run_loop: Aborting(run_loop), fronts })
     }
 }
 
@@ -253,6 +256,21 @@ impl ServerHandle {
             Err(e) => {
                 error!(error = %e, "the run loop broke");
                 ServerError::Died(e.to_string())
+            }
+        }
+    }
+
+    /// Resolves once nothing could be written for this long, with the reason. The server itself goes on trying.
+    pub async fn stuck(&self, patience: Duration) -> Failure {
+        let mut trouble = self.trouble.clone();
+        loop {
+            // Its sender goes when the loop ends: then nothing is written any more either, and others tell why.
+            let Ok(reason) = trouble.wait_for(Option::is_some).await.map(|reason| reason.clone()) else {
+                return std::future::pending().await;
+            };
+            let over = tokio::time::timeout(patience, trouble.wait_for(Option::is_none)).await;
+            if let (Err(_), Some(reason)) = (over, reason) {
+                return reason;
             }
         }
     }

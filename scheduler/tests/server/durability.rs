@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use spool_core::io::Record;
 use spool_proto::call::{Args, Call};
@@ -189,6 +190,7 @@ async fn a_full_disk_refuses_requests_and_is_recovered_from() {
     assert_eq!(client.get(&held).await.name, "1 no-ops", "questions are still answered");
     let again = client.submit("later", &bench_job(1)).await.expect_err("there is no room");
     assert_eq!(failure(&again).code, "store_full");
+    assert_eq!(server.stuck(Duration::from_millis(1)).await.code, "store_full", "who owns the server may give up");
     full.store(false, Ordering::SeqCst);
     let worker = worker.await.expect("the worker is welcomed now");
     client.wait_done(&held).await;
@@ -202,5 +204,7 @@ async fn a_full_disk_refuses_requests_and_is_recovered_from() {
     })
     .await;
     client.wait_done(&later).await;
+    let over = tokio::time::timeout(Duration::from_millis(200), server.stuck(Duration::from_millis(1))).await;
+    assert!(over.is_err(), "it is stuck no more");
     assert!(worker.begun("bench.noop") >= 2);
 }
