@@ -270,7 +270,8 @@ impl Engine {
         kept.into_iter().for_each(|one| self.reserved.put(name, one));
     }
 
-    /// Who is owed room somewhere takes it here, if this worker has some for anybody sooner. What was kept is anybody's then.
+    /// Who is owed room somewhere takes it here, if this worker has some for anybody sooner. What was kept is anybody's then. Only on the
+    /// ground of a guarantee: who has a smaller share, or is standard, may be behind others by now.
     pub(crate) fn redeem(&mut self, now: Timestamp, name: &WorkerName, out: &mut Vec<Effect>) {
         for place in self.reserved.of.keys().copied().collect::<Vec<_>>() {
             while let Some((line, task)) = self.reserved.newest_claim(place).and_then(|_| self.first_of(place)) {
@@ -283,7 +284,9 @@ impl Engine {
                 let Some((kept_on, at)) = self.reserved.newest_claim(place) else { break };
                 let Some(one) = self.reserved.take(&kept_on, at) else { break };
                 self.let_quota_go(&one);
-                if self.admits(place).is_err() {
+                let need = self.state.shapes.need(place.shape);
+                let is_owed = !self.state.pools.entitled(place.pool, need).is_empty();
+                if !is_owed || self.admits(place).is_err() {
                     self.keep_quota(&one);
                     self.reserved.put(&kept_on, one);
                     break;
