@@ -98,3 +98,37 @@ fn siblings_under_a_guaranteed_parent_do_not_evict_each_other() {
         assert_eq!(running(&world, "p/zero") + running(&world, "p/huge"), 6, "{preemption:?}");
     }
 }
+
+/// One place with a core and a GPU. One pool is owed the core, the other the GPU, and each lacks what the other is owed: without an order
+/// between the two they would take it from one another for ever.
+#[test]
+fn pools_that_each_lack_what_the_other_is_owed_do_not_evict_each_other() {
+    let owed = |guarantee| PoolSpec { guarantee, grace: Span::from_secs(1), ..PoolSpec::default() };
+    let pools = [("cpus", owed(cpu(1000))), ("gpus", owed(gpu(1000)))];
+    let both = Resources { cpu: 1000, gpu: 1000, ..Resources::ZERO };
+    for (first, second, evictions) in [("cpus", "gpus", 1), ("gpus", "cpus", 0)] {
+        let mut world = World::new(&tree(&pools), calm());
+        world.add_worker("w", &both, &[]);
+        for pool in [first, second] {
+            world.submit(job(pool), vec![run(1, &both, ENDLESS)]).unwrap();
+            world.run_for(Span::from_secs(600));
+        }
+        assert_eq!((running(&world, "gpus"), running(&world, "cpus")), (1, 0), "the GPU is what there is least of");
+        assert_eq!(world.evicted.len(), evictions, "{first} first: {:?}", world.evicted);
+    }
+}
+
+/// Within its guarantee of GPUs, but beyond that of cores: it gives cores back, though that costs it a GPU.
+#[test]
+fn who_borrows_of_what_it_is_guaranteed_gives_it_back() {
+    let owed = |guarantee| PoolSpec { guarantee, grace: Span::from_secs(1), ..PoolSpec::default() };
+    let studio = Resources { cpu: 2000, gpu: 2000, ..Resources::ZERO };
+    let pools = [("marketing", owed(cpu(4000))), ("studio", owed(studio))];
+    let mut world = World::new(&tree(&pools), calm());
+    world.add_worker("w", &Resources { cpu: 6000, gpu: 2000, ..Resources::ZERO }, &[]);
+    world.submit(job("studio"), vec![run(2, &Resources { cpu: 3000, gpu: 1000, ..Resources::ZERO }, ENDLESS)]).unwrap();
+    world.submit(job("marketing"), vec![run(4, &cpu(1000), ENDLESS)]).unwrap();
+    world.run_for(Span::from_secs(600));
+    assert_eq!((running(&world, "marketing"), running(&world, "studio")), (3, 1));
+    assert_eq!(world.evicted.len(), 1, "{:?}", world.evicted);
+}
