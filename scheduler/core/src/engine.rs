@@ -256,9 +256,7 @@ impl Engine {
     /// Tells a worker to let go of a lease, and remembers it for when the worker comes back without having heard.
     pub(crate) fn revoke(&mut self, worker: &WorkerName, task: TaskId, reason: &'static str, out: &mut Vec<Effect>) {
         let Some(known) = self.state.workers.get_mut(worker) else { return };
-        let Some(held) = known.held.get_mut(&task) else { return };
-        held.revoked = Some(reason);
-        let fence = held.fence;
+        let Some(fence) = known.revoke(task, reason) else { return };
         self.send(worker, ToWorker::Revoke { task, fence, reason }, out);
     }
 

@@ -1,7 +1,7 @@
 //! Quota as it will be when everything that was told to go has gone: what one look for the short plans with. Nothing of it lasts.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use spool_proto::ids::{Fence, TaskId, WorkerName};
 use spool_proto::resources::Resources;
@@ -35,6 +35,38 @@ pub(crate) struct Group {
     pub(crate) shape: ShapeId,
 }
 
+/// A group's next victim, as it stands among those of others.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Next {
+    standard: bool,
+    ran: Span,
+    group: Group,
+    /// How many of the group were not looked at yet.
+    of: usize,
+}
+
+impl Next {
+    pub(crate) fn group(&self) -> Group {
+        self.group
+    }
+}
+
+/// A walk through all who may be taken, the first to go first, a group at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Walk {
+    /// Of the list of givers, those that were begun.
+    begun: usize,
+    /// Of those, their next ones.
+    nexts: BinaryHeap<Reverse<Next>>,
+}
+
+impl Walk {
+    /// Whoever comes after him in his group is met, too.
+    pub(crate) fn go_on(&mut self, forecast: &Forecast, after: &Next) {
+        self.nexts.extend(forecast.next_of(after.group, after.of).map(Reverse));
+    }
+}
+
 /// Four ways to count what is used. None of them counts who was told to go.
 #[derive(Debug)]
 pub(crate) struct Forecast {
@@ -51,9 +83,14 @@ pub(crate) struct Forecast {
     /// Everybody who may be told to go, the first to go last. Listed when it is first asked for.
     groups: Option<BTreeMap<Group, Vec<Victim>>>,
     /// Groups of what runs of which somebody may be taken, as far as their pools alone say: those that borrow, and what is opportunistic.
-    pub(crate) givers: Vec<Group>,
+    /// In the order of their first to go, when they were listed.
+    givers: Vec<Next>,
+    /// How often one of them was met that has nothing to give any more.
+    spent: usize,
     /// Who of them was.
     gone: BTreeSet<TaskId>,
+    /// Claims that found nobody to make room: who needs as much or more, on the same grounds, finds nobody either.
+    pub(crate) hopeless: BTreeMap<(PoolIx, bool), Vec<ShapeId>>,
     /// Where something was told to go or is kept for somebody: what will be free there for a claim, if it is of use to anybody. Listed when
     /// it is first asked for.
     soon: Option<BTreeMap<WorkerName, Resources>>,
@@ -79,11 +116,53 @@ impl Forecast {
         self.counting(victim).for_each(|book| book.hold_for(victim.pool, uses));
     }
 
-    /// The first to go of so many of a group, and how many are left then.
-    pub(crate) fn first_of(&self, group: Group, of: usize) -> Option<(usize, &Victim)> {
+    /// The first to go of so many of a group.
+    fn next_of(&self, group: Group, of: usize) -> Option<Next> {
         let victims = self.groups.as_ref()?.get(&group)?;
         let left = of.min(victims.len()).checked_sub(1)?;
-        Some((left, &victims[left]))
+        Some(Next { standard: victims[left].standard, ran: victims[left].ran, group, of: left })
+    }
+
+    /// The next on the walk; of his group nobody else comes unless the walk is told to go on.
+    pub(crate) fn next_giver(&mut self, walk: &mut Walk) -> Option<(Next, Victim)> {
+        loop {
+            let listed = self.givers.get(walk.begun);
+            let met = walk.nexts.peek().map(|Reverse(next)| next);
+            let next = match (listed, met) {
+                (Some(listed), Some(met)) if met < listed => walk.nexts.pop()?.0,
+                (None, _) => walk.nexts.pop()?.0,
+                (Some(listed), _) => {
+                    walk.begun += 1;
+                    let (listed, group) = (listed.clone(), listed.group);
+                    self.forget_gone(group);
+                    // Its first may have gone since it was listed.
+                    match self.next_of(group, usize::MAX) {
+                        Some(now) if now.of == listed.of => now,
+                        later => {
+                            walk.nexts.extend(later.map(Reverse));
+                            continue;
+                        }
+                    }
+                }
+            };
+            match self.groups.as_ref()?.get(&next.group).and_then(|victims| victims.get(next.of)) {
+                Some(victim) => return Some((next, victim.clone())),
+                // It has gone, and is forgotten.
+                None => walk.go_on(self, &next),
+            }
+        }
+    }
+
+    pub(crate) fn is_over(&self, walk: &Walk) -> bool {
+        walk.begun >= self.givers.len() && walk.nexts.is_empty()
+    }
+
+    /// Who was told to go is not looked at again.
+    fn forget_gone(&mut self, group: Group) {
+        let Some(victims) = self.groups.as_mut().and_then(|groups| groups.get_mut(&group)) else { return };
+        while victims.last().is_some_and(|victim| self.gone.contains(&victim.task)) {
+            victims.pop();
+        }
     }
 
     pub(crate) fn is_gone(&self, victim: &Victim) -> bool {
@@ -116,7 +195,8 @@ impl Engine {
     pub(crate) fn forecast(&self, now: Timestamp) -> Forecast {
         let mut quota = self.state.pools.clone();
         let mut lying = Vec::new();
-        for (task, held) in self.state.workers.values().flat_map(|worker| &worker.held) {
+        let in_motion = self.state.workers.values().filter(|worker| worker.revoked + worker.waiting > 0);
+        for (task, held) in in_motion.flat_map(|worker| &worker.held) {
             let Some(job) = self.state.jobs.get(&task.job) else { continue };
             if held.revoked.is_some() {
                 quota.let_go(job.pool, self.state.shapes.need(held.shape));
@@ -138,7 +218,9 @@ impl Engine {
             started,
             groups: None,
             givers: Vec::new(),
+            spent: 0,
             gone: BTreeSet::new(),
+            hopeless: BTreeMap::new(),
             soon: None,
         }
     }
@@ -163,21 +245,33 @@ impl Engine {
     pub(crate) fn list_victims(&self, forecast: &mut Forecast) {
         if forecast.groups.is_none() {
             let groups = self.groups(forecast.now);
-            let borrows = |group: &Group| {
-                let mut need = self.state.shapes.need(group.shape).iter();
-                need.any(|(kind, _)| forecast.started.borrowed(group.pool, *kind) > 0)
-            };
-            let givers = groups.keys().filter(|group| group.runs && (!group.standard || borrows(group)));
-            forecast.givers = givers.copied().collect();
+            let running = groups.keys().filter(|group| group.runs);
+            let givers: Vec<Group> = running.copied().filter(|group| self.may_give(forecast, *group)).collect();
             forecast.groups = Some(groups);
+            forecast.givers = givers.into_iter().filter_map(|group| forecast.next_of(group, usize::MAX)).collect();
+            forecast.givers.sort_unstable();
         }
         forecast.soon.get_or_insert_with(|| {
-            let in_motion = |(name, worker): &(&WorkerName, &Worker)| {
-                self.reserved.any_on(name) || worker.held.values().any(|held| held.charged && held.revoked.is_some())
-            };
+            let in_motion = |(name, worker): &(&WorkerName, &Worker)| self.reserved.any_on(name) || worker.revoked > 0;
             let workers = self.state.workers.iter().filter(in_motion);
             workers.filter_map(|(name, _)| Some((name.clone(), self.of_use_soon(name)?))).collect()
         });
+    }
+
+    /// Whether anybody at all may take one of the group.
+    pub(crate) fn may_give(&self, forecast: &mut Forecast, group: Group) -> bool {
+        let gives = !group.standard || forecast.started.may_spare(group.pool, self.state.shapes.need(group.shape));
+        forecast.spent += usize::from(!gives);
+        gives
+    }
+
+    /// Before a walk: takes those off the list that were met in vain more often than it costs to look at them all.
+    pub(crate) fn clear_spent(&self, forecast: &mut Forecast) {
+        if forecast.spent > forecast.givers.len() {
+            let mut givers = std::mem::take(&mut forecast.givers);
+            givers.retain(|next| self.may_give(forecast, next.group));
+            (forecast.givers, forecast.spent) = (givers, 0);
+        }
     }
 
     /// Somebody was told to go from the worker, or something is kept there now.

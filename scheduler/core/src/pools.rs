@@ -118,6 +118,11 @@ impl Table {
         if kind.index() < self.kinds { &self.rows[pool.index() * self.kinds + kind.index()] } else { &Numbers::NONE }
     }
 
+    /// Of every kind.
+    fn row(&self, pool: PoolIx) -> &[Numbers] {
+        &self.rows[pool.index() * self.kinds..][..self.kinds]
+    }
+
     fn of_mut(&mut self, pool: PoolIx, kind: Kind) -> &mut Numbers {
         if kind.index() >= self.kinds {
             self.widen(kind.index() + 1);
@@ -153,8 +158,8 @@ pub(crate) struct Pools {
     nodes: Arc<[Node]>,
     table: Table,
     by_name: Arc<BTreeMap<PoolName, PoolIx>>,
-    /// Somebody is guaranteed something.
-    guarantees: bool,
+    /// What somebody is guaranteed.
+    guaranteed: Arc<[Kind]>,
     /// Somebody may take its fair share.
     fair: bool,
     /// What the fleet has, for shares.
@@ -206,13 +211,15 @@ impl Pools {
             let Some(parent) = nodes[at].parent else { continue };
             nodes[parent.index()].nets_below |= nodes[at].nets_below || !nodes[at].spec.lend.is_empty();
         }
-        let guarantees = nodes.iter().any(|node| node.parent.is_some() && node.spec.guarantee != Resources::ZERO);
         let fair = nodes.iter().any(|node| node.spec.preemption == Preemption::Fair);
         let mut table = Table::new(nodes.len(), kinds.all().count());
         for (kind, name) in kinds.all() {
             fill(&nodes, &mut table, kind, name);
         }
-        Pools { nodes: nodes.into(), table, by_name: Arc::new(by_name), guarantees, fair, fleet: Vec::new() }
+        let below_root = || nodes.iter().filter(|node| node.parent.is_some());
+        let is_guaranteed = |name: &str| below_root().any(|node| node.spec.guarantee.get(name) > 0);
+        let guaranteed = kinds.all().filter(|(_, name)| is_guaranteed(name)).map(|(kind, _)| kind).collect();
+        Pools { nodes: nodes.into(), table, by_name: Arc::new(by_name), guaranteed, fair, fleet: Vec::new() }
     }
 
     /// What the connected workers have together.
@@ -275,7 +282,7 @@ impl Pools {
 
     /// Whether anybody can be entitled to anything.
     pub(crate) fn has_guarantees(&self) -> bool {
-        self.guarantees
+        !self.guaranteed.is_empty()
     }
 
     pub(crate) fn has_fair(&self) -> bool {

@@ -337,11 +337,12 @@ impl Queue {
         line.listed.is_some() && self.parked_on(pools, line).is_none()
     }
 
-    /// Lines that are listed and not refused.
-    pub(crate) fn open_mut(&mut self, pools: &Pools) -> impl Iterator<Item = &mut Line> {
+    /// Lines of these shapes that are listed and not refused.
+    pub(crate) fn open_mut(&mut self, pools: &Pools, of: &ShapeSet) -> impl Iterator<Item = &mut Line> {
         let contest = &self.contest;
         let refused = |line: &Line| contest.refused_by(pools, line.place.pool, line.place.ask()).is_some();
-        self.slots.iter_mut().flatten().filter(move |line| line.listed.is_some() && !refused(line))
+        let lines = self.slots.iter_mut().flatten();
+        lines.filter(move |line| line.listed.is_some() && of.contains(line.place.shape) && !refused(line))
     }
 
     /// A leaf uses less: what was refused on its path is looked at again.

@@ -48,9 +48,9 @@ impl Engine {
         let may_preempt = self.may_preempt_anything();
         self.next_look = now + if may_preempt { LOOK_EVERY } else { LOOK_EVERY.saturating_mul(8) };
         self.short = 0;
-        let shorts = if may_preempt { self.shorts() } else { Vec::new() };
-        if !shorts.is_empty() || self.reserved.all().next().is_some() {
+        if may_preempt || self.reserved.all().next().is_some() {
             let mut forecast = self.forecast(now);
+            let shorts = if may_preempt { self.shorts(&forecast) } else { Vec::new() };
             self.expire_reservations(now, &mut forecast);
             for short in shorts {
                 if let Some(ground) = self.patience_is_over(now, &short, &forecast) {
@@ -59,7 +59,7 @@ impl Engine {
             }
         }
         let State { queue, pools, closed, .. } = &mut self.state;
-        for line in queue.open_mut(pools).filter(|line| closed.contains(line.place.shape)) {
+        for line in queue.open_mut(pools, closed) {
             line.stuck_since.get_or_insert(now);
         }
         self.drain_for_the_stuck(now, out);
@@ -69,23 +69,40 @@ impl Engine {
         self.state.pools.has_guarantees() || self.state.pools.has_fair() || self.state.any_opportunistic()
     }
 
+    /// Whether a line there may have a ground to claim on, as far as its pool alone says.
+    fn may_claim(&self, place: Place, forecast: &Forecast) -> bool {
+        let policy = self.state.pools.may_preempt(place.pool);
+        let anybody = policy == Preemption::Fair || self.state.any_opportunistic();
+        !place.opportunistic && policy != Preemption::Never && (anybody || forecast.running.has_slack(place.pool))
+    }
+
     /// In the order in which they claim: within a pool the best goes first.
-    fn shorts(&self) -> Vec<Short> {
+    fn shorts(&mut self, forecast: &Forecast) -> Vec<Short> {
         let mut lying = self.lying_ready();
         let State { queue, pools, closed, .. } = &self.state;
-        let is_short = |line: &&Line| {
+        let is_short = |line: &Line| {
             let parked = pools.hold(line.place.pool) == Hold::Open && queue.parked_on(pools, line).is_some();
             parked || (closed.contains(line.place.shape) && queue.stands_open(pools, line))
         };
-        let mut shorts: Vec<(PoolIx, Option<Key>, Short)> = Vec::new();
-        for line in self.state.queue.lines().map(|(_, line)| line).filter(is_short) {
+        let (mut groundless, mut shorts) = (Vec::new(), Vec::<(PoolIx, Option<Key>, Short)>::new());
+        for (at, line) in queue.lines() {
             let place = line.place;
-            let ready = lying.remove(&place).unwrap_or_default();
-            shorts.push((place.pool, line.head(), Short { place, ready }));
+            if !self.may_claim(place, forecast) {
+                groundless.extend(line.short_since.map(|_| at));
+            } else if is_short(line) {
+                let ready = lying.remove(&place).unwrap_or_default();
+                shorts.push((place.pool, line.head(), Short { place, ready }));
+            }
         }
+        lying.retain(|place, _| self.may_claim(*place, forecast));
         for (place, ready) in lying {
-            let head = self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix)?.head());
+            let head = queue.find(&place).and_then(|ix| queue.get(ix)?.head());
             shorts.push((place.pool, head, Short { place, ready }));
+        }
+        for line in groundless {
+            if let Some(line) = self.state.queue.get_mut(line) {
+                line.short_since = None;
+            }
         }
         shorts.sort_by_key(|(pool, head, short)| (*pool, *head, short.place));
         shorts.into_iter().map(|(.., short)| short).collect()
@@ -154,6 +171,7 @@ impl Engine {
             self.state.queue.find(&place).and_then(|ix| self.state.queue.get(ix)).map_or(0, |line| line.waiting);
         let fetched = short.ready.iter().rev().map(Some);
         let need = self.state.shapes.need(place.shape).clone();
+        self.clear_spent(forecast);
         let (mut sites, mut ground) = (Sites::default(), Some(first));
         let whom = std::iter::repeat_n(None, usize::try_from(queued).unwrap_or(usize::MAX)).chain(fetched);
         let reserved = usize::try_from(self.reserved.count(&place)).unwrap_or(usize::MAX);

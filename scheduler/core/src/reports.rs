@@ -68,11 +68,11 @@ impl Engine {
         }
         // Too late to take it back.
         let taker = held.taker.take();
-        if held.revoked == Some(revoke::RETRACTED) {
-            held.revoked = None;
-        }
         held.began = Some(now);
-        let foreseen = held.charged;
+        let (foreseen, revoked) = (held.charged, held.revoked);
+        if revoked == Some(revoke::RETRACTED) {
+            worker.keep(task);
+        }
         worker.start(task, at, &self.state.shapes);
         if let Some(taker) = taker.and_then(|name| self.state.workers.get_mut(&name)) {
             taker.expecting.remove(&task);

@@ -4,6 +4,7 @@
 //! everybody else. One for a claim keeps quota, too: it counts as used while the reservation lasts. Volatile: after a restart who is
 //! owed room claims it again.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use spool_proto::ids::{TaskId, WorkerName};
@@ -18,6 +19,7 @@ use crate::forecast::Forecast;
 use crate::io::Effect;
 use crate::pools::{ByLeaf, PoolIx, Pools};
 use crate::queue::{Head, Line, LineIx, Place};
+use crate::shapes::ShapeId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
@@ -52,6 +54,11 @@ pub(crate) struct Reservations {
     on: BTreeMap<WorkerName, Vec<Reservation>>,
     /// Where each line has some, the newest last.
     of: BTreeMap<Place, Vec<WorkerName>>,
+    /// Lines with claims, by what their tasks need.
+    claiming: BTreeMap<ShapeId, BTreeMap<Place, u32>>,
+    /// When how many run out.
+    ends: BTreeMap<Timestamp, u32>,
+    drained: usize,
     /// Where there is room enough, but quota not yet: to be looked at in every round.
     unquoted: BTreeSet<WorkerName>,
 }
@@ -59,16 +66,34 @@ pub(crate) struct Reservations {
 impl Reservations {
     fn put(&mut self, worker: &WorkerName, one: Reservation) {
         self.of.entry(one.place).or_default().push(worker.clone());
+        *self.ends.entry(one.until).or_default() += 1;
+        match one.why {
+            For::Drain => self.drained += 1,
+            For::Reclaim => *self.claiming.entry(one.place.shape).or_default().entry(one.place).or_default() += 1,
+        }
         self.on.entry(worker.clone()).or_default().push(one);
     }
 
-    fn forget(&mut self, worker: &WorkerName, place: Place) {
-        if let Some(workers) = self.of.get_mut(&place) {
+    /// It stands on the worker no more.
+    fn forget(&mut self, worker: &WorkerName, one: &Reservation) {
+        if let Some(workers) = self.of.get_mut(&one.place) {
             if let Some(at) = workers.iter().rposition(|other| other == worker) {
                 workers.remove(at);
             }
             if workers.is_empty() {
-                self.of.remove(&place);
+                self.of.remove(&one.place);
+            }
+        }
+        one_less(&mut self.ends, one.until);
+        match one.why {
+            For::Drain => self.drained -= 1,
+            For::Reclaim => {
+                if let Some(places) = self.claiming.get_mut(&one.place.shape) {
+                    one_less(places, one.place);
+                    if places.is_empty() {
+                        self.claiming.remove(&one.place.shape);
+                    }
+                }
             }
         }
     }
@@ -76,7 +101,7 @@ impl Reservations {
     /// All on the worker, in the order in which they were made.
     fn take_from(&mut self, worker: &WorkerName) -> Vec<Reservation> {
         let all = self.on.remove(worker).unwrap_or_default();
-        all.iter().for_each(|one| self.forget(worker, one.place));
+        all.iter().for_each(|one| self.forget(worker, one));
         all
     }
 
@@ -87,7 +112,7 @@ impl Reservations {
         if all.is_empty() {
             self.on.remove(worker);
         }
-        self.forget(worker, one.place);
+        self.forget(worker, &one);
         Some(one)
     }
 
@@ -100,7 +125,15 @@ impl Reservations {
 
     /// Whether something is kept for a claim of the line.
     pub(crate) fn has_claim(&self, place: Place) -> bool {
-        self.newest_claim(place).is_some()
+        self.claiming.get(&place.shape).is_some_and(|places| places.contains_key(&place))
+    }
+
+    /// Lines with claims whose tasks need what suits, in order.
+    fn claiming(&self, suits: impl Fn(ShapeId) -> bool) -> Vec<Place> {
+        let suiting = self.claiming.iter().filter(|(shape, _)| suits(**shape));
+        let mut places: Vec<Place> = suiting.flat_map(|(_, places)| places.keys().copied()).collect();
+        places.sort_unstable();
+        places
     }
 
     /// For whom room is kept on the worker.
@@ -138,11 +171,11 @@ impl Reservations {
     }
 
     pub(crate) fn drained(&self) -> usize {
-        self.all().filter(|(_, one)| one.why == For::Drain).count()
+        self.drained
     }
 
     pub(crate) fn next_expiry(&self) -> Option<Timestamp> {
-        self.all().map(|(_, one)| one.until).min()
+        self.ends.first_key_value().map(|(at, _)| *at)
     }
 
     /// Everything, as the tree is another.
@@ -156,6 +189,15 @@ impl Reservations {
             free.sub(&one.need);
         }
         free
+    }
+}
+
+fn one_less<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) {
+    if let Entry::Occupied(mut entry) = counts.entry(key) {
+        *entry.get_mut() -= 1;
+        if *entry.get() == 0 {
+            entry.remove();
+        }
     }
 }
 
@@ -273,28 +315,38 @@ impl Engine {
     /// Who is owed room somewhere takes it here, if this worker has some for anybody sooner. What was kept is anybody's then. Only on the
     /// ground of a guarantee: who has a smaller share, or is standard, may be behind others by now.
     pub(crate) fn redeem(&mut self, now: Timestamp, name: &WorkerName, out: &mut Vec<Effect>) {
-        for place in self.reserved.of.keys().copied().collect::<Vec<_>>() {
-            while let Some((line, task)) = self.reserved.newest_claim(place).and_then(|_| self.first_of(place)) {
-                let shape = self.state.shapes.get(place.shape);
-                let free = self.rooms.free(name).filter(|free| shape.resources.fits_in(free));
-                let offers = self.state.workers.get(name).is_some_and(|worker| worker.offers(&shape.backend));
-                if free.is_none() || !offers || self.avoided(task).contains(name) {
-                    break;
+        let (Some(worker), true) = (self.state.workers.get(name), !self.reserved.claiming.is_empty()) else { return };
+        let Some(mut free) = self.rooms.free(name).cloned() else { return };
+        let shapes = &self.state.shapes;
+        let suits = |shape| worker.offers(&shapes.get(shape).backend) && shapes.get(shape).resources.fits_in(&free);
+        for place in self.reserved.claiming(suits) {
+            while self.state.shapes.get(place.shape).resources.fits_in(&free) && self.redeem_one(now, place, name, out)
+            {
+                match self.rooms.free(name) {
+                    Some(left) => free.clone_from(left),
+                    None => return,
                 }
-                let Some((kept_on, at)) = self.reserved.newest_claim(place) else { break };
-                let Some(one) = self.reserved.take(&kept_on, at) else { break };
-                self.let_quota_go(&one);
-                let need = self.state.shapes.need(place.shape);
-                let is_owed = !self.state.pools.entitled(place.pool, need).is_empty();
-                if !is_owed || self.admits(place).is_err() {
-                    self.keep_quota(&one);
-                    self.reserved.put(&kept_on, one);
-                    break;
-                }
-                self.lease(now, Head { line, place, task }, name.clone(), false, out);
-                self.state.touched.insert(kept_on);
             }
         }
+    }
+
+    /// False: the line takes nothing here.
+    fn redeem_one(&mut self, now: Timestamp, place: Place, name: &WorkerName, out: &mut Vec<Effect>) -> bool {
+        let Some((line, task)) = self.first_of(place).filter(|(_, task)| !self.avoided(*task).contains(name)) else {
+            return false;
+        };
+        let Some((kept_on, at)) = self.reserved.newest_claim(place) else { return false };
+        let Some(one) = self.reserved.take(&kept_on, at) else { return false };
+        self.let_quota_go(&one);
+        let is_owed = !self.state.pools.entitled(place.pool, self.state.shapes.need(place.shape)).is_empty();
+        if !is_owed || self.admits(place).is_err() {
+            self.keep_quota(&one);
+            self.reserved.put(&kept_on, one);
+            return false;
+        }
+        self.lease(now, Head { line, place, task }, name.clone(), false, out);
+        self.state.touched.insert(kept_on);
+        true
     }
 
     /// The first that waits of an open line.

@@ -9,9 +9,10 @@ use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::WorkerHealth;
 
 use crate::engine::Engine;
-use crate::forecast::{Forecast, Group, Victim};
+use crate::forecast::{Forecast, Victim, Walk};
 use crate::pools::{Over, PoolIx};
 use crate::queue::Place;
+use crate::shapes::ShapeId;
 use crate::workers::Worker;
 
 /// On what grounds a leased task is taken.
@@ -66,29 +67,11 @@ const LOOKS: usize = 256;
 /// too little is so for good.
 #[derive(Debug, Default)]
 pub(crate) struct Sites {
-    /// Who may be taken and was not looked at yet.
-    nexts: Option<BinaryHeap<Reverse<Next>>>,
+    givers: Walk,
     /// Where they run who were looked at.
     met: BTreeSet<WorkerName>,
     /// Where several are, by what room there costs at least: an entry is looked at again when it is first.
     several: BinaryHeap<Reverse<Site>>,
-}
-
-/// A group's next victim, as it stands among those of others.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Next {
-    standard: bool,
-    ran: Span,
-    group: Group,
-    /// How many of the group were not looked at yet.
-    of: usize,
-}
-
-impl Next {
-    fn new(forecast: &Forecast, group: Group, of: usize) -> Option<Next> {
-        let (_, victim) = forecast.first_of(group, of)?;
-        Some(Next { standard: victim.standard, ran: victim.ran, group, of })
-    }
 }
 
 impl Engine {
@@ -96,8 +79,14 @@ impl Engine {
     pub(crate) fn plan(&self, claim: &Claim<'_>, forecast: &mut Forecast, sites: &mut Sites) -> Option<Plan> {
         self.list_victims(forecast);
         let mut victims = self.for_quota(claim, forecast)?;
+        // Who goes for the quota may make the room, too.
+        if victims.is_empty() && self.is_hopeless(claim.place, forecast) {
+            return None;
+        }
         let Some((worker, for_room)) = self.site(claim, forecast, sites, &victims) else {
             victims.iter().for_each(|victim| self.stay(forecast, victim));
+            let Place { pool, fixed, shape, .. } = claim.place;
+            forecast.hopeless.entry((pool, fixed)).or_default().push(shape);
             return None;
         };
         for_room.iter().for_each(|victim| self.leave(forecast, victim));
@@ -105,6 +94,19 @@ impl Engine {
         self.spare(claim, forecast, &worker, &mut victims);
         victims.iter().for_each(|victim| forecast.settle(victim));
         Some(Plan { worker, victims })
+    }
+
+    /// Somebody of the pool who needs no more was looked for in vain.
+    fn is_hopeless(&self, place: Place, forecast: &Forecast) -> bool {
+        let shapes = &self.state.shapes;
+        let mine = shapes.get(place.shape);
+        let kinds = |shape| shapes.need(shape).iter().map(|(kind, _)| *kind);
+        let needs_as_much = |tried: &ShapeId| {
+            let other = shapes.get(*tried);
+            let is_alike = other.backend == mine.backend && kinds(*tried).eq(kinds(place.shape));
+            is_alike && other.resources.fits_in(&mine.resources)
+        };
+        forecast.hopeless.get(&(place.pool, place.fixed)).is_some_and(|tried| tried.iter().any(needs_as_much))
     }
 
     /// Whose going brings the quota that is wanting. `None`: nobody's does.
@@ -148,7 +150,7 @@ impl Engine {
                 let best = beside.into_iter().chain([(site, vec![victim])]).min();
                 return best.map(|(site, room)| (site.worker, room));
             }
-            let is_last = sites.nexts.as_ref().is_none_or(BinaryHeap::is_empty);
+            let is_last = forecast.is_over(&sites.givers);
             let met = std::mem::take(&mut sites.met);
             let found = met.iter().filter_map(|worker| self.site_on(claim, forecast, worker, gone));
             sites.several.extend(found.map(|(site, _)| Reverse(site)));
@@ -173,16 +175,12 @@ impl Engine {
     /// The first to go of those whose going alone makes the room, and who can be taken.
     fn alone(&self, claim: &Claim<'_>, forecast: &mut Forecast, sites: &mut Sites, gone: &[Victim]) -> Option<Victim> {
         let need = &self.state.shapes.get(claim.place.shape).resources;
-        let all = || forecast.givers.iter().filter_map(|group| Next::new(forecast, *group, usize::MAX)).map(Reverse);
-        let nexts = sites.nexts.get_or_insert_with(|| all().collect());
         for _ in 0..LOOKS {
-            let Reverse(Next { group, of, .. }) = nexts.pop()?;
-            let Some((left, victim)) = forecast.first_of(group, of) else { continue };
-            let victim = victim.clone();
-            if !self.may_take(claim, forecast, &victim) {
+            let (next, victim) = forecast.next_giver(&mut sites.givers)?;
+            if !self.may_give(forecast, next.group()) || !self.may_take(claim, forecast, &victim) {
                 continue;
             }
-            nexts.extend(Next::new(forecast, group, left).map(Reverse));
+            sites.givers.go_on(forecast, &next);
             let is_taken = forecast.is_gone(&victim) || gone.iter().any(|gone| gone.task == victim.task);
             if is_taken || !self.is_held(&victim) || !self.may_host(claim, &victim.worker) {
                 continue;

@@ -30,6 +30,8 @@ pub(crate) struct Worker {
     pub(crate) lines: BTreeMap<ShapeId, Line>,
     /// Held leases that wait, over all lines.
     pub(crate) waiting: u32,
+    /// Held leases that it was told to let go.
+    pub(crate) revoked: u32,
     /// Executors that stand warm and idle there, as it last said.
     pub(crate) warm: BTreeMap<WarmKey, u32>,
     /// What it was last told to keep warm.
@@ -96,6 +98,7 @@ impl Worker {
     pub(crate) fn drop_lease(&mut self, task: TaskId, shapes: &Shapes) -> Option<Held> {
         self.uncharge(task, shapes);
         let held = self.held.remove(&task)?;
+        self.revoked -= u32::from(held.revoked.is_some());
         let line = self.lines.get_mut(&held.shape).expect("a held lease has its line");
         line.waiting.remove(&held.fence);
         self.waiting -= 1;
@@ -103,6 +106,20 @@ impl Worker {
             self.lines.remove(&held.shape);
         }
         Some(held)
+    }
+
+    /// It is told to let go.
+    pub(crate) fn revoke(&mut self, task: TaskId, reason: &'static str) -> Option<Fence> {
+        let held = self.held.get_mut(&task)?;
+        self.revoked += u32::from(held.revoked.replace(reason).is_none());
+        Some(held.fence)
+    }
+
+    /// It started before it heard that nobody needs it back any more.
+    pub(crate) fn keep(&mut self, task: TaskId) {
+        if let Some(held) = self.held.get_mut(&task) {
+            self.revoked -= u32::from(held.revoked.take().is_some());
+        }
     }
 
     /// Held leases that are charged.
@@ -173,6 +190,8 @@ impl Worker {
         }
         assert!(allocated.iter().eq(self.allocated.iter()), "worker {name}: allocated {}", self.allocated);
         assert_eq!(waiting, self.waiting, "worker {name}: waiting");
+        let revoked = self.held.values().filter(|held| held.revoked.is_some()).count();
+        assert_eq!(u32::try_from(revoked), Ok(self.revoked), "worker {name}: revoked");
         for line in self.lines.values() {
             assert!(line.charged > 0 || !line.waiting.is_empty(), "worker {name}: an empty line is kept");
         }

@@ -9,6 +9,21 @@ impl Pools {
         self.path(of).take_while(|pool| !others.contains(pool)).collect()
     }
 
+    /// Whether anybody of the leaf can be entitled to anything: some node of the path, below the root, has not used up what it is guaranteed.
+    pub(crate) fn has_slack(&self, leaf: PoolIx) -> bool {
+        let guaranteed = self.path(leaf).filter(|pool| *pool != PoolIx::ROOT);
+        guaranteed.flat_map(|pool| self.table.row(pool)).any(|of| of.held > 0 && of.usage < of.subtree)
+    }
+
+    /// Whether anybody at all might take a task of the leaf: without it the leaf still has what it is guaranteed of something that others
+    /// may be owed.
+    pub(crate) fn may_spare(&self, leaf: PoolIx, uses: &[(Kind, u64)]) -> bool {
+        let contested = |kind: &Kind| self.fair || self.guaranteed.contains(kind);
+        let spared =
+            |kind: Kind, amount: u64| self.usage(leaf, kind) >= self.subtree(leaf, kind).saturating_add(amount);
+        uses.iter().any(|(kind, amount)| contested(kind) && spared(*kind, *amount))
+    }
+
     /// Nodes of the path, below the root, that would stay within their guarantee with the task: it is entitled there.
     pub(crate) fn entitled(&self, leaf: PoolIx, need: &[(Kind, u64)]) -> Vec<PoolIx> {
         let mut rises: Vec<u64> = need.iter().map(|(_, amount)| *amount).collect();
