@@ -337,12 +337,16 @@ impl<S: Store> Store for Counting<S> {
         Ok(())
     }
 
-    fn journal_bytes(&self) -> u64 {
-        self.store.journal_bytes()
+    fn mark(&self) -> crate::store::Mark {
+        self.store.mark()
     }
 
-    async fn checkpoint(&mut self, checkpoint: crate::store::Checkpoint) -> Result<u64, StoreError> {
+    async fn checkpoint(&mut self, checkpoint: &mut crate::store::Checkpoint) -> Result<bool, StoreError> {
         self.store.checkpoint(checkpoint).await
+    }
+
+    async fn tidy(&mut self) -> Result<bool, StoreError> {
+        self.store.tidy().await
     }
 
     async fn load(&mut self) -> Result<crate::store::Kept, StoreError> {

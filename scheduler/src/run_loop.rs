@@ -123,7 +123,7 @@ impl<S: Store> RunLoop<S> {
         self.connections = Connections::default();
         self.watchers.clear();
         self.asked.clear();
-        self.keeper.checkpoint(&mut self.engine, &mut self.store).await;
+        self.keeper.close(&mut self.engine, &mut self.store).await;
         Ok(())
     }
 

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! journal      one row a turn, appended before the turn's effects are released
-//! live_*       the engine's state at the last checkpoint; rows of jobs that changed are rewritten, then the journal is trimmed
+//! live_*       the engine's state at the last checkpoint; rows of jobs that changed are written anew beside the old ones, a piece at
+//!              a time; when all are there they count, and the old ones and the journal before them are removed
 //! job, task,   final jobs, for people and for Get and List after the engine has forgotten them
 //! attempt, event
 //! ```
@@ -36,11 +37,16 @@ pub trait Store: Send + 'static {
     /// once.
     fn append(&mut self, records: &[Record]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Bytes of journal since the last checkpoint.
-    fn journal_bytes(&self) -> u64;
+    /// The end of the journal, behind the last appended turn.
+    fn mark(&self) -> Mark;
 
-    /// Keeps the state after the last appended turn, whole or not at all, and trims the journal. Returns the bytes written.
-    fn checkpoint(&mut self, checkpoint: Checkpoint) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    /// Writes a piece of a checkpoint and takes it out; turns may be appended between one piece and the next. True: it is whole, and
+    /// counts; until then the one before does. After an error it may be called again.
+    fn checkpoint(&mut self, checkpoint: &mut Checkpoint) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Removes some of what the last checkpoint made needless. False: there was nothing. To be called until then before the next
+    /// checkpoint is begun.
+    fn tidy(&mut self) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// What was kept: the last checkpoint and the turns since.
     fn load(&mut self) -> impl Future<Output = Result<Kept, StoreError>> + Send;
@@ -66,9 +72,20 @@ pub trait Archive: Clone + Send + Sync + 'static {
     fn logs(&self, job: JobId) -> impl Future<Output = Result<Vec<LogLine>, StoreError>> + Send;
 }
 
-/// What the engine's state was after the last appended turn, as far as it changed since the checkpoint before.
+/// A place in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    pub seq: u64,
+    /// Bytes of journal up to here since the last checkpoint.
+    pub bytes: u64,
+}
+
+/// What the engine's state was at a place in the journal, as far as it changed since the checkpoint before, and is not written yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Checkpoint {
+    pub mark: Mark,
+    /// Written so far.
+    pub bytes: u64,
     pub engine: EngineSnapshot,
     pub jobs: Vec<JobSnapshot>,
     pub parts: Vec<TaskPart>,

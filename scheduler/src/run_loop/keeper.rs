@@ -42,8 +42,8 @@ impl Default for Limits {
     }
 }
 
-/// Wait before an archive entry that failed is tried again.
-const ARCHIVE_RETRY: Span = Span::from_secs(5);
+/// Wait before an archive entry or a piece of a checkpoint that failed is tried again.
+const RETRY: Span = Span::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -59,6 +59,13 @@ pub(super) struct Keeper {
     final_at: BTreeMap<JobId, Timestamp>,
     /// Journal bytes at which the next checkpoint is due.
     checkpoint_due: u64,
+    /// The one that is being written. It is kept until it is: what it holds counts as written in the engine.
+    writing: Option<Checkpoint>,
+    /// The last one may have left something behind.
+    is_untidy: bool,
+    write_at: Timestamp,
+    /// The last write of a checkpoint failed: that has been told.
+    is_refused: bool,
 }
 
 impl Keeper {
@@ -72,6 +79,10 @@ impl Keeper {
             done: BTreeSet::new(),
             failed: BTreeSet::new(),
             final_at: BTreeMap::new(),
+            writing: None,
+            is_untidy: true,
+            write_at: Timestamp::ZERO,
+            is_refused: false,
         }
     }
 
@@ -111,7 +122,8 @@ impl Keeper {
         let keep_done = if crowded { self.limits.keep_done_least } else { self.limits.keep_done };
         let done = self.done.first().map(|(at, _)| *at + keep_done);
         let failed = self.failed.first().map(|(at, _)| *at + self.limits.keep_failed);
-        [archive, done, failed].into_iter().flatten().min()
+        let write = (self.writing.is_some() || self.is_untidy).then_some(self.write_at);
+        [archive, done, failed, write].into_iter().flatten().min()
     }
 
     /// A little of everything that is due. Returns the jobs the engine may forget.
@@ -119,8 +131,11 @@ impl Keeper {
         if now >= self.archive_at {
             self.archive_one(now, engine, store).await;
         }
-        if store.journal_bytes() >= self.checkpoint_due {
-            self.checkpoint(engine, store).await;
+        if now >= self.write_at
+            && let Err(e) = self.write_on(engine, store).await
+        {
+            self.write_at = now + RETRY;
+            self.refused(&e);
         }
         self.forget(now, engine)
     }
@@ -134,7 +149,7 @@ impl Keeper {
             Err(e) => {
                 warn!(job = %id, error = %e, "the job could not be archived yet");
                 self.to_archive.push_back(id);
-                self.archive_at = now + ARCHIVE_RETRY;
+                self.archive_at = now + RETRY;
             }
         }
     }
@@ -176,12 +191,27 @@ impl Keeper {
         jobs
     }
 
-    /// Writes what changed since the last one. A checkpoint that fails costs nothing but a longer journal.
-    pub(super) async fn checkpoint<S: Store>(&mut self, engine: &mut Engine, store: &mut S) {
-        if store.journal_bytes() == 0 {
-            return;
+    /// A piece of the checkpoint that is being written, or of the needless rows before it, or the beginning of a new one if that is due.
+    async fn write_on<S: Store>(&mut self, engine: &mut Engine, store: &mut S) -> Result<(), StoreError> {
+        if let Some(checkpoint) = &mut self.writing {
+            if store.checkpoint(checkpoint).await? {
+                debug!(checkpoint.bytes, "checkpoint");
+                self.checkpoint_due = self.limits.checkpoint_bytes.max(checkpoint.bytes.saturating_mul(2));
+                (self.writing, self.is_untidy, self.is_refused) = (None, true, false);
+            }
+        } else if self.is_untidy {
+            self.is_untidy = store.tidy().await?;
+        } else if store.mark().bytes >= self.checkpoint_due {
+            self.begin(engine, store);
         }
+        Ok(())
+    }
+
+    /// Takes down what changed since the last one. A checkpoint that cannot be written costs nothing but a longer journal.
+    fn begin<S: Store>(&mut self, engine: &mut Engine, store: &S) {
         let mut checkpoint = Checkpoint {
+            mark: store.mark(),
+            bytes: 0,
             engine: engine.snapshot(),
             jobs: Vec::new(),
             parts: Vec::new(),
@@ -193,15 +223,30 @@ impl Keeper {
             }
             checkpoint.parts.extend(dirty.parts.iter().filter_map(|part| engine.task_part(dirty.job, *part)));
         }
-        match store.checkpoint(checkpoint).await {
-            Ok(bytes) => {
-                debug!(bytes, "checkpoint");
-                engine.checkpointed();
-                self.checkpoint_due = self.limits.checkpoint_bytes.max(bytes.saturating_mul(2));
+        engine.checkpointed();
+        self.writing = Some(checkpoint);
+    }
+
+    fn refused(&mut self, e: &StoreError) {
+        if !std::mem::replace(&mut self.is_refused, true) {
+            error!(error = %e, "the checkpoint could not be written; the journal grows on");
+        }
+    }
+
+    /// Finishes the checkpoint at hand, and writes a last one.
+    pub(super) async fn close<S: Store>(&mut self, engine: &mut Engine, store: &mut S) {
+        let mut is_last = false;
+        loop {
+            let is_idle = self.writing.is_none() && !self.is_untidy;
+            if is_idle && (is_last || store.mark().bytes == 0) {
+                return;
             }
-            Err(e) => {
-                error!(error = %e, "the checkpoint could not be written; the journal grows on");
-                self.checkpoint_due = store.journal_bytes().saturating_add(self.limits.checkpoint_bytes);
+            if is_idle {
+                is_last = true;
+                self.begin(engine, store);
+            }
+            if let Err(e) = self.write_on(engine, store).await {
+                return self.refused(&e);
             }
         }
     }

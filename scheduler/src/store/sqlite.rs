@@ -4,16 +4,17 @@ use std::path::Path;
 use std::time::Duration;
 
 use spool_core::io::Record;
-use spool_core::snapshot::TaskPart;
 use spool_proto::ids::JobId;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, Row, SqlSafeStr, SqliteConnection};
+use sqlx::{ConnectOptions, Row, SqlSafeStr, SqliteConnection};
 
 use super::records::{self, BadBody, VERSION};
-use super::{ArchivedJob, Checkpoint, Kept, Problem, Store, StoreError, snapshots};
+use super::{ArchivedJob, Checkpoint, Kept, Mark, Problem, Store, StoreError};
+use checkpoint::Progress;
 
 mod archive;
+mod checkpoint;
 pub use archive::SqliteArchive;
 
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub struct SqliteStore {
     /// Row of the next turn. It moves only when an append has succeeded, so that a repeated append overwrites itself.
     next_seq: i64,
     journal_bytes: u64,
+    progress: Progress,
 }
 
 impl SqliteStore {
@@ -56,14 +58,18 @@ impl SqliteStore {
             .max_connections(READERS)
             .min_connections(0)
             .connect_lazy_with(options.read_only(true).create_if_missing(false));
-        Ok(SqliteStore { writer, readers, next_seq: 1, journal_bytes: 0 })
+        Ok(SqliteStore { writer, readers, next_seq: 1, journal_bytes: 0, progress: Progress::default() })
     }
 }
 
 /// Tables, oldest change first. A change that was released is never edited: another one follows it.
 fn migrations() -> Migrator {
     let store = include_str!("../../migrations/0001_store.sql").into_sql_str();
-    Migrator::with_migrations(vec![Migration::new(1, "store".into(), MigrationType::Simple, store, false)])
+    let pieces = include_str!("../../migrations/0002_pieces.sql").into_sql_str();
+    Migrator::with_migrations(vec![
+        Migration::new(1, "store".into(), MigrationType::Simple, store, false),
+        Migration::new(2, "pieces".into(), MigrationType::Simple, pieces, false),
+    ])
 }
 
 impl Store for SqliteStore {
@@ -83,69 +89,26 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    fn journal_bytes(&self) -> u64 {
-        self.journal_bytes
+    fn mark(&self) -> Mark {
+        Mark { seq: u64::try_from(self.next_seq - 1).unwrap_or(0), bytes: self.journal_bytes }
     }
 
-    async fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<u64, StoreError> {
-        let seq = self.next_seq - 1;
-        let mut written = 0;
-        let mut count = |body: Vec<u8>| {
-            written += u64::try_from(body.len()).unwrap_or(u64::MAX);
-            body
-        };
-        let mut tx = self.writer.begin().await?;
-        for job in &checkpoint.jobs {
-            sqlx::query("INSERT OR REPLACE INTO live_job (job, version, body) VALUES (?, ?, ?)")
-                .bind(row_id(job.job)?)
-                .bind(VERSION)
-                .bind(count(snapshots::encode_job(job)))
-                .execute(&mut *tx)
-                .await?;
+    async fn checkpoint(&mut self, checkpoint: &mut Checkpoint) -> Result<bool, StoreError> {
+        let is_whole = checkpoint::write(&mut self.writer, &mut self.progress, checkpoint).await?;
+        if is_whole {
+            self.journal_bytes -= checkpoint.mark.bytes;
         }
-        for part in &checkpoint.parts {
-            sqlx::query("INSERT OR REPLACE INTO live_part (job, part, version, body) VALUES (?, ?, ?, ?)")
-                .bind(row_id(part.job)?)
-                .bind(i64::from(part.part))
-                .bind(VERSION)
-                .bind(count(snapshots::encode_part(part)))
-                .execute(&mut *tx)
-                .await?;
-        }
-        for job in &checkpoint.forgotten {
-            sqlx::query("DELETE FROM live_job WHERE job = ?").bind(row_id(*job)?).execute(&mut *tx).await?;
-            sqlx::query("DELETE FROM live_part WHERE job = ?").bind(row_id(*job)?).execute(&mut *tx).await?;
-        }
-        sqlx::query("INSERT OR REPLACE INTO checkpoint (id, seq, version, body) VALUES (1, ?, ?, ?)")
-            .bind(seq)
-            .bind(VERSION)
-            .bind(count(snapshots::encode_engine(&checkpoint.engine)))
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query("DELETE FROM journal WHERE seq <= ?").bind(seq).execute(&mut *tx).await?;
-        tx.commit().await?;
-        self.journal_bytes = 0;
-        Ok(written)
+        Ok(is_whole)
+    }
+
+    async fn tidy(&mut self) -> Result<bool, StoreError> {
+        checkpoint::tidy(&mut self.writer, &mut self.progress).await
     }
 
     async fn load(&mut self) -> Result<Kept, StoreError> {
-        let mut kept = Kept::default();
-        let mut seq = 0;
-        let found = sqlx::query("SELECT seq, version, body FROM checkpoint").fetch_optional(&mut self.writer).await?;
-        if let Some(row) = found {
-            seq = row.try_get("seq")?;
-            kept.engine = snapshots::decode_engine(&body("checkpoint", &row)?)?;
-        }
-        for row in sqlx::query("SELECT version, body FROM live_job ORDER BY job").fetch_all(&mut self.writer).await? {
-            kept.jobs.push((snapshots::decode_job(&body("live_job", &row)?)?, Vec::new()));
-        }
-        let parts = sqlx::query("SELECT job, part, version, body FROM live_part ORDER BY job, part");
-        for row in parts.fetch_all(&mut self.writer).await? {
-            let part = decode_part(&row)?;
-            let job = kept.jobs.binary_search_by_key(&part.job, |(job, _)| job.job);
-            let job = job.map_err(|_| StoreError::Damaged(format!("tasks of {} without their job", part.job)))?;
-            kept.jobs[job].1.push(part);
-        }
+        let (mut kept, progress) = checkpoint::load(&mut self.writer).await?;
+        let mut seq = progress.whole();
+        self.progress = progress;
         self.journal_bytes = 0;
         let turns = sqlx::query("SELECT seq, version, body FROM journal WHERE seq > ? ORDER BY seq").bind(seq);
         for row in turns.fetch_all(&mut self.writer).await? {
@@ -165,12 +128,6 @@ impl Store for SqliteStore {
     fn reader(&self) -> SqliteArchive {
         SqliteArchive::new(self.readers.clone())
     }
-}
-
-fn decode_part(row: &sqlx::sqlite::SqliteRow) -> Result<TaskPart, StoreError> {
-    let job = job_id(row.try_get("job")?)?;
-    let part = number::<u32>(row.try_get("part")?)?;
-    Ok(snapshots::decode_part(job, part, &body("live_part", row)?)?)
 }
 
 fn body(table: &str, row: &sqlx::sqlite::SqliteRow) -> Result<Vec<u8>, StoreError> {

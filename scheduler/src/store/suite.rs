@@ -26,6 +26,8 @@ pub async fn run<F: Factory>(fresh: impl Fn() -> F) {
     turns_come_back_in_order(fresh()).await;
     a_checkpoint_takes_the_place_of_the_turns_before_it(fresh()).await;
     a_checkpoint_rewrites_only_what_it_is_given(fresh()).await;
+    a_checkpoint_counts_once_it_is_whole(fresh()).await;
+    a_large_checkpoint_is_written_in_pieces(fresh()).await;
     the_archive_gives_back_what_it_got(fresh()).await;
     the_archive_lists_newest_first(fresh()).await;
 }
@@ -55,7 +57,7 @@ async fn turns_come_back_in_order<F: Factory>(factory: F) {
     for turn in &turns {
         store.append(turn).await.expect("append");
     }
-    assert!(store.journal_bytes() > 0);
+    assert!(store.mark().bytes > 0);
     drop(store);
     let mut store = factory.open().await;
     assert_eq!(store.load().await.expect("load").turns, turns);
@@ -137,18 +139,27 @@ fn engine() -> EngineSnapshot {
     EngineSnapshot { next_job: 9, next_fence: 77, cordons: vec![cordon], judged, pools }
 }
 
+/// Whole, and tidied up after.
+async fn write<S: Store>(store: &mut S, mut checkpoint: Checkpoint) {
+    while !store.checkpoint(&mut checkpoint).await.expect("checkpoint") {}
+    assert!(checkpoint.bytes > 0);
+    while store.tidy().await.expect("tidy") {}
+}
+
 async fn a_checkpoint_takes_the_place_of_the_turns_before_it<F: Factory>(factory: F) {
     let mut store = factory.open().await;
     store.load().await.expect("load");
     store.append(&[submitted(1)]).await.expect("append");
     let checkpoint = Checkpoint {
+        mark: store.mark(),
+        bytes: 0,
         engine: engine(),
         jobs: vec![job(1, LifeSnapshot::Running), job(2, LifeSnapshot::Cancelling { reason: "why".into() })],
         parts: vec![part(1, 0), part(1, 1)],
         forgotten: Vec::new(),
     };
-    assert!(store.checkpoint(checkpoint).await.expect("checkpoint") > 0);
-    assert_eq!(store.journal_bytes(), 0);
+    write(&mut store, checkpoint).await;
+    assert_eq!(store.mark().bytes, 0);
     store.append(&[submitted(3)]).await.expect("append");
     drop(store);
     let kept = factory.open().await.load().await.expect("load");
@@ -166,22 +177,26 @@ async fn a_checkpoint_rewrites_only_what_it_is_given<F: Factory>(factory: F) {
     store.load().await.expect("load");
     store.append(&[submitted(1)]).await.expect("append");
     let first = Checkpoint {
+        mark: store.mark(),
+        bytes: 0,
         engine: EngineSnapshot::default(),
         jobs: vec![job(1, LifeSnapshot::Queued), job(2, LifeSnapshot::Queued), job(3, LifeSnapshot::Queued)],
         parts: vec![part(1, 0), part(2, 0), part(3, 0)],
         forgotten: Vec::new(),
     };
-    store.checkpoint(first).await.expect("checkpoint");
+    write(&mut store, first).await;
     let failure = Failure::new(Class::Input, "no_such_file", "gone");
     let mut rewritten = part(1, 0);
     rewritten.tasks.truncate(2);
     let second = Checkpoint {
+        mark: store.mark(),
+        bytes: 0,
         engine: engine(),
         jobs: vec![job(1, LifeSnapshot::Failed { failure: failure.clone() })],
         parts: vec![rewritten.clone()],
         forgotten: vec![JobId(2)],
     };
-    store.checkpoint(second).await.expect("checkpoint");
+    write(&mut store, second).await;
     drop(store);
     let kept = factory.open().await.load().await.expect("load");
     assert_eq!(kept.engine, engine());
@@ -190,6 +205,84 @@ async fn a_checkpoint_rewrites_only_what_it_is_given<F: Factory>(factory: F) {
         [(job(1, LifeSnapshot::Failed { failure }), vec![rewritten]), (job(3, LifeSnapshot::Queued), vec![part(3, 0)])]
     );
     assert!(kept.turns.is_empty());
+}
+
+/// Turns come between its pieces; the process ends before its last one, then before it is tidied up after.
+async fn a_checkpoint_counts_once_it_is_whole<F: Factory>(factory: F) {
+    let queued = |id| job(id, LifeSnapshot::Queued);
+    let mut store = factory.open().await;
+    store.load().await.expect("load");
+    store.append(&[submitted(1)]).await.expect("append");
+    let first = Checkpoint {
+        mark: store.mark(),
+        bytes: 0,
+        engine: EngineSnapshot::default(),
+        jobs: vec![queued(1), queued(2)],
+        parts: vec![part(1, 0), part(2, 0)],
+        forgotten: Vec::new(),
+    };
+    write(&mut store, first).await;
+    store.append(&[submitted(3)]).await.expect("append");
+    let mut rewritten = part(1, 0);
+    rewritten.tasks.truncate(2);
+    let second = Checkpoint {
+        mark: store.mark(),
+        bytes: 0,
+        engine: engine(),
+        jobs: vec![job(1, LifeSnapshot::Running)],
+        parts: vec![rewritten.clone()],
+        forgotten: vec![JobId(2)],
+    };
+    assert!(!store.checkpoint(&mut second.clone()).await.expect("a piece"));
+    store.append(&[submitted(4)]).await.expect("append");
+    drop(store);
+
+    let mut store = factory.open().await;
+    let kept = store.load().await.expect("load");
+    assert_eq!(kept.jobs, [(queued(1), vec![part(1, 0)]), (queued(2), vec![part(2, 0)])]);
+    assert_eq!(kept.turns, [[submitted(3)], [submitted(4)]]);
+    while store.tidy().await.expect("tidy") {}
+    let mut again = Checkpoint { mark: store.mark(), ..second };
+    assert!(!store.checkpoint(&mut again).await.expect("a piece"));
+    store.append(&[submitted(5)]).await.expect("append");
+    while !store.checkpoint(&mut again).await.expect("checkpoint") {}
+    assert!(store.mark().bytes > 0, "the last turn is not in it");
+    drop(store);
+
+    for _ in 0..2 {
+        let mut store = factory.open().await;
+        let kept = store.load().await.expect("load");
+        assert_eq!(kept.engine, engine());
+        assert_eq!(kept.jobs, [(job(1, LifeSnapshot::Running), vec![rewritten.clone()])]);
+        assert_eq!(kept.turns, [[submitted(5)]]);
+        while store.tidy().await.expect("tidy") {}
+    }
+}
+
+async fn a_large_checkpoint_is_written_in_pieces<F: Factory>(factory: F) {
+    let mut store = factory.open().await;
+    store.load().await.expect("load");
+    for turn in 0..200 {
+        store.append(&[submitted(turn)]).await.expect("append");
+    }
+    let jobs: Vec<_> = (1..=300).map(|id| job(id, LifeSnapshot::Queued)).collect();
+    let parts: Vec<_> = (1..=300).flat_map(|id| [part(id, 0), part(id, 1)]).collect();
+    let engine = EngineSnapshot::default();
+    let mut checkpoint =
+        Checkpoint { mark: store.mark(), bytes: 0, engine, jobs: jobs.clone(), parts, forgotten: vec![JobId(400)] };
+    let mut pieces = 0;
+    while !store.checkpoint(&mut checkpoint).await.expect("checkpoint") {
+        pieces += 1;
+        store.append(&[submitted(1000 + pieces)]).await.expect("append");
+    }
+    assert!(pieces > 2, "{pieces} pieces");
+    assert!(checkpoint.jobs.is_empty() && checkpoint.parts.is_empty() && checkpoint.forgotten.is_empty());
+    assert!(store.tidy().await.expect("tidy"));
+    drop(store);
+    let kept = factory.open().await.load().await.expect("load");
+    let whole = |job: JobSnapshot| (job.clone(), vec![part(job.job.0, 0), part(job.job.0, 1)]);
+    assert_eq!(kept.jobs, jobs.into_iter().map(whole).collect::<Vec<_>>());
+    assert_eq!(kept.turns, (1..=pieces).map(|piece| vec![submitted(1000 + piece)]).collect::<Vec<_>>());
 }
 
 fn archived(id: u64, state: JobState, request_id: &str) -> ArchivedJob {

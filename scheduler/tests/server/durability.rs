@@ -12,7 +12,7 @@ use spool_proto::time::Span;
 use spool_proto::view::JobState;
 use spool_proto::wire::v1;
 use spool_scheduler::store::{
-    ArchivedJob, Checkpoint, Kept, Problem, SqliteStore, Store, StoreError, sqlite::SqliteArchive,
+    ArchivedJob, Checkpoint, Kept, Mark, Problem, SqliteStore, Store, StoreError, sqlite::SqliteArchive,
 };
 use spool_scheduler::{Limits, Server, ServerHandle, ServerOptions};
 use tonic::Code;
@@ -146,13 +146,18 @@ impl Store for Failing {
         self.store.append(records).await
     }
 
-    fn journal_bytes(&self) -> u64 {
-        self.store.journal_bytes()
+    fn mark(&self) -> Mark {
+        self.store.mark()
     }
 
-    async fn checkpoint(&mut self, checkpoint: Checkpoint) -> Result<u64, StoreError> {
+    async fn checkpoint(&mut self, checkpoint: &mut Checkpoint) -> Result<bool, StoreError> {
         self.room()?;
         self.store.checkpoint(checkpoint).await
+    }
+
+    async fn tidy(&mut self) -> Result<bool, StoreError> {
+        self.room()?;
+        self.store.tidy().await
     }
 
     async fn load(&mut self) -> Result<Kept, StoreError> {

@@ -1,0 +1,223 @@
+//! Checkpoints, written a piece at a time between turns, so that no turn waits for a large one.
+//!
+//! A row carries the journal row up to which its checkpoint reaches. Rows beyond the last whole checkpoint are of one that is being
+//! written, or never was to its end; they do not count. What a whole one made needless is removed a piece at a time, too.
+
+use std::collections::BTreeMap;
+
+use spool_core::snapshot::{JobSnapshot, TaskPart};
+use spool_proto::ids::JobId;
+use sqlx::{Connection, Row, SqliteConnection};
+
+use super::{body, job_id, number, row_id};
+use crate::store::records::VERSION;
+use crate::store::{Checkpoint, Kept, StoreError, snapshots};
+
+/// Bytes of a piece: some milliseconds of writing.
+const PIECE: usize = 128 << 10;
+
+/// Rows that are removed at once.
+const ROWS: usize = 64;
+
+/// A row of the checkpoint that is being written or was written last.
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    Job(i64),
+    Part(i64, i64),
+    Forgotten(i64),
+}
+
+/// What is where.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Journal row up to which the last whole checkpoint reaches.
+    whole: i64,
+    /// First journal row that was not removed.
+    journal: i64,
+    /// Of the checkpoint that is being written.
+    written: Vec<Written>,
+    /// Of the last whole one: what stood there before is needless.
+    needless: Vec<Written>,
+    /// Whatever another process left behind is needless.
+    leftovers: bool,
+}
+
+/// Writes a piece and takes it out of `checkpoint`, or, when nothing is left of it, makes it count: then the answer is true.
+pub(super) async fn write(
+    writer: &mut SqliteConnection,
+    progress: &mut Progress,
+    checkpoint: &mut Checkpoint,
+) -> Result<bool, StoreError> {
+    let seq = i64::try_from(checkpoint.mark.seq).unwrap_or(i64::MAX);
+    let is_over = checkpoint.jobs.is_empty() && checkpoint.parts.is_empty() && checkpoint.forgotten.is_empty();
+    if is_over {
+        let engine = snapshots::encode_engine(&checkpoint.engine);
+        checkpoint.bytes += wide(engine.len());
+        sqlx::query("INSERT OR REPLACE INTO checkpoint (id, seq, version, body) VALUES (1, ?, ?, ?)")
+            .bind(seq)
+            .bind(VERSION)
+            .bind(engine)
+            .execute(writer)
+            .await?;
+        progress.whole = seq;
+        progress.needless.append(&mut progress.written);
+        return Ok(true);
+    }
+    let (mut bytes, mut written) = (0, Vec::new());
+    let mut tx = writer.begin().await?;
+    for part in checkpoint.parts.iter().rev() {
+        let (job, number, encoded) = (row_id(part.job)?, i64::from(part.part), snapshots::encode_part(part));
+        bytes += encoded.len();
+        sqlx::query("INSERT OR REPLACE INTO live_part (job, part, seq, version, body) VALUES (?, ?, ?, ?, ?)")
+            .bind(job)
+            .bind(number)
+            .bind(seq)
+            .bind(VERSION)
+            .bind(encoded)
+            .execute(&mut *tx)
+            .await?;
+        written.push(Written::Part(job, number));
+        if bytes >= PIECE {
+            break;
+        }
+    }
+    let parts = written.len();
+    let jobs = checkpoint.jobs.iter().rev().map(|job| (job.job, snapshots::encode_job(job), false));
+    let forgotten = checkpoint.forgotten.iter().rev().map(|job| (*job, Vec::new(), true));
+    for (job, encoded, is_forgotten) in jobs.chain(forgotten) {
+        if bytes >= PIECE || written.len() >= parts + ROWS {
+            break;
+        }
+        let job = row_id(job)?;
+        bytes += encoded.len();
+        sqlx::query("INSERT OR REPLACE INTO live_job (job, seq, version, body) VALUES (?, ?, ?, ?)")
+            .bind(job)
+            .bind(seq)
+            .bind(VERSION)
+            .bind(encoded)
+            .execute(&mut *tx)
+            .await?;
+        written.push(if is_forgotten { Written::Forgotten(job) } else { Written::Job(job) });
+    }
+    tx.commit().await?;
+    for one in &written {
+        match one {
+            Written::Part(..) => drop(checkpoint.parts.pop()),
+            Written::Job(_) => drop(checkpoint.jobs.pop()),
+            Written::Forgotten(_) => drop(checkpoint.forgotten.pop()),
+        }
+    }
+    checkpoint.bytes += wide(bytes);
+    progress.written.append(&mut written);
+    Ok(false)
+}
+
+/// Removes some of what the last whole checkpoint made needless. False: there was nothing.
+pub(super) async fn tidy(writer: &mut SqliteConnection, progress: &mut Progress) -> Result<bool, StoreError> {
+    if progress.leftovers {
+        remove_leftovers(writer, progress.whole).await?;
+        progress.leftovers = false;
+        return Ok(true);
+    }
+    let from = progress.needless.len().saturating_sub(ROWS);
+    let journal = progress.whole.min(progress.journal + i64::try_from(ROWS).expect("few")) + 1;
+    if progress.needless.is_empty() && journal <= progress.journal {
+        return Ok(false);
+    }
+    let mut tx = writer.begin().await?;
+    for one in &progress.needless[from..] {
+        let (sql, key): (&[&'static str], _) = match *one {
+            Written::Job(job) => (&["DELETE FROM live_job WHERE job = ? AND seq < ?"], (job, None)),
+            Written::Part(job, part) => {
+                (&["DELETE FROM live_part WHERE job = ? AND part = ? AND seq < ?"], (job, Some(part)))
+            }
+            Written::Forgotten(job) => (
+                &[
+                    "DELETE FROM live_part WHERE job = ? AND seq <= ?",
+                    "DELETE FROM live_job WHERE job = ? AND seq <= ?",
+                ],
+                (job, None),
+            ),
+        };
+        for sql in sql {
+            let query = sqlx::query(*sql).bind(key.0);
+            let query = if let Some(part) = key.1 { query.bind(part) } else { query };
+            query.bind(progress.whole).execute(&mut *tx).await?;
+        }
+    }
+    sqlx::query("DELETE FROM journal WHERE seq < ?").bind(journal).execute(&mut *tx).await?;
+    tx.commit().await?;
+    progress.needless.truncate(from);
+    progress.journal = journal.max(progress.journal);
+    Ok(true)
+}
+
+/// Of a process that ended before it was tidy.
+async fn remove_leftovers(writer: &mut SqliteConnection, whole: i64) -> Result<(), StoreError> {
+    let mut tx = writer.begin().await?;
+    for sql in [
+        "DELETE FROM live_part WHERE seq > ?1",
+        "DELETE FROM live_job WHERE seq > ?1",
+        "DELETE FROM live_part WHERE job IN (SELECT job FROM live_job WHERE length(body) = 0 AND seq <= ?1)",
+        "DELETE FROM live_job WHERE job IN (SELECT job FROM live_job WHERE length(body) = 0 AND seq <= ?1)",
+        "DELETE FROM live_part AS old WHERE EXISTS (SELECT 1 FROM live_part AS new
+         WHERE new.job = old.job AND new.part = old.part AND new.seq > old.seq AND new.seq <= ?1)",
+        "DELETE FROM live_job AS old WHERE EXISTS (SELECT 1 FROM live_job AS new
+         WHERE new.job = old.job AND new.seq > old.seq AND new.seq <= ?1)",
+        "DELETE FROM journal WHERE seq <= ?1",
+    ] {
+        sqlx::query(sql).bind(whole).execute(&mut *tx).await?;
+    }
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The last whole checkpoint.
+pub(super) async fn load(writer: &mut SqliteConnection) -> Result<(Kept, Progress), StoreError> {
+    let mut kept = Kept::default();
+    let mut progress = Progress { leftovers: true, ..Progress::default() };
+    let found = sqlx::query("SELECT seq, version, body FROM checkpoint").fetch_optional(&mut *writer).await?;
+    if let Some(row) = found {
+        progress.whole = row.try_get("seq")?;
+        kept.engine = snapshots::decode_engine(&body("checkpoint", &row)?)?;
+    }
+    progress.journal = progress.whole + 1;
+    // Of rows of the same, the last counts.
+    let mut jobs: BTreeMap<JobId, Option<JobSnapshot>> = BTreeMap::new();
+    let rows = sqlx::query("SELECT job, version, body FROM live_job WHERE seq <= ? ORDER BY job, seq");
+    for row in rows.bind(progress.whole).fetch_all(&mut *writer).await? {
+        let encoded = body("live_job", &row)?;
+        let job = if encoded.is_empty() { None } else { Some(snapshots::decode_job(&encoded)?) };
+        jobs.insert(job_id(row.try_get("job")?)?, job);
+    }
+    let mut parts: BTreeMap<(JobId, u32), TaskPart> = BTreeMap::new();
+    let rows = sqlx::query("SELECT job, part, version, body FROM live_part WHERE seq <= ? ORDER BY job, part, seq");
+    for row in rows.bind(progress.whole).fetch_all(writer).await? {
+        let (job, part) = (job_id(row.try_get("job")?)?, number::<u32>(row.try_get("part")?)?);
+        match jobs.get(&job) {
+            Some(Some(_)) => {
+                let decoded = snapshots::decode_part(job, part, &body("live_part", &row)?)?;
+                parts.insert((job, part), decoded);
+            }
+            Some(None) => {}
+            None => return Err(StoreError::Damaged(format!("tasks of {job} without their job"))),
+        }
+    }
+    kept.jobs = jobs.into_values().flatten().map(|job| (job, Vec::new())).collect();
+    for ((job, _), part) in parts {
+        let at = kept.jobs.binary_search_by_key(&job, |(job, _)| job.job);
+        kept.jobs[at.expect("seen above")].1.push(part);
+    }
+    Ok((kept, progress))
+}
+
+impl Progress {
+    /// Journal row up to which the last whole checkpoint reaches.
+    pub(super) fn whole(&self) -> i64 {
+        self.whole
+    }
+}
+
+fn wide(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
