@@ -22,11 +22,15 @@ use super::{Client, bench_job, failure, film, start, until};
 
 /// Stops as a power cut does, and starts again.
 async fn restart(server: ServerHandle, data: &Path) -> ServerHandle {
+    restart_with(server, || ServerOptions::new(data)).await
+}
+
+async fn restart_with(server: ServerHandle, options: impl Fn() -> ServerOptions) -> ServerHandle {
     drop(server);
     // The run loop's task ends, and lets go of its lock, a moment after it is aborted.
     let mut again = None;
     until("the directory is free", async || {
-        again = Server::start(ServerOptions::new(data)).await.ok();
+        again = Server::start(options()).await.ok();
         again.is_some()
     })
     .await;
@@ -92,6 +96,42 @@ async fn many_checkpoints_and_restarts_lose_nothing() {
         server.shutdown().await.expect("a clean end");
     }
     assert_eq!(jobs, ["j1", "j2", "j3"]);
+}
+
+/// Each checkpoint is of many pieces, and there is hardly a time when none is being written or tidied up after.
+#[tokio::test(flavor = "multi_thread")]
+async fn power_cuts_while_checkpoints_are_written_lose_nothing() {
+    let data = tempfile::tempdir().expect("a directory");
+    let options = || {
+        let mut options = ServerOptions::new(data.path());
+        options.limits =
+            Limits { keep_done: Span::ZERO, keep_done_least: Span::ZERO, checkpoint_bytes: 2_000, ..Limits::default() };
+        options
+    };
+    let mut jobs: Vec<String> = Vec::new();
+    let mut server = Server::start(options()).await.expect("the server starts");
+    for round in 0..6 {
+        let mut client = Client::of(&server);
+        let _worker = Worker::attach(&server, "w1", round + 1, idle).await;
+        for _ in 0..3 {
+            jobs.push(client.submit(&format!("job {}", jobs.len()), &bench_job(1500)).await.expect("submitted").0);
+        }
+        let cut_at = 200 * (round + 1);
+        let last = jobs.last().expect("just submitted").clone();
+        until("some of the last job are done", async || {
+            client.get(&last).await.phases.iter().any(|phase| u64::from(phase.done) >= cut_at)
+        })
+        .await;
+        server = restart_with(server, options).await;
+    }
+    let mut client = Client::of(&server);
+    let _worker = Worker::attach(&server, "w1", 7, idle).await;
+    for (number, job) in jobs.iter().enumerate() {
+        let view = client.wait_done(job).await;
+        assert_eq!(view.progress.chunks_done, 1500, "{job}");
+        let known = client.submit(&format!("job {number}"), &bench_job(1500)).await.expect("known");
+        assert_eq!(known, (job.clone(), true));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
