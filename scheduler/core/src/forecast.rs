@@ -153,6 +153,11 @@ impl Forecast {
         }
     }
 
+    /// One of the list was met that has nothing to give.
+    pub(crate) fn met_spent(&mut self) {
+        self.spent += 1;
+    }
+
     pub(crate) fn is_over(&self, walk: &Walk) -> bool {
         walk.begun >= self.givers.len() && walk.nexts.is_empty()
     }
@@ -259,10 +264,8 @@ impl Engine {
     }
 
     /// Whether anybody at all may take one of the group.
-    pub(crate) fn may_give(&self, forecast: &mut Forecast, group: Group) -> bool {
-        let gives = !group.standard || forecast.started.may_spare(group.pool, self.state.shapes.need(group.shape));
-        forecast.spent += usize::from(!gives);
-        gives
+    pub(crate) fn may_give(&self, forecast: &Forecast, group: Group) -> bool {
+        !group.standard || forecast.started.may_spare(group.pool, self.state.shapes.need(group.shape))
     }
 
     /// Before a walk: takes those off the list that were met in vain more often than it costs to look at them all.

@@ -177,7 +177,11 @@ impl Engine {
         let need = &self.state.shapes.get(claim.place.shape).resources;
         for _ in 0..LOOKS {
             let (next, victim) = forecast.next_giver(&mut sites.givers)?;
-            if !self.may_give(forecast, next.group()) || !self.may_take(claim, forecast, &victim) {
+            if !self.may_give(forecast, next.group()) {
+                forecast.met_spent();
+                continue;
+            }
+            if !self.may_take(claim, forecast, &victim) {
                 continue;
             }
             sites.givers.go_on(forecast, &next);
