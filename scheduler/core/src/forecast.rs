@@ -185,6 +185,11 @@ impl Forecast {
         always.into_iter().chain(running.into_iter().filter(|_| victim.runs))
     }
 
+    /// Whether anybody of the pool can be entitled, if what is kept for claims turns out to be nobody's.
+    pub(crate) fn has_slack(&self, pool: PoolIx) -> bool {
+        self.started.has_slack(pool)
+    }
+
     /// It will be told.
     pub(crate) fn settle(&mut self, victim: &Victim) {
         self.gone.insert(victim.task);

@@ -73,7 +73,7 @@ impl Engine {
     fn may_claim(&self, place: Place, forecast: &Forecast) -> bool {
         let policy = self.state.pools.may_preempt(place.pool);
         let anybody = policy == Preemption::Fair || self.state.any_opportunistic();
-        !place.opportunistic && policy != Preemption::Never && (anybody || forecast.running.has_slack(place.pool))
+        !place.opportunistic && policy != Preemption::Never && (anybody || forecast.has_slack(place.pool))
     }
 
     /// In the order in which they claim: within a pool the best goes first.
@@ -88,7 +88,7 @@ impl Engine {
         for (at, line) in queue.lines() {
             let place = line.place;
             if !self.may_claim(place, forecast) {
-                groundless.extend(line.short_since.map(|_| at));
+                groundless.extend(line.short_since.filter(|_| is_short(line)).map(|_| at));
             } else if is_short(line) {
                 let ready = lying.remove(&place).unwrap_or_default();
                 shorts.push((place.pool, line.head(), Short { place, ready }));
@@ -197,7 +197,8 @@ impl Engine {
             if let Some((_, task, worker)) = lying {
                 self.fetch(worker, *task, out);
             }
-            self.carry_out(now, place, &plan, out);
+            let why = if matches!(on, Ground::Guarantee(_)) { For::Guarantee } else { For::Turn };
+            self.carry_out(now, (place, why), &plan, out);
             forecast.claim(place.pool, &need);
             for worker in plan.victims.iter().map(|victim| &victim.worker).chain([&plan.worker]) {
                 self.look_again(forecast, worker);
@@ -220,10 +221,10 @@ impl Engine {
         }
     }
 
-    fn carry_out(&mut self, now: Timestamp, place: Place, plan: &Plan, out: &mut Vec<Effect>) {
+    fn carry_out(&mut self, now: Timestamp, whom: (Place, For), plan: &Plan, out: &mut Vec<Effect>) {
         // First what lies ready there is taken back, then room is made: else it would start in it.
         let victims = plan.victims.iter().map(|victim| (victim.worker.clone(), victim.task)).collect();
-        self.reserve(now, &plan.worker, (place, For::Reclaim), victims, out);
+        self.reserve(now, &plan.worker, whom, victims, out);
         for Victim { task, worker, pool, .. } in &plan.victims {
             self.tally.preempted(*pool, &self.state.pools);
             self.revoke(worker, *task, revoke::PREEMPTED, out);

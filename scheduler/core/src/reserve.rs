@@ -23,10 +23,19 @@ use crate::shapes::ShapeId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
-    /// Room and quota that borrowers give back.
-    Reclaim,
+    /// Room and quota that borrowers give back to somebody whose guarantee it is.
+    Guarantee,
+    /// The same, to somebody who has less than a fair share, or goes before opportunistic work.
+    Turn,
     /// A worker that takes nothing new until the task fits.
     Drain,
+}
+
+impl For {
+    /// It keeps quota, too.
+    pub(crate) fn is_claim(self) -> bool {
+        self != For::Drain
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -69,7 +78,9 @@ impl Reservations {
         *self.ends.entry(one.until).or_default() += 1;
         match one.why {
             For::Drain => self.drained += 1,
-            For::Reclaim => *self.claiming.entry(one.place.shape).or_default().entry(one.place).or_default() += 1,
+            For::Guarantee | For::Turn => {
+                *self.claiming.entry(one.place.shape).or_default().entry(one.place).or_default() += 1
+            }
         }
         self.on.entry(worker.clone()).or_default().push(one);
     }
@@ -87,7 +98,7 @@ impl Reservations {
         one_less(&mut self.ends, one.until);
         match one.why {
             For::Drain => self.drained -= 1,
-            For::Reclaim => {
+            For::Guarantee | For::Turn => {
                 if let Some(places) = self.claiming.get_mut(&one.place.shape) {
                     one_less(places, one.place);
                     if places.is_empty() {
@@ -116,11 +127,11 @@ impl Reservations {
         Some(one)
     }
 
-    /// The claim of the line that was made last, which has longest to wait.
-    fn newest_claim(&self, place: Place) -> Option<(WorkerName, usize)> {
-        let is_claim = |one: &Reservation| one.place == place && one.why == For::Reclaim;
+    /// What is kept for a guarantee of the line, made last, which has longest to wait.
+    fn newest_owed(&self, place: Place) -> Option<(WorkerName, usize)> {
+        let is_owed = |one: &Reservation| one.place == place && one.why == For::Guarantee;
         let mut workers = self.of.get(&place)?.iter().rev();
-        workers.find_map(|worker| Some((worker.clone(), self.on.get(worker)?.iter().rposition(is_claim)?)))
+        workers.find_map(|worker| Some((worker.clone(), self.on.get(worker)?.iter().rposition(is_owed)?)))
     }
 
     /// Whether something is kept for a claim of the line.
@@ -151,7 +162,7 @@ impl Reservations {
 
     /// Those that keep quota, too.
     fn claims(&self) -> impl Iterator<Item = &Reservation> {
-        self.all().map(|(_, one)| one).filter(|one| one.why == For::Reclaim)
+        self.all().map(|(_, one)| one).filter(|one| one.why.is_claim())
     }
 
     /// Tasks of a line that have a reservation.
@@ -185,7 +196,7 @@ impl Reservations {
 
     /// Of what is free, what no other claim is on. A worker may be drained for somebody all the same: a guarantee goes before.
     pub(crate) fn beside_claims(&self, worker: &WorkerName, mut free: Resources) -> Resources {
-        for one in self.on.get(worker).into_iter().flatten().filter(|one| one.why == For::Reclaim) {
+        for one in self.on.get(worker).into_iter().flatten().filter(|one| one.why.is_claim()) {
             free.sub(&one.need);
         }
         free
@@ -222,14 +233,14 @@ impl Engine {
     }
 
     fn keep_quota(&mut self, one: &Reservation) {
-        if one.why == For::Reclaim {
+        if one.why.is_claim() {
             self.state.pools.hold_for(one.place.pool, self.state.shapes.need(one.place.shape));
             self.state.queue.charged(one.place.pool);
         }
     }
 
     fn let_quota_go(&mut self, one: &Reservation) {
-        if one.why == For::Reclaim {
+        if one.why.is_claim() {
             self.state.pools.let_go(one.place.pool, self.state.shapes.need(one.place.shape));
         }
     }
@@ -335,11 +346,10 @@ impl Engine {
         let Some((line, task)) = self.first_of(place).filter(|(_, task)| !self.avoided(*task).contains(name)) else {
             return false;
         };
-        let Some((kept_on, at)) = self.reserved.newest_claim(place) else { return false };
+        let Some((kept_on, at)) = self.reserved.newest_owed(place) else { return false };
         let Some(one) = self.reserved.take(&kept_on, at) else { return false };
         self.let_quota_go(&one);
-        let is_owed = !self.state.pools.entitled(place.pool, self.state.shapes.need(place.shape)).is_empty();
-        if !is_owed || self.admits(place).is_err() {
+        if self.admits(place).is_err() {
             self.keep_quota(&one);
             self.reserved.put(&kept_on, one);
             return false;
@@ -360,7 +370,7 @@ impl Engine {
         let mut vain = Vec::new();
         for (worker, all) in &self.reserved.on {
             let mut coming = self.free_soon(worker);
-            for (at, one) in all.iter().enumerate().filter(|(_, one)| one.why == For::Reclaim) {
+            for (at, one) in all.iter().enumerate().filter(|(_, one)| one.why.is_claim()) {
                 let need = self.state.shapes.need(one.place.shape);
                 forecast.unclaim(one.place.pool, need);
                 if one.need.fits_in(&coming) && self.admits_in(&forecast.quota, one.place).is_ok() {
