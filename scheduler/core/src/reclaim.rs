@@ -78,7 +78,7 @@ impl Engine {
 
     /// In the order in which they claim: within a pool the best goes first.
     fn shorts(&mut self, forecast: &Forecast) -> Vec<Short> {
-        let mut lying = self.lying_ready();
+        let mut lying = self.lying_ready(forecast);
         let State { queue, pools, closed, .. } = &self.state;
         let is_short = |line: &Line| {
             let parked = pools.hold(line.place.pool) == Hold::Open && queue.parked_on(pools, line).is_some();
@@ -94,7 +94,6 @@ impl Engine {
                 shorts.push((place.pool, line.head(), Short { place, ready }));
             }
         }
-        lying.retain(|place, _| self.may_claim(*place, forecast));
         for (place, ready) in lying {
             let head = queue.find(&place).and_then(|ix| queue.get(ix)?.head());
             shorts.push((place.pool, head, Short { place, ready }));
@@ -108,15 +107,19 @@ impl Engine {
         shorts.into_iter().map(|(.., short)| short).collect()
     }
 
-    /// Leased tasks that wait behind others, oldest first.
-    fn lying_ready(&self) -> BTreeMap<Place, Vec<Lying>> {
+    /// Leased tasks that wait behind others, oldest first, of lines that may claim.
+    fn lying_ready(&self, forecast: &Forecast) -> BTreeMap<Place, Vec<Lying>> {
         let mut lying: BTreeMap<Place, Vec<Lying>> = BTreeMap::new();
         for (name, worker) in self.state.workers.iter().filter(|(_, worker)| worker.waiting > 0) {
             for task in worker.lines.values().flat_map(|line| line.waiting.values()) {
                 let held = &worker.held[task];
                 let (Some(job), None) = (self.state.jobs.get(&task.job), held.revoked) else { continue };
+                let place = Place::new(job, held.shape);
+                if !self.may_claim(place, forecast) {
+                    continue;
+                }
                 let Some(lease) = job.task(task.index).and_then(|task| task.lease()) else { continue };
-                lying.entry(Place::new(job, held.shape)).or_default().push((lease.at, *task, name.clone()));
+                lying.entry(place).or_default().push((lease.at, *task, name.clone()));
             }
         }
         lying.values_mut().for_each(|tasks| tasks.sort_unstable());
