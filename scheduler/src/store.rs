@@ -92,6 +92,13 @@ pub struct Checkpoint {
     pub forgotten: Vec<JobId>,
 }
 
+impl Checkpoint {
+    /// Of nothing but what belongs to no job.
+    pub fn new(mark: Mark, engine: EngineSnapshot) -> Checkpoint {
+        Checkpoint { mark, bytes: 0, engine, jobs: Vec::new(), parts: Vec::new(), forgotten: Vec::new() }
+    }
+}
+
 /// What [`Store::load`] found.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Kept {

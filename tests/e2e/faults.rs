@@ -232,38 +232,58 @@ fn a_source_that_vanishes_fails_the_job_with_its_class_and_the_server_lives() {
     assert!(fleet.client(&["job", "list"]).status.success(), "the server lives");
 }
 
-/// A run on a disk of a few MiB, in a mount namespace of its own.
-#[test]
-fn a_full_disk_fails_the_job_and_the_server_lives() {
+/// A run whose data are on a disk of so many KiB, in a mount namespace of its own: its exit code, and what it said. `None`: there are no
+/// namespaces here.
+fn encode_on_a_disk_of(kib: u32) -> Option<(String, String)> {
     let sandbox = Sandbox::new();
     let film = films::clip(&films::SLOW);
     let disk = sandbox.path("disk");
     std::fs::create_dir(&disk).unwrap();
-    let script = r#"mount -t tmpfs -o size=6m tmpfs "$1" || exit 99
-        "$2" encode "$3" -o "$4" -c:v libx264 -qp 0 -crf 1 -preset ultrafast -an --chunk 2s --data "$1" --json > "$5" 2> "$6"
+    let script = r#"mount -t tmpfs -o size="$8"k tmpfs "$1" || exit 99
+        timeout 120 "$2" encode "$3" -o "$4" -c:v libx264 -crf 1 -preset ultrafast -an --chunk 2s --data "$1" --json > "$5" 2> "$6"
         echo $? > "$7""#;
-    let script = script.replace(" -qp 0", "");
     let status = Command::new("unshare")
-        .args(["-rm", "sh", "-c", &script, "sh"])
+        .args(["-rm", "sh", "-c", script, "sh"])
         .arg(&disk)
         .arg(env!("CARGO_BIN_EXE_spool"))
         .arg(&film)
         .arg(sandbox.path("out.mp4"))
         .args([sandbox.path("json"), sandbox.path("err"), sandbox.path("code")])
+        .arg(kib.to_string())
         .env("XDG_DATA_HOME", sandbox.data_home())
         .status();
     match status {
         Ok(status) if status.code() != Some(99) && status.success() => {}
         other => {
             eprintln!("SKIPPED: no mount namespaces here ({other:?})");
-            return;
+            return None;
         }
     }
     let read = |name: &str| std::fs::read_to_string(sandbox.path(name)).unwrap_or_default();
-    assert_eq!(read("code").trim(), "1", "{}", read("err"));
+    assert!(!sandbox.path("out.mp4").exists());
+    Some((read("code").trim().to_owned(), read("err")))
+}
+
+#[test]
+fn a_full_disk_fails_the_job_and_the_server_lives() {
+    let Some((code, err)) = encode_on_a_disk_of(6 << 10) else { return };
+    assert_eq!(code, "1", "{err}");
     // A chunk is told so, or, where finished ones have taken all there is to the last page, the journal.
     let told = [("the disk is full", "disk_full"), ("no room left", "store_full")];
-    let said = told.iter().any(|(text, code)| read("err").contains(text) && read("err").contains(code));
-    assert!(said, "{}", read("err"));
-    assert!(!sandbox.path("out.mp4").exists());
+    assert!(told.iter().any(|(text, code)| err.contains(text) && err.contains(code)), "{err}");
+}
+
+/// No room to write down that there is no room. Which size that takes follows from the tables, so several are tried.
+#[test]
+fn a_run_that_cannot_be_written_down_ends_and_says_so() {
+    let runs: Vec<_> = std::thread::scope(|scope| {
+        let started: Vec<_> =
+            (160..=280).step_by(20).map(|kib| scope.spawn(move || encode_on_a_disk_of(kib))).collect();
+        started.into_iter().filter_map(|run| run.join().unwrap()).collect()
+    });
+    for (code, err) in &runs {
+        assert_eq!(code, "1", "{err}");
+    }
+    let stuck = |err: &String| err.contains("(host: store_full)") && err.contains("the same command goes on");
+    assert!(runs.is_empty() || runs.iter().any(|(_, err)| stuck(err)), "{runs:#?}");
 }

@@ -40,15 +40,9 @@ pub(crate) struct Group {
 pub(crate) struct Next {
     standard: bool,
     ran: Span,
-    group: Group,
-    /// How many of the group were not looked at yet.
+    pub(crate) group: Group,
+    /// Its place there: so many come after it.
     of: usize,
-}
-
-impl Next {
-    pub(crate) fn group(&self) -> Group {
-        self.group
-    }
 }
 
 /// A walk through all who may be taken, the first to go first, a group at a time.
@@ -116,7 +110,7 @@ impl Forecast {
         self.counting(victim).for_each(|book| book.hold_for(victim.pool, uses));
     }
 
-    /// The first to go of so many of a group.
+    /// The first to go of the first so many of a group.
     fn next_of(&self, group: Group, of: usize) -> Option<Next> {
         let victims = self.groups.as_ref()?.get(&group)?;
         let left = of.min(victims.len()).checked_sub(1)?;

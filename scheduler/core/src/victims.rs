@@ -177,7 +177,7 @@ impl Engine {
         let need = &self.state.shapes.get(claim.place.shape).resources;
         for _ in 0..LOOKS {
             let (next, victim) = forecast.next_giver(&mut sites.givers)?;
-            if !self.may_give(forecast, next.group()) {
+            if !self.may_give(forecast, next.group) {
                 forecast.met_spent();
                 continue;
             }

@@ -209,14 +209,8 @@ impl Keeper {
 
     /// Takes down what changed since the last one. A checkpoint that cannot be written costs nothing but a longer journal.
     fn begin<S: Store>(&mut self, engine: &mut Engine, store: &S) {
-        let mut checkpoint = Checkpoint {
-            mark: store.mark(),
-            bytes: 0,
-            engine: engine.snapshot(),
-            jobs: Vec::new(),
-            parts: Vec::new(),
-            forgotten: engine.forgotten().to_vec(),
-        };
+        let mut checkpoint = Checkpoint::new(store.mark(), engine.snapshot());
+        checkpoint.forgotten = engine.forgotten().to_vec();
         for dirty in engine.dirty() {
             if dirty.header {
                 checkpoint.jobs.extend(engine.job_snapshot(dirty.job));

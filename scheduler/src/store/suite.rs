@@ -129,6 +129,10 @@ fn part(id: u64, number: u32) -> TaskPart {
     TaskPart { job: JobId(id), part: number, tasks: states.into_iter().map(task).collect() }
 }
 
+pub fn job_with_a_part() -> (JobSnapshot, TaskPart) {
+    (job(1, LifeSnapshot::Running), part(1, 0))
+}
+
 fn engine() -> EngineSnapshot {
     let cordon = CordonSnapshot { worker: "w1".into(), drain: true, reason: "new disk".into(), at: Timestamp(4) };
     let pools = spool_proto::pool::PoolsState { version: 4, ..Default::default() };
@@ -151,12 +155,9 @@ async fn a_checkpoint_takes_the_place_of_the_turns_before_it<F: Factory>(factory
     store.load().await.expect("load");
     store.append(&[submitted(1)]).await.expect("append");
     let checkpoint = Checkpoint {
-        mark: store.mark(),
-        bytes: 0,
-        engine: engine(),
         jobs: vec![job(1, LifeSnapshot::Running), job(2, LifeSnapshot::Cancelling { reason: "why".into() })],
         parts: vec![part(1, 0), part(1, 1)],
-        forgotten: Vec::new(),
+        ..Checkpoint::new(store.mark(), engine())
     };
     write(&mut store, checkpoint).await;
     assert_eq!(store.mark().bytes, 0);
@@ -177,24 +178,19 @@ async fn a_checkpoint_rewrites_only_what_it_is_given<F: Factory>(factory: F) {
     store.load().await.expect("load");
     store.append(&[submitted(1)]).await.expect("append");
     let first = Checkpoint {
-        mark: store.mark(),
-        bytes: 0,
-        engine: EngineSnapshot::default(),
         jobs: vec![job(1, LifeSnapshot::Queued), job(2, LifeSnapshot::Queued), job(3, LifeSnapshot::Queued)],
         parts: vec![part(1, 0), part(2, 0), part(3, 0)],
-        forgotten: Vec::new(),
+        ..Checkpoint::new(store.mark(), EngineSnapshot::default())
     };
     write(&mut store, first).await;
     let failure = Failure::new(Class::Input, "no_such_file", "gone");
     let mut rewritten = part(1, 0);
     rewritten.tasks.truncate(2);
     let second = Checkpoint {
-        mark: store.mark(),
-        bytes: 0,
-        engine: engine(),
         jobs: vec![job(1, LifeSnapshot::Failed { failure: failure.clone() })],
         parts: vec![rewritten.clone()],
         forgotten: vec![JobId(2)],
+        ..Checkpoint::new(store.mark(), engine())
     };
     write(&mut store, second).await;
     drop(store);
@@ -214,24 +210,19 @@ async fn a_checkpoint_counts_once_it_is_whole<F: Factory>(factory: F) {
     store.load().await.expect("load");
     store.append(&[submitted(1)]).await.expect("append");
     let first = Checkpoint {
-        mark: store.mark(),
-        bytes: 0,
-        engine: EngineSnapshot::default(),
         jobs: vec![queued(1), queued(2)],
         parts: vec![part(1, 0), part(2, 0)],
-        forgotten: Vec::new(),
+        ..Checkpoint::new(store.mark(), EngineSnapshot::default())
     };
     write(&mut store, first).await;
     store.append(&[submitted(3)]).await.expect("append");
     let mut rewritten = part(1, 0);
     rewritten.tasks.truncate(2);
     let second = Checkpoint {
-        mark: store.mark(),
-        bytes: 0,
-        engine: engine(),
         jobs: vec![job(1, LifeSnapshot::Running)],
         parts: vec![rewritten.clone()],
         forgotten: vec![JobId(2)],
+        ..Checkpoint::new(store.mark(), engine())
     };
     assert!(!store.checkpoint(&mut second.clone()).await.expect("a piece"));
     store.append(&[submitted(4)]).await.expect("append");
@@ -267,9 +258,12 @@ async fn a_large_checkpoint_is_written_in_pieces<F: Factory>(factory: F) {
     }
     let jobs: Vec<_> = (1..=300).map(|id| job(id, LifeSnapshot::Queued)).collect();
     let parts: Vec<_> = (1..=300).flat_map(|id| [part(id, 0), part(id, 1)]).collect();
-    let engine = EngineSnapshot::default();
-    let mut checkpoint =
-        Checkpoint { mark: store.mark(), bytes: 0, engine, jobs: jobs.clone(), parts, forgotten: vec![JobId(400)] };
+    let mut checkpoint = Checkpoint {
+        jobs: jobs.clone(),
+        parts,
+        forgotten: vec![JobId(400)],
+        ..Checkpoint::new(store.mark(), EngineSnapshot::default())
+    };
     let mut pieces = 0;
     while !store.checkpoint(&mut checkpoint).await.expect("checkpoint") {
         pieces += 1;

@@ -130,3 +130,11 @@ fn what_an_ancestor_is_guaranteed_is_taken_from_outside_it_only() {
     assert!(tree.pools.may_take((y, &one, &at), (b, &one)));
     assert!(!tree.pools.may_take((y, &one, &at), (x, &one)), "its sibling has the same claim");
 }
+
+#[test]
+fn devices_go_before_cpu_that_before_memory_and_that_before_scratch() {
+    let mut kinds = Kinds::default();
+    let ordered = ["scratch", "memory", "cpu", "gpu", "encode_sessions", "decode_sessions", "licenses"];
+    let precedence = ordered.map(|name| kinds.intern(name).precedence());
+    assert!(precedence.is_sorted_by(|a, b| a < b), "{precedence:?}");
+}

@@ -50,9 +50,9 @@ proptest! {
             (spec.guarantee, spec.preemption) = (Resources::ZERO, Preemption::Never);
         });
         let me = who.get(&leaves(&tree)).clone();
-        let mine_is = tree.pools.get_mut(&me).unwrap();
-        mine_is.guarantee = Resources { gpu: 1000, ..Resources::cpu_memory(5000, 3000) };
-        mine_is.preemption = Preemption::Reclaim;
+        let spec = tree.pools.get_mut(&me).unwrap();
+        spec.guarantee = Resources { gpu: 1000, ..Resources::cpu_memory(5000, 3000) };
+        spec.preemption = Preemption::Reclaim;
         mend(&mut tree);
         let mut world = World::new(&tree, calm());
         for number in 0..machines {

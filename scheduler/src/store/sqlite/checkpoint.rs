@@ -16,15 +16,49 @@ use crate::store::{Checkpoint, Kept, StoreError, snapshots};
 /// Bytes of a piece: some milliseconds of writing.
 const PIECE: usize = 128 << 10;
 
-/// Rows that are removed at once.
+/// Rows that are written or removed at once.
 const ROWS: usize = 64;
 
-/// A row of the checkpoint that is being written or was written last.
+/// The key of a row of the checkpoint that is being written or was written last.
 #[derive(Debug, Clone, Copy)]
-enum Written {
+enum Key {
+    Part { job: i64, part: i64 },
     Job(i64),
-    Part(i64, i64),
     Forgotten(i64),
+}
+
+impl Key {
+    async fn insert(self, writer: &mut SqliteConnection, seq: i64, body: Vec<u8>) -> Result<(), StoreError> {
+        let query = match self {
+            Key::Part { job, part } => {
+                sqlx::query("INSERT OR REPLACE INTO live_part (job, part, seq, version, body) VALUES (?, ?, ?, ?, ?)")
+                    .bind(job)
+                    .bind(part)
+            }
+            Key::Job(job) | Key::Forgotten(job) => {
+                sqlx::query("INSERT OR REPLACE INTO live_job (job, seq, version, body) VALUES (?, ?, ?, ?)").bind(job)
+            }
+        };
+        query.bind(seq).bind(VERSION).bind(body).execute(writer).await?;
+        Ok(())
+    }
+
+    /// Removes what the row, of the whole checkpoint `seq`, takes the place of.
+    async fn remove_needless(self, writer: &mut SqliteConnection, seq: i64) -> Result<(), StoreError> {
+        let query = match self {
+            Key::Part { job, part } => {
+                sqlx::query("DELETE FROM live_part WHERE job = ? AND part = ? AND seq < ?").bind(job).bind(part)
+            }
+            Key::Job(job) => sqlx::query("DELETE FROM live_job WHERE job = ? AND seq < ?").bind(job),
+            Key::Forgotten(job) => {
+                let parts = sqlx::query("DELETE FROM live_part WHERE job = ? AND seq <= ?");
+                parts.bind(job).bind(seq).execute(&mut *writer).await?;
+                sqlx::query("DELETE FROM live_job WHERE job = ? AND seq <= ?").bind(job)
+            }
+        };
+        query.bind(seq).execute(writer).await?;
+        Ok(())
+    }
 }
 
 /// What is where.
@@ -35,9 +69,9 @@ pub(super) struct Progress {
     /// First journal row that was not removed.
     journal: i64,
     /// Of the checkpoint that is being written.
-    written: Vec<Written>,
+    written: Vec<Key>,
     /// Of the last whole one: what stood there before is needless.
-    needless: Vec<Written>,
+    needless: Vec<Key>,
     /// Whatever another process left behind is needless.
     leftovers: bool,
 }
@@ -52,64 +86,63 @@ pub(super) async fn write(
     let is_over = checkpoint.jobs.is_empty() && checkpoint.parts.is_empty() && checkpoint.forgotten.is_empty();
     if is_over {
         let engine = snapshots::encode_engine(&checkpoint.engine);
-        checkpoint.bytes += wide(engine.len());
+        let bytes = wide(engine.len());
         sqlx::query("INSERT OR REPLACE INTO checkpoint (id, seq, version, body) VALUES (1, ?, ?, ?)")
             .bind(seq)
             .bind(VERSION)
             .bind(engine)
             .execute(writer)
             .await?;
+        checkpoint.bytes += bytes;
         progress.whole = seq;
         progress.needless.append(&mut progress.written);
         return Ok(true);
     }
+    let parts = checkpoint.parts.iter().rev().map(Due::Part);
+    let jobs = checkpoint.jobs.iter().rev().map(Due::Job);
+    let forgotten = checkpoint.forgotten.iter().rev().map(|job| Due::Forgotten(*job));
     let (mut bytes, mut written) = (0, Vec::new());
     let mut tx = writer.begin().await?;
-    for part in checkpoint.parts.iter().rev() {
-        let (job, number, encoded) = (row_id(part.job)?, i64::from(part.part), snapshots::encode_part(part));
-        bytes += encoded.len();
-        sqlx::query("INSERT OR REPLACE INTO live_part (job, part, seq, version, body) VALUES (?, ?, ?, ?, ?)")
-            .bind(job)
-            .bind(number)
-            .bind(seq)
-            .bind(VERSION)
-            .bind(encoded)
-            .execute(&mut *tx)
-            .await?;
-        written.push(Written::Part(job, number));
-        if bytes >= PIECE {
+    for due in parts.chain(jobs).chain(forgotten) {
+        let (key, body) = due.encode()?;
+        bytes += body.len();
+        key.insert(&mut tx, seq, body).await?;
+        written.push(key);
+        if bytes >= PIECE || written.len() >= ROWS {
             break;
         }
-    }
-    let parts = written.len();
-    let jobs = checkpoint.jobs.iter().rev().map(|job| (job.job, snapshots::encode_job(job), false));
-    let forgotten = checkpoint.forgotten.iter().rev().map(|job| (*job, Vec::new(), true));
-    for (job, encoded, is_forgotten) in jobs.chain(forgotten) {
-        if bytes >= PIECE || written.len() >= parts + ROWS {
-            break;
-        }
-        let job = row_id(job)?;
-        bytes += encoded.len();
-        sqlx::query("INSERT OR REPLACE INTO live_job (job, seq, version, body) VALUES (?, ?, ?, ?)")
-            .bind(job)
-            .bind(seq)
-            .bind(VERSION)
-            .bind(encoded)
-            .execute(&mut *tx)
-            .await?;
-        written.push(if is_forgotten { Written::Forgotten(job) } else { Written::Job(job) });
     }
     tx.commit().await?;
-    for one in &written {
-        match one {
-            Written::Part(..) => drop(checkpoint.parts.pop()),
-            Written::Job(_) => drop(checkpoint.jobs.pop()),
-            Written::Forgotten(_) => drop(checkpoint.forgotten.pop()),
+    for key in &written {
+        match key {
+            Key::Part { .. } => drop(checkpoint.parts.pop()),
+            Key::Job(_) => drop(checkpoint.jobs.pop()),
+            Key::Forgotten(_) => drop(checkpoint.forgotten.pop()),
         }
     }
     checkpoint.bytes += wide(bytes);
     progress.written.append(&mut written);
     Ok(false)
+}
+
+/// What is to be written, not encoded yet.
+enum Due<'a> {
+    Part(&'a TaskPart),
+    Job(&'a JobSnapshot),
+    Forgotten(JobId),
+}
+
+impl Due<'_> {
+    fn encode(self) -> Result<(Key, Vec<u8>), StoreError> {
+        Ok(match self {
+            Due::Part(part) => {
+                let key = Key::Part { job: row_id(part.job)?, part: i64::from(part.part) };
+                (key, snapshots::encode_part(part))
+            }
+            Due::Job(job) => (Key::Job(row_id(job.job)?), snapshots::encode_job(job)),
+            Due::Forgotten(job) => (Key::Forgotten(row_id(job)?), Vec::new()),
+        })
+    }
 }
 
 /// Removes some of what the last whole checkpoint made needless. False: there was nothing.
@@ -125,25 +158,8 @@ pub(super) async fn tidy(writer: &mut SqliteConnection, progress: &mut Progress)
         return Ok(false);
     }
     let mut tx = writer.begin().await?;
-    for one in &progress.needless[from..] {
-        let (sql, key): (&[&'static str], _) = match *one {
-            Written::Job(job) => (&["DELETE FROM live_job WHERE job = ? AND seq < ?"], (job, None)),
-            Written::Part(job, part) => {
-                (&["DELETE FROM live_part WHERE job = ? AND part = ? AND seq < ?"], (job, Some(part)))
-            }
-            Written::Forgotten(job) => (
-                &[
-                    "DELETE FROM live_part WHERE job = ? AND seq <= ?",
-                    "DELETE FROM live_job WHERE job = ? AND seq <= ?",
-                ],
-                (job, None),
-            ),
-        };
-        for sql in sql {
-            let query = sqlx::query(*sql).bind(key.0);
-            let query = if let Some(part) = key.1 { query.bind(part) } else { query };
-            query.bind(progress.whole).execute(&mut *tx).await?;
-        }
+    for key in &progress.needless[from..] {
+        key.remove_needless(&mut tx, progress.whole).await?;
     }
     sqlx::query("DELETE FROM journal WHERE seq < ?").bind(journal).execute(&mut *tx).await?;
     tx.commit().await?;

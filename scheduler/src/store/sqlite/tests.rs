@@ -1,4 +1,5 @@
 use spool_core::io::Record;
+use spool_core::snapshot::EngineSnapshot;
 use spool_proto::ids::JobId;
 use spool_proto::time::Timestamp;
 use sqlx::Executor;
@@ -70,6 +71,43 @@ async fn rows_of_a_newer_version_are_refused() {
     store.writer.execute("UPDATE journal SET version = 2").await.expect("update");
     let refused = store.load().await.expect_err("it is from a newer server");
     assert!(refused.to_string().contains("version 2"), "{refused}");
+}
+
+/// Tables as they were before checkpoints came in pieces.
+#[tokio::test]
+async fn a_checkpoint_of_the_first_tables_is_read() {
+    let file = File::new();
+    let mut store = file.open().await;
+    store.load().await.expect("load");
+    store.append(&[forgotten(1)]).await.expect("append");
+    let (job, part) = suite::job_with_a_part();
+    let mut checkpoint = Checkpoint {
+        jobs: vec![job.clone()],
+        parts: vec![part.clone()],
+        ..Checkpoint::new(store.mark(), EngineSnapshot::default())
+    };
+    while !store.checkpoint(&mut checkpoint).await.expect("checkpoint") {}
+    while store.tidy().await.expect("tidy") {}
+    store.append(&[forgotten(2)]).await.expect("append");
+    // Back to them by hand.
+    for sql in [
+        "CREATE TABLE was (job INTEGER PRIMARY KEY, version INTEGER NOT NULL, body BLOB NOT NULL) STRICT",
+        "INSERT INTO was SELECT job, version, body FROM live_job",
+        "DROP TABLE live_job",
+        "ALTER TABLE was RENAME TO live_job",
+        "CREATE TABLE was (job INTEGER NOT NULL, part INTEGER NOT NULL, version INTEGER NOT NULL, body BLOB NOT NULL,
+         PRIMARY KEY (job, part)) STRICT",
+        "INSERT INTO was SELECT job, part, version, body FROM live_part",
+        "DROP TABLE live_part",
+        "ALTER TABLE was RENAME TO live_part",
+        "DELETE FROM _sqlx_migrations WHERE version = 2",
+    ] {
+        store.writer.execute(sql).await.expect(sql);
+    }
+    drop(store);
+    let kept = file.open().await.load().await.expect("load");
+    assert_eq!(kept.jobs, [(job, vec![part])]);
+    assert_eq!(kept.turns, [[forgotten(2)]]);
 }
 
 #[tokio::test]
