@@ -6,6 +6,10 @@ use spool_scheduler::{Server, ServerError, ServerOptions};
 use tonic::transport::Endpoint;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+use tonic_reflection::pb::v1::{ListServiceResponse, ServerReflectionRequest};
 
 use super::start;
 
@@ -69,4 +73,22 @@ async fn a_directory_that_cannot_be_made_is_named() {
     std::fs::write(&file, "").expect("a file");
     let refused = Server::start(ServerOptions::new(file.join("data"))).await.expect_err("a file is no directory");
     assert!(matches!(&refused, ServerError::Data { path, .. } if path.starts_with(&file)), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_are_found_by_reflection() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = start(data.path()).await;
+    let ask = MessageRequest::ListServices(String::new());
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(ask) };
+    let mut client = ServerReflectionClient::new(server.connect());
+    let answers = client.server_reflection_info(tokio_stream::iter([request])).await.expect("answered");
+    let answer = answers.into_inner().message().await.expect("a message").expect("one answer");
+    let Some(MessageResponse::ListServicesResponse(ListServiceResponse { service })) = answer.message_response else {
+        panic!("{answer:?}")
+    };
+    let names: Vec<&str> = service.iter().map(|service| service.name.as_str()).collect();
+    for name in ["JobService", "WorkerService", "PoolService", "QueueService", "FleetService"] {
+        assert!(names.contains(&format!("spool.v1.{name}").as_str()), "{name} is not among {names:?}");
+    }
 }
