@@ -53,11 +53,18 @@ pub fn video(spec: &VideoSpec, threads: u16) -> Encoder {
     encoder.set("tune", spec.tune.as_ref());
     encoder.set("profile", spec.profile.as_ref());
     encoder.set("g", spec.gop_frames);
+    if spec.fixed_gop {
+        // x264 and libvpx; x265 and SVT-AV1 below.
+        encoder.set("keyint_min", spec.gop_frames);
+    }
     encoder.set("deadline", spec.deadline.as_ref());
     encoder.set("cpu-used", spec.cpu_used);
     let (name, value) = match spec.codec {
-        VideoCodec::Libx264 => ("x264-params", X264_PARAMS.into()),
-        VideoCodec::Libx265 => ("x265-params", x265_params(threads)),
+        VideoCodec::Libx264 => {
+            encoder.set("sc_threshold", spec.fixed_gop.then_some(0));
+            ("x264-params", X264_PARAMS.into())
+        }
+        VideoCodec::Libx265 => ("x265-params", x265_params(threads, spec.fixed_gop)),
         // Does not change the bits.
         VideoCodec::Libsvtav1 => ("svtav1-params", format!("lp={threads}")),
         // One tile column more or less changes the bits; left to libvpx it follows the width alone. Rows in parallel are off: with them
@@ -80,9 +87,10 @@ const X265_FRAME_THREADS_MAX: u16 = 16;
 /// Threads: whole frames side by side, as in x264, and no pool. What x265's pool does (wavefronts, slices of the lookahead) follows
 /// the pool's size and is known to come out otherwise once in a while, see `docs/decisions/`; frame threads wait
 /// for fixed rows of one another, and the lookahead then runs in the caller's thread.
-fn x265_params(threads: u16) -> String {
+fn x265_params(threads: u16, fixed_gop: bool) -> String {
     let frames = threads.clamp(1, X265_FRAME_THREADS_MAX);
-    format!("info=0:open-gop=0:log-level=error:pools=none:frame-threads={frames}:wpp=0")
+    let scenes = if fixed_gop { ":scenecut=0" } else { "" };
+    format!("info=0:open-gop=0:log-level=error:pools=none:frame-threads={frames}:wpp=0{scenes}")
 }
 
 /// Settings of an audio encoder; `None` for `-c:a copy`. Without a bitrate the encoder's own default holds: AAC 128 kb/s a pair of

@@ -9,7 +9,7 @@ mod scenes;
 
 use spool_proto::call::{ChunkSummary, MediaFacts, PlanArgs, PlanSummary, TrackArgs, VideoFacts, VideoPlan};
 use spool_proto::failure::{Class, Failure, Warning};
-use spool_proto::spec::{Rational, VideoSpec};
+use spool_proto::spec::{EncodeSpec, Rational, VideoSpec};
 use spool_proto::time::Span;
 
 use crate::choose::choose;
@@ -67,7 +67,7 @@ fn video(index: &PacketIndex, args: &PlanArgs) -> Result<(VideoPlan, PlanFile), 
     let (pieces, frames, unsplit_reason) = match Known::of(index) {
         Ok(known) => {
             let output = output(&known, &timeline)?;
-            let pieces = cut(&known, &output, &timeline, args.spec.chunk, spec);
+            let pieces = cut(&known, &output, &timeline, &args.spec, spec);
             (pieces, Some(FrameTable { source: known.frames, output }), None)
         }
         Err(reason) => {
@@ -145,11 +145,11 @@ fn cut(
     known: &Known,
     output: &[OutputFrame],
     timeline: &TimelineSpec,
-    target: Option<Span>,
+    film: &EncodeSpec,
     spec: &VideoSpec,
 ) -> Vec<(Chunk, Cut)> {
     let rate = timeline.encoder_rate();
-    let gop = Gop::of(spec.codec, spec.gop_frames, rate);
+    let gop = Gop::of(spec, rate);
     let ticks = output.last().map_or(1, |last| last.pts.saturating_sub(output[0].pts).saturating_add(1));
     let length_us = timeline::rescale(ticks, Rational::new(rate.den, rate.num), MICROSECOND).unsigned_abs().max(1);
     let frames = wire::len(output);
@@ -158,10 +158,12 @@ fn cut(
         let frames = u128::from(span.0) * u128::from(frames) / u128::from(length_us);
         u64::try_from(frames).unwrap_or(u64::MAX).max(1)
     };
-    let target = target.unwrap_or_else(|| default_target(Span(length_us)));
+    let target = film.chunk.unwrap_or_else(|| default_target(Span(length_us)));
     let lengths = Lengths::new(within(target), within(Span::from_secs(1)), gop);
-    let scenes = on_output(&scenes::scenes(&known.coded), output);
-    let cuts = cuts::cut(frames, &scenes, gop, lengths);
+    let cuts = match film.segment_frames {
+        Some(segment) => cuts::on_grid(frames, segment.into(), lengths.target),
+        None => cuts::cut(frames, &on_output(&scenes::scenes(&known.coded), output), gop, lengths),
+    };
     let ends = cuts.iter().skip(1).map(|(start, _)| *start).chain([frames]);
     let chunk = |start: u64, end: u64| {
         let shown = |frame: u64| output[usize::try_from(frame).expect("an index of the table")].source;

@@ -17,32 +17,24 @@ use spool_proto::time::Span;
 
 fn video(codec: VideoCodec) -> VideoSpec {
     VideoSpec {
-        codec,
         crf: Some(if codec == VideoCodec::Libx264 { 28.0 } else { 40.0 }),
         bitrate_bps: (codec == VideoCodec::LibvpxVp9).then_some(0),
-        maxrate_bps: None,
-        bufsize_bits: None,
         preset: match codec {
             VideoCodec::Libx264 | VideoCodec::Libx265 => Some("veryfast".into()),
             VideoCodec::Libsvtav1 => Some("10".into()),
             VideoCodec::LibvpxVp9 => None,
         },
-        tune: None,
-        profile: None,
         // Chunks start where the whole film's encoder would start a group of pictures.
         gop_frames: Some(25),
-        pix_fmt: None,
-        filters: Vec::new(),
-        size: None,
-        frame_rate: None,
         threads: Some(1),
         deadline: (codec == VideoCodec::LibvpxVp9).then(|| "realtime".into()),
         cpu_used: (codec == VideoCodec::LibvpxVp9).then_some(8),
+        ..VideoSpec::new(codec)
     }
 }
 
 fn film_spec(codec: VideoCodec, container: Container, audio: Option<AudioCodec>) -> EncodeSpec {
-    let sound = audio.map(|codec| AudioSpec { codec, bitrate_bps: None, sample_rate_hz: None, channels: None });
+    let sound = audio.map(AudioSpec::new);
     let mut spec = spec(container, sound);
     spec.video = Some(video(codec));
     spec.subtitles = Subtitles::None;

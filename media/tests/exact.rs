@@ -16,44 +16,19 @@ use spool_media::piece::PieceReader;
 use spool_proto::call::{Args, EncodeArgs, PlanArgs, PlanSummary, ProbeArgs, SourceFacts, TrackManifest, Value};
 use spool_proto::failure::Failure;
 use spool_proto::spec::parse;
-use spool_proto::spec::{Container, EncodeSpec, Subtitles, Trim, Verify, VideoCodec, VideoSpec};
+use spool_proto::spec::{Container, EncodeSpec, Subtitles, Trim, VideoCodec, VideoSpec};
 use spool_proto::time::Span;
 
 fn video() -> VideoSpec {
-    VideoSpec {
-        codec: VideoCodec::Libx264,
-        crf: Some(0.0),
-        bitrate_bps: None,
-        maxrate_bps: None,
-        bufsize_bits: None,
-        preset: Some("ultrafast".into()),
-        tune: None,
-        profile: None,
-        gop_frames: None,
-        pix_fmt: None,
-        filters: Vec::new(),
-        size: None,
-        frame_rate: None,
-        threads: None,
-        deadline: None,
-        cpu_used: None,
-    }
+    VideoSpec { crf: Some(0.0), preset: Some("ultrafast".into()), ..VideoSpec::new(VideoCodec::Libx264) }
 }
 
 fn spec() -> EncodeSpec {
     EncodeSpec {
-        source: "file:///in".into(),
-        output: "file:///out".into(),
-        overwrite: false,
-        container: Container::Mp4,
         video: Some(video()),
-        audio: None,
         subtitles: Subtitles::None,
-        maps: Vec::new(),
-        trim: Trim::default(),
         chunk: Some(Span::from_millis(2000)),
-        verify: Verify::default(),
-        index: None,
+        ..EncodeSpec::new("file:///in", "file:///out", Container::Mp4)
     }
 }
 

@@ -119,6 +119,30 @@ pub struct EncodeSpec {
     /// Write the keyframe table as JSON to this URI too (it is always in the job).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<String>,
+    /// The film is cut only where a multiple of so many frames begins: a segment of a package. With [`VideoSpec::fixed_gop`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segment_frames: Option<u32>,
+}
+
+impl EncodeSpec {
+    /// Nothing of the source yet; everything else as it is without being asked for.
+    pub fn new(source: impl Into<String>, output: impl Into<String>, container: Container) -> EncodeSpec {
+        EncodeSpec {
+            source: source.into(),
+            output: output.into(),
+            overwrite: false,
+            container,
+            video: None,
+            audio: None,
+            subtitles: Subtitles::default(),
+            maps: Vec::new(),
+            trim: Trim::default(),
+            chunk: None,
+            verify: Verify::default(),
+            index: None,
+            segment_frames: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +196,9 @@ pub struct VideoSpec {
     /// `-g`: most frames between keyframes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gop_frames: Option<u32>,
+    /// Keyframes every `gop_frames` and nowhere else: none at scene changes.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fixed_gop: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pix_fmt: Option<String>,
     /// `-vf`, in order.
@@ -195,6 +222,36 @@ pub struct VideoSpec {
     pub cpu_used: Option<i8>,
 }
 
+impl VideoSpec {
+    /// The encoder's own defaults.
+    pub fn new(codec: VideoCodec) -> VideoSpec {
+        VideoSpec {
+            codec,
+            crf: None,
+            bitrate_bps: None,
+            maxrate_bps: None,
+            bufsize_bits: None,
+            preset: None,
+            tune: None,
+            profile: None,
+            gop_frames: None,
+            fixed_gop: false,
+            pix_fmt: None,
+            filters: Vec::new(),
+            size: None,
+            frame_rate: None,
+            threads: None,
+            deadline: None,
+            cpu_used: None,
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AudioSpec {
     pub codec: AudioCodec,
@@ -207,6 +264,13 @@ pub struct AudioSpec {
     /// `-ac`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<u16>,
+}
+
+impl AudioSpec {
+    /// The encoder's own defaults.
+    pub fn new(codec: AudioCodec) -> AudioSpec {
+        AudioSpec { codec, bitrate_bps: None, sample_rate_hz: None, channels: None }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -318,6 +318,7 @@ impl EncodeArgs {
             chunk: self.spool.chunk,
             verify: self.spool.verify,
             index,
+            segment_frames: None,
         })
     }
 }
@@ -343,6 +344,7 @@ impl VideoArgs {
             tune: self.tune.clone(),
             profile: self.profile.clone(),
             gop_frames: self.gop,
+            fixed_gop: false,
             pix_fmt: self.pix_fmt.clone(),
             filters: self.filters.clone().map(|Filters(chain)| chain).unwrap_or_default(),
             size: self.size,

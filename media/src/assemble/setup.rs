@@ -82,23 +82,14 @@ pub fn chapters(spec: &EncodeSpec, start_us: Option<i64>, chapters: &[InputChapt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use spool_proto::spec::{Container, Subtitles, Trim, Verify};
+    use spool_proto::spec::{Container, Subtitles, Trim};
     use spool_proto::time::Span;
 
     fn spec(trim: Trim) -> EncodeSpec {
         EncodeSpec {
-            source: "file:///a.mkv".into(),
-            output: "file:///b.mp4".into(),
-            overwrite: false,
-            container: Container::Mp4,
-            video: None,
-            audio: None,
             subtitles: Subtitles::None,
-            maps: Vec::new(),
             trim,
-            chunk: None,
-            verify: Verify::Sample,
-            index: None,
+            ..EncodeSpec::new("file:///a.mkv", "file:///b.mp4", Container::Mp4)
         }
     }
 

@@ -1,24 +1,7 @@
 use super::*;
 
 fn spec(codec: VideoCodec) -> VideoSpec {
-    VideoSpec {
-        codec,
-        crf: Some(23.0),
-        bitrate_bps: None,
-        maxrate_bps: None,
-        bufsize_bits: None,
-        preset: None,
-        tune: None,
-        profile: None,
-        gop_frames: None,
-        pix_fmt: None,
-        filters: vec![],
-        size: None,
-        frame_rate: None,
-        threads: None,
-        deadline: None,
-        cpu_used: None,
-    }
+    VideoSpec { crf: Some(23.0), ..VideoSpec::new(codec) }
 }
 
 fn line(encoder: &Encoder) -> String {
@@ -115,4 +98,17 @@ fn broken_packets_stay_as_they_are() {
         assert_eq!(without_x264_settings(&whole[..end]), &whole[..end], "cut at {end}");
     }
     assert_eq!(without_x264_settings(&[0xff; 9]), &[0xff; 9]);
+}
+
+#[test]
+fn a_fixed_gop_has_no_keyframes_at_scene_changes() {
+    let fixed = |codec| {
+        let spec = VideoSpec { gop_frames: Some(48), fixed_gop: true, ..spec(codec) };
+        line(&video(&spec, 1))
+    };
+    let x264 = fixed(VideoCodec::Libx264);
+    assert!(x264.contains(" g=48 keyint_min=48 sc_threshold=0 "), "{x264}");
+    let x265 = fixed(VideoCodec::Libx265);
+    assert!(x265.contains(" g=48 keyint_min=48 ") && x265.ends_with(":scenecut=0"), "{x265}");
+    assert!(fixed(VideoCodec::LibvpxVp9).contains(" g=48 keyint_min=48 "));
 }

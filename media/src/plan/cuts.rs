@@ -1,6 +1,6 @@
 //! Where to cut, in output frames: see README.md.
 
-use spool_proto::spec::{Rational, VideoCodec};
+use spool_proto::spec::{Rational, VideoCodec, VideoSpec};
 
 /// When an encoder sets keyframes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,10 +12,11 @@ pub struct Gop {
 }
 
 impl Gop {
-    /// `interval` is `-g`; `rate` the encoder's frame rate.
-    pub fn of(codec: VideoCodec, interval: Option<u32>, rate: Rational) -> Gop {
-        let asked = interval.map(|frames| u64::from(frames.max(1)));
-        match codec {
+    /// `rate`: the encoder's frame rate.
+    pub fn of(spec: &VideoSpec, rate: Rational) -> Gop {
+        let asked = spec.gop_frames.map(|frames| u64::from(frames.max(1)));
+        match spec.codec {
+            _ if spec.fixed_gop => Gop { frames: asked.unwrap_or(1), scene_after: None },
             // keyint 250, min-keyint a tenth of it; x264 keeps min-keyint within one second too.
             VideoCodec::Libx264 | VideoCodec::Libx265 => {
                 let frames = asked.unwrap_or(250);
@@ -108,6 +109,16 @@ pub fn cut(frames: u64, scenes: &[Scene], gop: Gop, lengths: Lengths) -> Vec<(u6
         start = frame;
     }
     cuts
+}
+
+/// Cuts `0..frames` where segments of `segment` frames begin, as many to a chunk as come nearest to `target` frames. A rest shorter than
+/// half a chunk goes to the one before it.
+pub fn on_grid(frames: u64, segment: u64, target: u64) -> Vec<(u64, Cut)> {
+    let segment = segment.max(1);
+    let chunk = (target.saturating_add(segment / 2) / segment).max(1).saturating_mul(segment);
+    let chunks = frames.saturating_add(chunk / 2) / chunk;
+    let later = (1..chunks.max(1)).map(|number| (number * chunk, Cut::Gop));
+    std::iter::once((0, Cut::Start)).chain(later).collect()
 }
 
 /// Where the chunk that starts at `start` should end; `None`: with the film.

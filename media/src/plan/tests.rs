@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 use spool_proto::call::{SourceFacts, StreamFacts};
-use spool_proto::spec::{Container, EncodeSpec, Subtitles, Trim, Verify, VideoCodec};
+use spool_proto::spec::{Container, EncodeSpec, Subtitles, VideoCodec};
 
 use super::scenes::Coded;
 use super::*;
@@ -36,24 +36,7 @@ fn index(frames: i64, keys: impl Fn(i64) -> bool, bytes: impl Fn(i64) -> u32) ->
 }
 
 fn video_spec(codec: VideoCodec) -> VideoSpec {
-    VideoSpec {
-        codec,
-        crf: None,
-        bitrate_bps: None,
-        maxrate_bps: None,
-        bufsize_bits: None,
-        preset: None,
-        tune: None,
-        profile: None,
-        gop_frames: None,
-        pix_fmt: None,
-        filters: Vec::new(),
-        size: None,
-        frame_rate: None,
-        threads: None,
-        deadline: None,
-        cpu_used: None,
-    }
+    VideoSpec::new(codec)
 }
 
 fn args(video: VideoSpec, chunk_s: Option<u64>) -> PlanArgs {
@@ -89,18 +72,10 @@ fn args(video: VideoSpec, chunk_s: Option<u64>) -> PlanArgs {
     };
     PlanArgs {
         spec: EncodeSpec {
-            source: "file:///in".into(),
-            output: "file:///out.mkv".into(),
-            overwrite: false,
-            container: Container::Mkv,
             video: Some(video),
-            audio: None,
             subtitles: Subtitles::None,
-            maps: Vec::new(),
-            trim: Trim::default(),
             chunk: chunk_s.map(Span::from_secs),
-            verify: Verify::Sample,
-            index: None,
+            ..EncodeSpec::new("file:///in", "file:///out.mkv", Container::Mkv)
         },
         source: SourceFacts {
             format: "matroska".into(),
@@ -336,5 +311,19 @@ proptest! {
         let mut bytes = Vec::new();
         file.write(&mut bytes).unwrap();
         prop_assert_eq!(PlanFile::read(bytes.as_slice()).unwrap(), file);
+    }
+}
+
+#[test]
+fn segments_are_never_cut_in_two() {
+    let starts =
+        |frames, segment, target| cuts::on_grid(frames, segment, target).iter().map(|c| c.0).collect::<Vec<_>>();
+    assert_eq!(starts(1440, 144, 240), [0, 288, 576, 864, 1152]);
+    assert_eq!(starts(1440, 144, 10), [0, 144, 288, 432, 576, 720, 864, 1008, 1152, 1296], "at least one segment");
+    assert_eq!(starts(300, 144, 144), [0, 144], "a short rest goes to the one before");
+    assert_eq!(starts(370, 144, 144), [0, 144, 288]);
+    assert_eq!(starts(50, 144, 144), [0]);
+    for (frames, why) in cuts::on_grid(10_000, 75, 600) {
+        assert_eq!((frames % 75, why == Cut::Start), (0, frames == 0));
     }
 }

@@ -9,24 +9,17 @@ use spool_proto::call::{
     PlanSummary, ProbeArgs, SourceFacts, TrackArgs, TrackManifest, ValidateArgs, Value,
 };
 use spool_proto::failure::Failure;
-use spool_proto::spec::{AudioSpec, Container, EncodeSpec, Subtitles, Trim, Verify};
+use spool_proto::spec::{AudioSpec, Container, EncodeSpec, Subtitles, Verify};
 
 use crate::common::{FileHost, call};
 
 pub fn spec(container: Container, audio: Option<AudioSpec>) -> EncodeSpec {
     EncodeSpec {
-        source: "file:///in".into(),
-        output: format!("file:///out.{}", extension(container)),
         overwrite: true,
-        container,
-        video: None,
         audio,
         subtitles: Subtitles::Copy,
-        maps: Vec::new(),
-        trim: Trim::default(),
-        chunk: None,
         verify: Verify::Full,
-        index: None,
+        ..EncodeSpec::new("file:///in", format!("file:///out.{}", extension(container)), container)
     }
 }
 

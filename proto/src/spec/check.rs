@@ -26,12 +26,12 @@ pub const THREADS_MAX: u16 = 64;
 const LIST_MAX: usize = 64;
 
 /// The value of one option is not taken.
-fn refused(message: impl Into<String>) -> Failure {
+pub(super) fn refused(message: impl Into<String>) -> Failure {
     Failure::new(Class::Spec, "option_refused", message)
 }
 
 /// Each option alone would be taken, but not together.
-fn conflict(message: impl Into<String>) -> Failure {
+pub(super) fn conflict(message: impl Into<String>) -> Failure {
     Failure::new(Class::Spec, "options_conflict", message)
 }
 
@@ -132,6 +132,14 @@ impl EncodeSpec {
         if self.trim.duration == Some(Span::ZERO) {
             return Err(refused("-t 0 (or -to at -ss): nothing of the film would be left"));
         }
+        if let Some(segment) = self.segment_frames {
+            let gop = self.video.as_ref().filter(|video| video.fixed_gop).and_then(|video| video.gop_frames);
+            if segment == 0 || !gop.is_some_and(|gop| segment.is_multiple_of(gop.max(1))) {
+                return Err(conflict(format!(
+                    "segment_frames {segment}: segments are whole groups of pictures; set fixed_gop, and gop_frames to a divisor"
+                )));
+            }
+        }
         match self.chunk {
             Some(chunk) if chunk < CHUNK_MIN => {
                 Err(refused(format!("--chunk {}: chunks are at least 500ms long", super::parse::time_text(chunk))))
@@ -182,6 +190,9 @@ impl VideoSpec {
         encoder.check(self)?;
         if self.gop_frames == Some(0) {
             return Err(refused("-g 0: keyframes alone are -g 1; leave -g out for the encoder's own distance"));
+        }
+        if self.fixed_gop && self.gop_frames.is_none() {
+            return Err(refused("fixed_gop without gop_frames: say how many frames go from keyframe to keyframe"));
         }
         if self.gop_frames.is_some_and(|frames| frames > 100_000) {
             return Err(refused("-g: at most 100000 frames between keyframes"));

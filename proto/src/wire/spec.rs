@@ -136,6 +136,7 @@ impl From<&EncodeSpec> for v1::EncodeSpec {
             chunk_us: spec.chunk.map(|s| s.0),
             verify: name_of(spec.verify),
             index: spec.index.clone(),
+            segment_frames: spec.segment_frames,
         }
     }
 }
@@ -164,6 +165,7 @@ impl TryFrom<v1::EncodeSpec> for EncodeSpec {
                 name => from_name("verify", name)?,
             },
             index: wire.index,
+            segment_frames: wire.segment_frames,
         })
     }
 }
@@ -180,6 +182,7 @@ impl From<&VideoSpec> for v1::VideoSpec {
             tune: spec.tune.clone(),
             profile: spec.profile.clone(),
             gop_frames: spec.gop_frames,
+            fixed_gop: spec.fixed_gop,
             pix_fmt: spec.pix_fmt.clone(),
             filters: parse::filters_text(&spec.filters),
             size: spec.size.map(|s| s.to_string()),
@@ -212,6 +215,7 @@ impl TryFrom<v1::VideoSpec> for VideoSpec {
             tune: wire.tune,
             profile: wire.profile,
             gop_frames: wire.gop_frames,
+            fixed_gop: wire.fixed_gop,
             pix_fmt: wire.pix_fmt,
             filters,
             size: wire.size.map(|s| parse::size(&s).map_err(|e| BadField::new("video.size", e))).transpose()?,
@@ -263,6 +267,7 @@ mod tests {
             tune: Some("film".into()),
             profile: Some("high".into()),
             gop_frames: Some(240),
+            fixed_gop: true,
             pix_fmt: Some("yuv420p".into()),
             filters: vec![
                 Filter::Crop { width: 640, height: 352, x: Some(0), y: Some(4) },
@@ -298,6 +303,7 @@ mod tests {
             chunk: Some(Span::from_secs(5)),
             verify: Verify::Full,
             index: Some("file:///out.json".into()),
+            segment_frames: Some(480),
         };
         JobSpec {
             name: "in.mov".into(),

@@ -8,8 +8,7 @@ use spool_proto::call::{
 };
 use spool_proto::failure::Warning;
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, JobSpec, Rational, Service, Subtitles, Trim, Verify, VideoCodec,
-    VideoSpec,
+    AudioCodec, AudioSpec, Container, EncodeSpec, JobSpec, Rational, Service, VideoCodec, VideoSpec,
 };
 use spool_proto::uri;
 use spool_proto::view::{EncodeOutput, JobState};
@@ -22,38 +21,17 @@ pub const CHUNKS: u32 = 4;
 const FRAMES: u64 = 48;
 
 pub fn spec(folder: &Path) -> JobSpec {
-    let video = VideoSpec {
-        codec: VideoCodec::Libx264,
-        crf: Some(21.0),
-        bitrate_bps: None,
-        maxrate_bps: None,
-        bufsize_bits: None,
-        preset: Some("medium".into()),
-        tune: None,
-        profile: None,
-        gop_frames: None,
-        pix_fmt: None,
-        filters: Vec::new(),
-        size: None,
-        frame_rate: None,
-        threads: None,
-        deadline: None,
-        cpu_used: None,
-    };
-    let audio = AudioSpec { codec: AudioCodec::Aac, bitrate_bps: Some(128_000), sample_rate_hz: None, channels: None };
+    let video = VideoSpec { crf: Some(21.0), preset: Some("medium".into()), ..VideoSpec::new(VideoCodec::Libx264) };
+    let audio = AudioSpec { bitrate_bps: Some(128_000), ..AudioSpec::new(AudioCodec::Aac) };
     let encode = EncodeSpec {
-        source: uri::from_path(&folder.join("in.mov")),
-        output: uri::from_path(&folder.join("out.mp4")),
-        overwrite: false,
-        container: Container::Mp4,
         video: Some(video),
         audio: Some(audio),
-        subtitles: Subtitles::Auto,
-        maps: Vec::new(),
-        trim: Trim::default(),
-        chunk: None,
-        verify: Verify::Sample,
         index: Some(uri::from_path(&folder.join("out.json"))),
+        ..EncodeSpec::new(
+            uri::from_path(&folder.join("in.mov")),
+            uri::from_path(&folder.join("out.mp4")),
+            Container::Mp4,
+        )
     };
     JobSpec { max_attempts: 2, ..JobSpec::new("", Service::VideoEncode(encode)) }
 }

@@ -1,45 +1,19 @@
-use super::super::{BenchSpec, Rational, Subtitles, Trim, Verify, parse};
+use super::super::{BenchSpec, Rational, parse};
 use super::*;
 
 fn video(codec: VideoCodec) -> VideoSpec {
-    VideoSpec {
-        codec,
-        crf: None,
-        bitrate_bps: None,
-        maxrate_bps: None,
-        bufsize_bits: None,
-        preset: None,
-        tune: None,
-        profile: None,
-        gop_frames: None,
-        pix_fmt: None,
-        filters: Vec::new(),
-        size: None,
-        frame_rate: None,
-        threads: None,
-        deadline: None,
-        cpu_used: None,
-    }
+    VideoSpec::new(codec)
 }
 
 fn audio(codec: AudioCodec) -> AudioSpec {
-    AudioSpec { codec, bitrate_bps: None, sample_rate_hz: None, channels: None }
+    AudioSpec::new(codec)
 }
 
 fn film() -> EncodeSpec {
     EncodeSpec {
-        source: "file:///in.mov".into(),
-        output: "file:///out.mkv".into(),
-        overwrite: false,
-        container: Container::Mkv,
         video: Some(video(VideoCodec::Libx264)),
         audio: Some(audio(AudioCodec::Aac)),
-        subtitles: Subtitles::Auto,
-        maps: Vec::new(),
-        trim: Trim::default(),
-        chunk: None,
-        verify: Verify::Sample,
-        index: None,
+        ..EncodeSpec::new("file:///in.mov", "file:///out.mkv", Container::Mkv)
     }
 }
 
