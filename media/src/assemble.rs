@@ -6,7 +6,7 @@
 
 mod dts;
 mod film_timeline;
-mod setup;
+pub(crate) mod setup;
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -27,16 +27,16 @@ pub use film_timeline::FilmTimeline;
 type Reader = PieceReader<Box<dyn Source>>;
 
 /// One track before the join.
-struct Track<'a> {
-    facts: &'a StreamFacts,
+pub(crate) struct Track<'a> {
+    pub facts: &'a StreamFacts,
     /// Which of the call's inputs it is made of.
     inputs: Range<usize>,
-    parameters: Parameters,
+    pub parameters: Parameters,
     /// `None` for tracks whose packets keep the dts they have.
-    schedule: Option<Schedule>,
+    pub schedule: Option<Schedule>,
     /// First pts in presentation order, in the track's timebase.
-    first_pts: Option<i64>,
-    is_empty: bool,
+    pub first_pts: Option<i64>,
+    pub is_empty: bool,
 }
 
 fn internal(code: &str, message: String) -> Failure {
@@ -50,7 +50,7 @@ fn internal(code: &str, message: String) -> Failure {
 /// follow each other, `internal`/`chunk_damaged` when a piece cannot be what an encode leaves, `internal`/`artifact_malformed`
 /// when one is cut short: encoding it again is what helps.
 pub fn run(args: &AssembleArgs, host: &mut dyn Host) -> Result<Product, Failure> {
-    let mut tracks = survey(args, host)?;
+    let mut tracks = survey_all(args, host)?;
     let path = host.scratch().join(format!("film.{}", extension(args.spec.container)));
     let mut output = Output::create(&path, args.spec.container)?;
     // The facts of a probe keep neither the chapters' own tags nor what else a stream carries beside its packets.
@@ -97,7 +97,7 @@ fn extension(container: Container) -> &'static str {
 
 // ---- first pass ----
 
-fn survey<'a>(args: &'a AssembleArgs, host: &mut dyn Host) -> Result<Vec<Track<'a>>, Failure> {
+fn survey_all<'a>(args: &'a AssembleArgs, host: &mut dyn Host) -> Result<Vec<Track<'a>>, Failure> {
     let told: usize = args.tracks.iter().map(|track| pieces(track.pieces)).sum();
     // Input 0 is the source.
     if host.inputs() != told + 1 {
@@ -113,10 +113,7 @@ fn survey<'a>(args: &'a AssembleArgs, host: &mut dyn Host) -> Result<Vec<Track<'
         let facts = args.source.streams.iter().find(|facts| facts.index == track.stream).ok_or_else(|| {
             internal("no_such_stream", format!("a track is made of stream {}, which the source has not", track.stream))
         })?;
-        tracks.push(match facts.media {
-            MediaFacts::Video(_) => survey_video(facts, inputs, host)?,
-            _ => survey_other(facts, inputs, host)?,
-        });
+        tracks.push(survey(facts, inputs, host)?);
     }
     if tracks.is_empty() {
         return Err(Failure::new(Class::Spec, "no_tracks", "the film would have no track: choose at least one stream"));
@@ -127,6 +124,18 @@ fn survey<'a>(args: &'a AssembleArgs, host: &mut dyn Host) -> Result<Vec<Track<'
         return Err(Failure::new(Class::Input, "no_packets", message));
     }
     Ok(tracks)
+}
+
+/// Looks at the pieces of one track.
+pub(crate) fn survey<'a>(
+    facts: &'a StreamFacts,
+    inputs: Range<usize>,
+    host: &mut dyn Host,
+) -> Result<Track<'a>, Failure> {
+    match facts.media {
+        MediaFacts::Video(_) => survey_video(facts, inputs, host),
+        _ => survey_other(facts, inputs, host),
+    }
 }
 
 fn pieces(count: u32) -> usize {
@@ -306,24 +315,24 @@ fn add_side_data(tracks: &mut [Track<'_>], source: &Input) -> Vec<Warning> {
 }
 
 /// One track while it is written.
-struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     track: &'a Track<'a>,
     pieces: Range<usize>,
     reader: Option<Reader>,
     /// Packets taken so far.
     taken: usize,
-    next: Option<Packet>,
+    pub next: Option<Packet>,
 }
 
 impl<'a> Cursor<'a> {
-    fn new(track: &'a Track<'a>, host: &mut dyn Host) -> Result<Cursor<'a>, Failure> {
+    pub fn new(track: &'a Track<'a>, host: &mut dyn Host) -> Result<Cursor<'a>, Failure> {
         let mut cursor = Cursor { track, pieces: track.inputs.clone(), reader: None, taken: 0, next: None };
         cursor.advance(host)?;
         Ok(cursor)
     }
 
     /// Reads the next packet, over the ends of pieces.
-    fn advance(&mut self, host: &mut dyn Host) -> Result<(), Failure> {
+    pub fn advance(&mut self, host: &mut dyn Host) -> Result<(), Failure> {
         loop {
             if let Some(reader) = &mut self.reader
                 && let Some(packet) = reader.next()

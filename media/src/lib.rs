@@ -24,6 +24,7 @@ pub mod golden;
 pub mod graph;
 pub mod index;
 mod memory;
+pub mod package;
 pub mod packets;
 pub mod params;
 pub mod piece;
@@ -85,11 +86,13 @@ pub fn run(args: &Args, host: &mut dyn Host) -> Result<Product, Failure> {
         Args::Probe(args) => probe::run(args, host),
         Args::Plan(args) => planning::run(args, host),
         Args::Encode(args) => encode::run(args, host),
+        Args::Segment(args) => package::segment::run(args, host),
+        Args::Manifest(args) => package::manifest::run(args, host),
         Args::Noop { sleep_us, .. } => {
             std::thread::sleep(std::time::Duration::from_micros(*sleep_us));
             Ok(Product { files: Vec::new(), warnings: Vec::new(), value: Value::Noop })
         }
-        Args::Publish(_) => {
+        Args::Publish(_) | Args::PublishPackage(_) => {
             Err(Failure::new(Class::Internal, "not_media", format!("{} is not a media function", args.function())))
         }
     }

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Warning;
+use crate::package::PackagedTrack;
+use crate::spec::title::Package;
 use crate::spec::{Container, EncodeSpec, Rational, Verify};
 
 /// Names of the functions a worker can run.
@@ -19,6 +21,10 @@ pub mod function {
     pub const INDEX: &str = "media.index";
     /// Moves the validated film to where the user asked. Run by the worker itself: it is transfer, not media.
     pub const PUBLISH: &str = "spool.publish";
+    pub const SEGMENT: &str = "media.segment";
+    pub const MANIFEST: &str = "media.manifest";
+    /// As `spool.publish`, of a folder.
+    pub const PUBLISH_PACKAGE: &str = "spool.publish_package";
 }
 
 /// One call: function, typed arguments, where inputs are and where outputs go. A task's payload, as JSON.
@@ -66,6 +72,16 @@ pub enum Args {
     /// inputs: joined film
     #[serde(rename = "spool.publish")]
     Publish(PublishArgs),
+    /// inputs: one track's pieces in film order. Leaves the artifacts `track` (header and segments), `segments` (their table,
+    /// a [`SegmentTable`](crate::package::SegmentTable) as JSON) and, of video, `timeline`
+    #[serde(rename = "media.segment")]
+    Segment(SegmentArgs),
+    /// inputs: the tables of all tracks. Leaves one artifact a playlist, named by its path in the package
+    #[serde(rename = "media.manifest")]
+    Manifest(ManifestArgs),
+    /// inputs: as [`PublishPackageArgs::entries`] say
+    #[serde(rename = "spool.publish_package")]
+    PublishPackage(PublishPackageArgs),
 }
 
 impl Args {
@@ -81,6 +97,9 @@ impl Args {
             Args::Validate(_) => function::VALIDATE,
             Args::Index(_) => function::INDEX,
             Args::Publish(_) => function::PUBLISH,
+            Args::Segment(_) => function::SEGMENT,
+            Args::Manifest(_) => function::MANIFEST,
+            Args::PublishPackage(_) => function::PUBLISH_PACKAGE,
         }
     }
 }
@@ -116,6 +135,8 @@ pub enum Value {
     Track(TrackManifest),
     Film(FilmManifest),
     Index(KeyframeTable),
+    Segments(SegmentSummary),
+    Manifest,
     Published {
         uri: String,
         bytes: u64,
@@ -371,4 +392,59 @@ pub struct PublishArgs {
     pub hash: String,
     /// Keyframe table to write beside it.
     pub index: Option<(String, KeyframeTable)>,
+}
+
+// ---- packages ----
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentArgs {
+    /// Of the track alone.
+    pub spec: EncodeSpec,
+    /// The source's stream.
+    pub stream: StreamFacts,
+    /// Seconds from the start of one segment to that of the next.
+    pub segment: Rational,
+    /// How many the package's pictures have: where the last of them would end there is no cut, so that a short rest stays with it.
+    /// `None`: no pictures.
+    pub segments: Option<u32>,
+}
+
+/// What a track's segments are, in short; the table itself is the artifact `segments`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentSummary {
+    /// As RFC 6381 writes it.
+    pub codec: String,
+    pub segments: u32,
+    pub bytes: u64,
+    pub duration_us: u64,
+    pub average_bps: u64,
+    pub peak_bps: u64,
+    /// Video frames; `None` of sound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ManifestArgs {
+    pub packages: Vec<Package>,
+    /// One an input, in the same order.
+    pub tracks: Vec<PackagedTrack>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PublishPackageArgs {
+    /// URI prefix of the package's folder; ends in `/`.
+    pub output: String,
+    pub overwrite: bool,
+    /// In the order they appear in, where a store shows files one by one: what others refer to first.
+    pub entries: Vec<PackageEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum PackageEntry {
+    /// Input `track` is cut into files of `folder` by the table in input `table`.
+    Track { folder: String, track: usize, table: usize, hash: String },
+    /// The input as it is.
+    File { path: String, input: usize, hash: String },
 }

@@ -10,6 +10,7 @@
 pub mod call;
 pub mod failure;
 pub mod ids;
+pub mod package;
 pub mod pool;
 pub mod resources;
 pub mod spec;

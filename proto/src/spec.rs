@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod parse;
+pub mod title;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +17,7 @@ use crate::time::Span;
 #[expect(clippy::large_enum_variant, reason = "made once a job; a box would only be in everybody's way")]
 pub enum Service {
     VideoEncode(EncodeSpec),
+    Title(title::TitleSpec),
     /// Measures dispatch: `tasks` calls of `bench.noop`.
     Bench(BenchSpec),
 }
@@ -24,6 +26,7 @@ impl Service {
     pub fn name(&self) -> &'static str {
         match self {
             Service::VideoEncode(_) => "video-encode",
+            Service::Title(_) => "title",
             Service::Bench(_) => "bench",
         }
     }

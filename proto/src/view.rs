@@ -7,6 +7,7 @@ use crate::failure::{Failure, Warning};
 use crate::ids::{JobId, TaskId, WorkerName};
 use crate::pool::{Class, Hold, PoolName, PoolSpec};
 use crate::resources::Resources;
+use crate::spec::title::Package;
 use crate::time::{Span, Timestamp};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -130,6 +131,51 @@ pub struct EncodeOutput {
     pub keyframes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsplit_reason: Option<String>,
+}
+
+/// The `output` of a finished `title`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TitleOutput {
+    /// URI of the package's folder.
+    pub uri: String,
+    /// The same as a path, where it is a local folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    pub duration_us: u64,
+    /// Of all its files.
+    pub bytes: u64,
+    pub packages: Vec<PackageOutput>,
+    pub tracks: Vec<TrackOutput>,
+}
+
+/// What a player is pointed at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageOutput {
+    pub kind: Package,
+    pub uri: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrackOutput {
+    /// Within the package: `video/720p`.
+    pub folder: String,
+    /// `video`, `audio`.
+    pub kind: String,
+    /// As RFC 6381 writes it.
+    pub codec: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub width: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub height: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<u64>,
+    pub chunks: u32,
+    pub segments: u32,
+    pub bytes: u64,
+    pub duration_us: u64,
+    pub average_bps: u64,
+    /// Of the segment that needs most.
+    pub peak_bps: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

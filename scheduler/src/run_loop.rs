@@ -244,7 +244,7 @@ impl<S: Store> RunLoop<S> {
                 let place =
                     Place { artifacts: uri::prefix_from_path(&folder), unsplit_threads: self.unsplit_threads() };
                 let mut next = workflow::next(&self.engine, found, &place);
-                if found.request().service == workflow::VIDEO_ENCODE && matches!(next, Next::Phase { .. }) {
+                if workflow::leaves_pieces(&found.request().service) && matches!(next, Next::Phase { .. }) {
                     // Workers store pieces there and never make it: when it is gone, the job is over.
                     if let Err(e) = std::fs::create_dir_all(&folder) {
                         next = Next::Fail { failure: unwritable(&folder, &e) };

@@ -122,10 +122,10 @@ fn progress(engine: &Engine, job: &Job, now: Timestamp) -> Progress {
     }
     let elapsed = encoding.finished.or(job.finished()).unwrap_or(now).since(encoding.started);
     progress.fps = rate(progress.frames, elapsed);
-    if let Some((frames, frame_rate)) = planned(engine, job) {
-        progress.frames_total = frames;
-        progress.out_time_us = play_time_us(progress.frames, frame_rate);
-        progress.out_time_total_us = play_time_us(frames, frame_rate);
+    if let Some(planned) = planned(engine, job) {
+        progress.frames_total = planned.frames;
+        progress.out_time_us = play_time_us(progress.frames / planned.renditions, planned.frame_rate);
+        progress.out_time_total_us = play_time_us(planned.frames / planned.renditions, planned.frame_rate);
     }
     progress
 }
@@ -141,12 +141,27 @@ fn play_time_us(frames: u64, frame_rate: Rational) -> u64 {
     u64::try_from(us).unwrap_or(u64::MAX)
 }
 
-/// Output frames and their rate, as the plan has them.
-fn planned(engine: &Engine, job: &Job) -> Option<(u64, Rational)> {
-    let plan = engine.tasks(job).take(4).find(|task| task.shape.function == function::PLAN)?;
-    let answer: Answer = serde_json::from_slice(plan.answer?).ok()?;
-    let Value::Plan(PlanSummary { video: Some(video), .. }) = answer.value else { return None };
-    Some((video.frames?, video.frame_rate))
+/// What the plans promise, one a rendition.
+struct Planned {
+    /// Of all renditions.
+    frames: u64,
+    renditions: u64,
+    /// Of the first.
+    frame_rate: Rational,
+}
+
+fn planned(engine: &Engine, job: &Job) -> Option<Planned> {
+    let mut planned: Option<Planned> = None;
+    // Plans come right behind the probe.
+    let plans = engine.tasks(job).skip(1).take_while(|task| task.shape.function == function::PLAN);
+    for plan in plans {
+        let answer: Answer = serde_json::from_slice(plan.answer?).ok()?;
+        let Value::Plan(PlanSummary { video: Some(video), .. }) = answer.value else { return None };
+        let sum = planned.get_or_insert(Planned { frames: 0, renditions: 0, frame_rate: video.frame_rate });
+        sum.frames += video.frames?;
+        sum.renditions += 1;
+    }
+    planned
 }
 
 /// What the tasks' answers warn of, each thing once.

@@ -4,12 +4,14 @@
 //! answer.
 
 mod bench;
+mod limits;
+mod title;
 mod video_encode;
 
 use spool_core::engine::Engine;
 use spool_core::io::{Blob, NewTask, Next, Shape, TaskRun};
 use spool_core::job::Job;
-use spool_proto::call::{Answer, Artifact, Call};
+use spool_proto::call::{Answer, Args, Artifact, Call, SourceFacts, Value, function};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{TaskId, WorkerName};
 use spool_proto::resources::Resources;
@@ -56,8 +58,46 @@ fn bad_answer(task: TaskId, function: &str, why: &str) -> Failure {
     Failure::new(Class::Internal, "bad_answer", message)
 }
 
-/// The service that makes a film, and so needs a place for its pieces.
-pub const VIDEO_ENCODE: &str = "video-encode";
+/// A job's finished tasks and its place: what a workflow decides by.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    place: &'a Place,
+    tasks: &'a [DoneTask],
+}
+
+impl<'a> Work<'a> {
+    fn call(&self, inputs: Vec<String>, args: Args) -> Call {
+        Call { inputs, output_prefix: self.place.artifacts.clone(), args }
+    }
+
+    /// In order of creation, which is the order they were ordered in.
+    fn of(&self, function: &str) -> Vec<&'a DoneTask> {
+        self.tasks.iter().filter(|task| task.function == function).collect()
+    }
+
+    fn one(&self, function: &str) -> Result<&'a DoneTask, Failure> {
+        let found = self.tasks.iter().find(|task| task.function == function);
+        found.ok_or_else(|| {
+            Failure::new(Class::Internal, "missing_task", format!("the job came this far without {function}"))
+        })
+    }
+
+    fn source(&self) -> Result<&'a SourceFacts, Failure> {
+        let probe = self.one(function::PROBE)?;
+        let Value::Probe(facts) = &probe.answer.value else { return Err(probe.wrong_kind()) };
+        Ok(facts)
+    }
+}
+
+fn unknown_phase(service: &str, phase: &str) -> Failure {
+    let why = format!("{service} has no phase {phase:?}; the job is from a newer server");
+    Failure::new(Class::Internal, "unknown_phase", why)
+}
+
+/// Whether jobs of the service leave pieces, and so need a place for them.
+pub fn leaves_pieces(service: &str) -> bool {
+    matches!(service, "video-encode" | "title")
+}
 
 /// What the job wants next. A workflow that cannot go on fails its job.
 pub fn next(engine: &Engine, job: &Job, place: &Place) -> Next {
@@ -71,7 +111,10 @@ pub fn next(engine: &Engine, job: &Job, place: &Place) -> Next {
     let next = match &spec {
         Service::Bench(bench) => Ok(bench::next(bench, phase)),
         Service::VideoEncode(encode) => {
-            done_tasks(engine, job).and_then(|tasks| video_encode::next(encode, place, phase, &tasks))
+            done_tasks(engine, job).and_then(|tasks| video_encode::next(encode, Work { place, tasks: &tasks }, phase))
+        }
+        Service::Title(spec) => {
+            done_tasks(engine, job).and_then(|tasks| title::next(spec, Work { place, tasks: &tasks }, phase))
         }
     };
     next.unwrap_or_else(|failure| Next::Fail { failure })

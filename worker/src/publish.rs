@@ -1,16 +1,34 @@
 //! `spool.publish`: the validated film is put where the user asked, whole or not at all.
 
+pub mod package;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
-use spool_proto::call::{PublishArgs, Value};
+use spool_proto::call::{Args, Call, PublishArgs, Value};
 use spool_proto::failure::{Class, Failure};
 
 use crate::executor::Unanswered;
 use crate::transfer::{self, Input};
+
+/// Runs a call that publishes.
+///
+/// # Errors
+/// `bad_call` (internal) where it is none, and those of [`publish`] and [`package::publish`].
+pub fn run(call: &Call, alive: &mut dyn FnMut(u64) -> bool) -> Result<(Value, u64), Unanswered> {
+    let inputs = Input::of(call);
+    match (&call.args, inputs.as_slice()) {
+        (Args::Publish(args), [film]) => publish(args, film, alive),
+        (Args::PublishPackage(args), inputs) => package::publish(args, inputs, alive),
+        (args, inputs) => {
+            let text = format!("{} with {} inputs publishes nothing", args.function(), inputs.len());
+            Err(Failure::new(Class::Internal, "bad_call", text).into())
+        }
+    }
+}
 
 /// Publishes `film`. `alive` is told the bytes done so far and answers whether to go on. A retry after a lost answer finds
 /// its own work done and succeeds. Answers also the film's bytes. Blocks.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use spool_proto::call::{Answer, Args, Call, PublishArgs, Value};
+use spool_proto::call::{Answer, Args, Call, Value};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::Fence;
 use tokio::sync::watch;
@@ -82,7 +82,7 @@ pub type Tell = Arc<dyn Fn(usize, Told) + Send + Sync>;
 
 /// Does the worker run it by itself?
 pub fn is_inline(args: &Args) -> bool {
-    matches!(args, Args::Noop { through_executor: false, .. } | Args::Publish(_))
+    matches!(args, Args::Noop { through_executor: false, .. } | Args::Publish(_) | Args::PublishPackage(_))
 }
 
 impl Runner {
@@ -283,7 +283,7 @@ async fn inline(work: Work, stop: &watch::Receiver<Stops>) -> Result<(Answer, Ad
             () = tokio::time::sleep(Duration::from_micros(*sleep_us)) => Ok(bare(Value::Noop)),
             () = stopped(stop, 0) => Err(Unanswered::Stopped),
         },
-        Args::Publish(args) => publish(args.clone(), Input::of(&call), limits, progress, stop.clone()).await,
+        Args::Publish(_) | Args::PublishPackage(_) => publish(call, limits, progress, stop.clone()).await,
         _ => {
             let text = format!("{} is nothing that a worker runs by itself", call.args.function());
             Err(Failure::new(Class::Internal, "bad_call", text).into())
@@ -297,20 +297,16 @@ fn bare(value: Value) -> (Answer, Advance) {
 
 /// On a blocking thread, which cannot be killed: it is asked to stop, and when its disk hangs it is left behind.
 async fn publish(
-    args: PublishArgs,
-    inputs: Vec<Input>,
+    call: Arc<Call>,
     limits: Limits,
     progress: Progress,
     stop: watch::Receiver<Stops>,
 ) -> Result<(Answer, Advance), Unanswered> {
-    let [film] = <[Input; 1]>::try_from(inputs).map_err(|inputs| {
-        Failure::new(Class::Internal, "bad_call", format!("a publish with {} inputs instead of one", inputs.len()))
-    })?;
     let (pulse, abandoned) = (Arc::new(Pulse::new()), Arc::new(AtomicBool::new(false)));
     let (beating, left) = (Arc::clone(&pulse), Arc::clone(&abandoned));
     let work = blocking(move || {
         let mut told: Option<Instant> = None;
-        publish::publish(&args, &film, &mut |bytes| {
+        publish::run(&call, &mut |bytes| {
             beating.beat();
             if told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
                 told = Some(Instant::now());

@@ -56,6 +56,7 @@ impl Input {
             Args::Probe(_) | Args::Plan(_) | Args::Encode(_) => true,
             Args::Audio(_) | Args::Subtitle(_) | Args::Assemble(_) => true,
             Args::Noop { .. } | Args::Validate(_) | Args::Index(_) | Args::Publish(_) => false,
+            Args::Segment(_) | Args::Manifest(_) | Args::PublishPackage(_) => false,
         };
         let owner = |index| if index == 0 && from_source { Owner::User } else { Owner::Spool };
         call.inputs.iter().enumerate().map(|(i, uri)| Input { uri: uri.clone(), owner: owner(i) }).collect()

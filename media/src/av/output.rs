@@ -50,9 +50,46 @@ struct Stream {
 pub struct Output {
     context: NonNull<ffi::AVFormatContext>,
     streams: Vec<Stream>,
-    faststart: bool,
+    layout: Layout,
+}
+
+/// How the file is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Matroska: as it comes.
+    Stream,
+    /// MP4 and MOV, the index in front.
+    Faststart,
+    /// CMAF: header and fragments, each ended by [`Output::fragment`].
+    Fragments { begun: bool },
+}
+
+impl Layout {
+    fn of(container: Container) -> Layout {
+        match container {
+            Container::Mkv | Container::Webm => Layout::Stream,
+            Container::Mp4 | Container::Mov => Layout::Faststart,
+        }
+    }
+
+    /// The muxer's own options.
+    fn options(self) -> &'static [(&'static CStr, &'static CStr)] {
+        match self {
+            Layout::Stream => &[],
+            Layout::Faststart => &[(c"movflags", c"+faststart")],
+            // The header waits for the first packets, which say how much of a track's start is not shown; `use_editlist` lets it
+            // keep that.
+            Layout::Fragments { .. } => &[
+                (c"movflags", c"+cmaf+frag_custom+delay_moov+default_base_moof+skip_trailer"),
+                (c"use_editlist", c"1"),
+            ],
+        }
+    }
+
     /// `dts` may repeat: most containers ask only that it never falls.
-    repeats: bool,
+    fn repeats(self) -> bool {
+        self == Layout::Stream
+    }
 }
 
 impl std::fmt::Debug for Output {
@@ -133,6 +170,9 @@ fn c_string(text: &str) -> CString {
     CString::new(&text[..until]).expect("cut before the first NUL")
 }
 
+/// `SEEK_CUR`.
+const SEEK_CURRENT: c_int = 1;
+
 unsafe extern "C" {
     // Declared with the int the enum is in C: the number comes from a file.
     fn av_stream_new_side_data(stream: *mut ffi::AVStream, kind: c_int, size: usize) -> *mut u8;
@@ -141,25 +181,32 @@ unsafe extern "C" {
 impl Output {
     /// Starts a file at `path` (made or replaced). Streams, chapters and tags follow, then [`Output::begin`].
     pub fn create(path: &Path, container: Container) -> Result<Output, Failure> {
+        Output::open(path, muxer(container), Layout::of(container))
+    }
+
+    /// As [`Output::create`]: a CMAF track, of one stream.
+    pub fn create_fragmented(path: &Path) -> Result<Output, Failure> {
+        Output::open(path, muxer(Container::Mp4), Layout::Fragments { begun: false })
+    }
+
+    fn open(path: &Path, muxer: &CStr, layout: Layout) -> Result<Output, Failure> {
         let text = path.to_str().ok_or_else(|| {
             Failure::new(Class::Host, "scratch_path", format!("the path {} is not UTF-8", path.display()))
         })?;
         let url = c_string(&format!("file:{text}"));
         let mut context = ptr::null_mut();
         // SAFETY: `context` is a valid out pointer, the strings live through the call.
-        let code = unsafe {
-            ffi::avformat_alloc_output_context2(&raw mut context, ptr::null(), muxer(container).as_ptr(), url.as_ptr())
-        };
+        let code =
+            unsafe { ffi::avformat_alloc_output_context2(&raw mut context, ptr::null(), muxer.as_ptr(), url.as_ptr()) };
         check(code, "making the muxer")?;
         let context = NonNull::new(context).ok_or_else(|| out_of_memory("making the muxer"))?;
-        let matroska = matches!(container, Container::Mkv | Container::Webm);
-        let mut output = Output { context, streams: Vec::new(), faststart: !matroska, repeats: matroska };
+        let mut output = Output { context, streams: Vec::new(), layout };
         // SAFETY: the context is valid and owned by `output`; `pb` is null until it is opened here.
         unsafe {
             let context = output.context.as_mut();
             // FLAC in MP4 counts as experimental in FFmpeg 5.1; it has been standard since 2021.
             context.strict_std_compliance = ffi::FF_COMPLIANCE_EXPERIMENTAL;
-            if matroska {
+            if layout == Layout::Stream {
                 // Without it the segment and its tracks get random numbers.
                 context.flags |= ffi::AVFMT_FLAG_BITEXACT;
             }
@@ -193,7 +240,14 @@ impl Output {
                 }
                 ptr::copy_nonoverlapping(bytes.as_ptr(), data, bytes.len());
             }
-            let tag = if setup.copied { kept_tag(self.context.as_ref().oformat, codec.id, from.codec_tag) } else { 0 };
+            let tag = match (setup.copied, self.layout) {
+                // Players of Apple's take no other; it says that all parameter sets are in the header.
+                (_, Layout::Fragments { .. }) if codec.id == ffi::AVCodecID::AV_CODEC_ID_HEVC => {
+                    u32::from_le_bytes(*b"hvc1")
+                }
+                (true, _) => kept_tag(self.context.as_ref().oformat, codec.id, from.codec_tag),
+                (false, _) => 0,
+            };
             parameters::write(from, stream.codecpar)
                 .map_err(|error| error.failure(Class::Internal, "mux_failed", format!("describing stream {index}")))?;
             (*stream.codecpar).codec_tag = tag;
@@ -253,8 +307,8 @@ impl Output {
         let mut options = ptr::null_mut();
         // SAFETY: the context has its streams and an open `pb`; `options` is a dictionary of our own, freed below.
         unsafe {
-            if self.faststart {
-                ffi::av_dict_set(&raw mut options, c"movflags".as_ptr(), c"+faststart".as_ptr(), 0);
+            for (name, value) in self.layout.options() {
+                ffi::av_dict_set(&raw mut options, name.as_ptr(), value.as_ptr(), 0);
             }
             let code = ffi::avformat_write_header(self.context.as_ptr(), &raw mut options);
             ffi::av_dict_free(&raw mut options);
@@ -299,9 +353,34 @@ impl Output {
         unsafe {
             let to = &mut *made.as_ptr();
             ffi::av_packet_rescale_ts(to, av_rational(time_base), target.time_base);
-            order(to, target, self.repeats);
+            order(to, target, self.layout.repeats());
             check(ffi::av_interleaved_write_frame(self.context.as_ptr(), to), &place())
         }
+    }
+
+    /// Ends a fragment: what was written since the last one. Answers where the file ends: `(header, fragment)`, the first of
+    /// interest only once.
+    ///
+    /// # Panics
+    /// When the file was not made by [`Output::create_fragmented`].
+    pub fn fragment(&mut self) -> Result<(u64, u64), Failure> {
+        let Layout::Fragments { begun } = &mut self.layout else { panic!("only a CMAF track has fragments") };
+        let first = !std::mem::replace(begun, true);
+        // SAFETY: the header was written. A null packet flushes the muxer.
+        let flush = || -> Result<u64, Failure> {
+            unsafe {
+                check(ffi::av_interleaved_write_frame(self.context.as_ptr(), ptr::null_mut()), "ending a fragment")?;
+                check(ffi::av_write_frame(self.context.as_ptr(), ptr::null_mut()), "ending a fragment")?;
+                let pb = self.context.as_ref().pb;
+                ffi::avio_flush(pb);
+                let at = ffi::avio_seek(pb, 0, SEEK_CURRENT);
+                check(i32::try_from(at.min(0)).unwrap_or(i32::MIN), "asking for the position")?;
+                Ok(at.unsigned_abs())
+            }
+        };
+        // The first flush writes the header that was held back, and nothing else.
+        let header = if first { flush()? } else { 0 };
+        Ok((header, flush()?))
     }
 
     /// Writes what is still held back and the trailer, and closes the file. `faststart` copies the whole file within itself:

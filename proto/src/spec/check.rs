@@ -55,6 +55,7 @@ impl JobSpec {
         self.check_hops()?;
         match &self.service {
             Service::VideoEncode(spec) => spec.check(),
+            Service::Title(spec) => spec.check(),
             Service::Bench(spec) if spec.tasks == 0 => Err(refused("--tasks 0: a benchmark needs at least one task")),
             Service::Bench(_) => Ok(()),
         }

@@ -1,5 +1,7 @@
 //! Specs on the wire. Values that ffmpeg writes as text (`-vf`, `-map`, `-s`) travel as that text.
 
+mod title;
+
 use super::{BadField, from_name, name_of, narrow, v1};
 use crate::pool::{Class, Hop, PoolName};
 use crate::spec::{
@@ -15,6 +17,7 @@ impl From<&JobSpec> for v1::JobSpec {
     fn from(spec: &JobSpec) -> Self {
         let service = match &spec.service {
             Service::VideoEncode(encode) => v1::job_spec::Service::VideoEncode(encode.into()),
+            Service::Title(title) => v1::job_spec::Service::Title(title.into()),
             Service::Bench(bench) => v1::job_spec::Service::Bench(v1::BenchSpec {
                 tasks: bench.tasks,
                 call_time_us: bench.call_time.0,
@@ -41,6 +44,7 @@ impl TryFrom<v1::JobSpec> for JobSpec {
     fn try_from(wire: v1::JobSpec) -> Result<Self, BadField> {
         let service = match wire.service.ok_or_else(|| BadField::missing("spec.service"))? {
             v1::job_spec::Service::VideoEncode(encode) => Service::VideoEncode(encode.try_into()?),
+            v1::job_spec::Service::Title(title) => Service::Title(title.try_into()?),
             v1::job_spec::Service::Bench(bench) => Service::Bench(BenchSpec {
                 tasks: bench.tasks,
                 call_time: Span(bench.call_time_us),

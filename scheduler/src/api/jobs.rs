@@ -6,7 +6,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use spool_core::io::{Input, NewJob, Reply};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{JobId, TaskId};
-use spool_proto::spec::{JobSpec, Service};
+use spool_proto::spec::title::TitleSpec;
+use spool_proto::spec::{EncodeSpec, JobSpec, Service};
 use spool_proto::view::{JobState, JobView};
 use spool_proto::wire::spec::priority;
 use spool_proto::wire::{BadField, v1};
@@ -256,10 +257,10 @@ fn check(spec: &JobSpec) -> Result<(), Failure> {
 
 fn default_name(service: &Service) -> String {
     match service {
-        Service::VideoEncode(encode) => {
-            let path = spool_proto::uri::to_path(&encode.source).ok();
+        Service::VideoEncode(EncodeSpec { source, .. }) | Service::Title(TitleSpec { source, .. }) => {
+            let path = spool_proto::uri::to_path(source).ok();
             let name = path.as_deref().and_then(|path| path.file_name()).map(|n| n.to_string_lossy().into_owned());
-            name.unwrap_or_else(|| encode.source.clone())
+            name.unwrap_or_else(|| source.clone())
         }
         Service::Bench(bench) => format!("{} no-ops", bench.tasks),
     }

@@ -2,38 +2,19 @@
 
 use spool_core::io::Next;
 use spool_proto::call::{
-    Args, AssembleArgs, AssembleTrack, Call, ChunkSummary, EncodeArgs, IndexArgs, KeyframeTable, MediaFacts, PlanArgs,
-    PlanSummary, ProbeArgs, PublishArgs, SourceFacts, TrackArgs, TrackManifest, ValidateArgs, Value, VideoPlan,
-    function,
+    Args, AssembleArgs, AssembleTrack, ChunkSummary, EncodeArgs, IndexArgs, KeyframeTable, MediaFacts, PlanArgs,
+    PlanSummary, ProbeArgs, PublishArgs, TrackArgs, TrackManifest, ValidateArgs, Value, VideoPlan, function,
 };
 use spool_proto::failure::{Class, Failure};
 use spool_proto::resources::Resources;
 use spool_proto::spec::{AudioCodec, Container, EncodeSpec, VideoCodec};
-use spool_proto::time::Span;
 use spool_proto::uri;
 use spool_proto::view::{ChunkView, EncodeOutput};
 
-use super::{DoneTask, Order, Place, bad_answer, phase};
+use super::{DoneTask, Order, Work, bad_answer, limits, phase, unknown_phase};
 
-/// No report of progress from an encoder for this long: it hangs.
-const NO_PROGRESS: Span = Span::from_secs(120);
-/// Reading every packet of the longest film from the slowest disk, with room.
-const READ_TIMEOUT: Span = Span::from_secs(2 * 3600);
-/// Encoding or decoding a whole film in one piece, with room.
-const CODEC_TIMEOUT: Span = Span::from_secs(48 * 3600);
-/// MiB for functions that hold tables of packets and no pictures: 10 h at 60 fps is 2.2 million packets of some 100 bytes.
-const TABLES_MEMORY: u64 = 512;
-const AUDIO_MEMORY: u64 = 256;
-const SUBTITLE_MEMORY: u64 = 128;
-const PUBLISH_MEMORY: u64 = 64;
-/// Pictures a decoder holds at most: 16 references, its own delay, and those in flight, with room.
-const DECODER_PICTURES: u64 = 40;
-
-/// One core.
-const CORE: u64 = 1_000;
-
-pub(super) fn next(spec: &EncodeSpec, place: &Place, phase: Option<&str>, tasks: &[DoneTask]) -> Result<Next, Failure> {
-    let film = Film { spec, place, tasks };
+pub(super) fn next(spec: &EncodeSpec, work: Work<'_>, phase: Option<&str>) -> Result<Next, Failure> {
+    let film = Film { spec, work };
     match phase {
         None => Ok(film.probing()),
         Some("probing") => film.planning(),
@@ -42,38 +23,40 @@ pub(super) fn next(spec: &EncodeSpec, place: &Place, phase: Option<&str>, tasks:
         Some("assembling") => film.validating(),
         Some("validating") => film.packaging(),
         Some("packaging") => film.finish(),
-        Some(other) => {
-            let why = format!("video-encode has no phase {other:?}; the job is from a newer server");
-            Err(Failure::new(Class::Internal, "unknown_phase", why))
-        }
+        Some(other) => Err(unknown_phase("video-encode", other)),
     }
 }
 
 struct Film<'a> {
     spec: &'a EncodeSpec,
-    place: &'a Place,
-    tasks: &'a [DoneTask],
+    work: Work<'a>,
 }
 
 impl Film<'_> {
     fn probing(&self) -> Next {
         let args = Args::Probe(ProbeArgs { index_for: Some(self.spec.clone()) });
-        let call = self.call(vec![self.spec.source.clone()], args);
-        phase("probing", [Order::new(call, Resources::cpu_memory(CORE, TABLES_MEMORY), READ_TIMEOUT)])
+        let call = self.work.call(vec![self.spec.source.clone()], args);
+        phase(
+            "probing",
+            [Order::new(call, Resources::cpu_memory(limits::CORE, limits::TABLES_MEMORY), limits::READ_TIMEOUT)],
+        )
     }
 
     fn planning(&self) -> Result<Next, Failure> {
-        let probe = self.one(function::PROBE)?;
+        let probe = self.work.one(function::PROBE)?;
         let mut inputs = vec![self.spec.source.clone()];
         // Without video in the output there is no packet index.
         inputs.extend(probe.artifact("index").ok().map(|index| index.uri.clone()));
         let args = PlanArgs {
             spec: self.spec.clone(),
-            source: self.source()?.clone(),
-            unsplit_threads: self.place.unsplit_threads,
+            source: self.work.source()?.clone(),
+            unsplit_threads: self.work.place.unsplit_threads,
         };
-        let call = self.call(inputs, Args::Plan(args));
-        Ok(phase("planning", [Order::new(call, Resources::cpu_memory(CORE, TABLES_MEMORY), READ_TIMEOUT)]))
+        let call = self.work.call(inputs, Args::Plan(args));
+        Ok(phase(
+            "planning",
+            [Order::new(call, Resources::cpu_memory(limits::CORE, limits::TABLES_MEMORY), limits::READ_TIMEOUT)],
+        ))
     }
 
     fn encoding(&self) -> Result<Next, Failure> {
@@ -81,7 +64,7 @@ impl Film<'_> {
         let mut orders = Vec::new();
         let mut whole = 0u64;
         if let Some(video) = &plan.video {
-            let table = &self.one(function::PLAN)?.artifact("plan")?.uri;
+            let table = &self.work.one(function::PLAN)?.artifact("plan")?.uri;
             whole = video.chunks.iter().fold(0, |sum, chunk| sum.saturating_add(chunk.weight));
             for (number, chunk) in (0u32..).zip(&video.chunks) {
                 orders.push(self.chunk(video.stream, number, chunk, table)?);
@@ -94,22 +77,22 @@ impl Film<'_> {
             whole / if copied { 500 } else { 32 }
         };
         for (n, track) in (1..).zip(&plan.audio) {
-            let call = self.call(vec![self.spec.source.clone()], Args::Audio(track.clone()));
-            let resources = Resources::cpu_memory(CORE, AUDIO_MEMORY);
+            let call = self.work.call(vec![self.spec.source.clone()], Args::Audio(track.clone()));
+            let resources = Resources::cpu_memory(limits::CORE, limits::AUDIO_MEMORY);
             orders.push(Order {
                 label: format!("audio {n}"),
                 weight: audio_weight(track),
-                no_progress: NO_PROGRESS,
-                ..Order::new(call, resources, CODEC_TIMEOUT)
+                no_progress: limits::NO_PROGRESS,
+                ..Order::new(call, resources, limits::CODEC_TIMEOUT)
             });
         }
         for (n, track) in (1..).zip(&plan.subtitles) {
-            let call = self.call(vec![self.spec.source.clone()], Args::Subtitle(track.clone()));
-            let resources = Resources::cpu_memory(CORE, SUBTITLE_MEMORY);
+            let call = self.work.call(vec![self.spec.source.clone()], Args::Subtitle(track.clone()));
+            let resources = Resources::cpu_memory(limits::CORE, limits::SUBTITLE_MEMORY);
             orders.push(Order {
                 label: format!("subtitle {n}"),
                 weight: whole / 500,
-                ..Order::new(call, resources, READ_TIMEOUT)
+                ..Order::new(call, resources, limits::READ_TIMEOUT)
             });
         }
         if orders.is_empty() {
@@ -122,16 +105,16 @@ impl Film<'_> {
     fn chunk(&self, stream: u32, number: u32, chunk: &ChunkSummary, table: &str) -> Result<Order, Failure> {
         let video = self.spec.video.as_ref().ok_or_else(|| self.plan_disagrees("video without being asked for it"))?;
         let args = EncodeArgs { spec: self.spec.clone(), stream, chunk: number, threads: chunk.threads };
-        let call = self.call(vec![self.spec.source.clone(), table.into()], Args::Encode(args));
+        let call = self.work.call(vec![self.spec.source.clone(), table.into()], Args::Encode(args));
         // Threads are the user's to choose; more of them than the largest worker has cores share those cores.
-        let cores = u64::from(chunk.threads.clamp(1, self.place.unsplit_threads.max(1)));
-        let resources = Resources::cpu_memory(cores * CORE, chunk.memory_mib);
+        let cores = u64::from(chunk.threads.clamp(1, self.work.place.unsplit_threads.max(1)));
+        let resources = Resources::cpu_memory(cores * limits::CORE, chunk.memory_mib);
         Ok(Order {
             backend: format!("cpu/{}", video.codec.name()),
-            no_progress: NO_PROGRESS,
+            no_progress: limits::NO_PROGRESS,
             label: format!("chunk {number}"),
             weight: chunk.weight,
-            ..Order::new(call, resources, CODEC_TIMEOUT)
+            ..Order::new(call, resources, limits::CODEC_TIMEOUT)
         })
     }
 
@@ -150,7 +133,7 @@ impl Film<'_> {
             tracks.push(AssembleTrack { stream: video.stream, pieces: count(video.chunks.len()) });
         }
         for (of, planned) in [(function::AUDIO, &plan.audio), (function::SUBTITLE, &plan.subtitles)] {
-            let done = self.of(of);
+            let done = self.work.of(of);
             if done.len() != planned.len() {
                 return Err(self.plan_disagrees(&format!("{} calls of {of}, {} were made", planned.len(), done.len())));
             }
@@ -159,13 +142,16 @@ impl Film<'_> {
                 tracks.push(AssembleTrack { stream: track.stream, pieces: 1 });
             }
         }
-        let args = AssembleArgs { spec: self.spec.clone(), source: self.source()?.clone(), tracks };
-        let call = self.call(inputs, Args::Assemble(args));
-        Ok(phase("assembling", [Order::new(call, Resources::cpu_memory(CORE, TABLES_MEMORY), READ_TIMEOUT)]))
+        let args = AssembleArgs { spec: self.spec.clone(), source: self.work.source()?.clone(), tracks };
+        let call = self.work.call(inputs, Args::Assemble(args));
+        Ok(phase(
+            "assembling",
+            [Order::new(call, Resources::cpu_memory(limits::CORE, limits::TABLES_MEMORY), limits::READ_TIMEOUT)],
+        ))
     }
 
     fn validating(&self) -> Result<Next, Failure> {
-        let (plan, assembly) = (self.plan()?, self.one(function::ASSEMBLE)?);
+        let (plan, assembly) = (self.plan()?, self.work.one(function::ASSEMBLE)?);
         let film = assembly.artifact("film")?.uri.clone();
         let mut args = ValidateArgs {
             container: self.spec.container,
@@ -175,20 +161,18 @@ impl Film<'_> {
             codecs: Vec::new(),
         };
         let mut inputs = vec![film.clone()];
-        let mut memory = TABLES_MEMORY;
+        let mut memory = limits::TABLES_MEMORY;
         if let (Some(video), Some(asked)) = (&plan.video, &self.spec.video) {
             inputs.push(assembly.artifact("timeline")?.uri.clone());
             args.frames = Some(self.chunks(video)?.iter().map(|(_, piece)| piece.units).sum());
             args.joins = video.chunks.iter().map(|chunk| chunk.start).collect();
             args.codecs.push(codec(asked.codec).into());
-            // Up to three planes of two bytes a sample.
-            let picture = u64::from(video.width) * u64::from(video.height) * 6;
-            memory += picture.saturating_mul(DECODER_PICTURES).div_ceil(1 << 20);
+            memory += limits::decoder_memory(video);
         }
         // A stream without packets becomes no track there; Matroska keeps it as an empty one. As in ffmpeg.
         let keeps_empty = !matches!(self.spec.container, Container::Mp4 | Container::Mov);
         for (of, planned) in [(function::AUDIO, &plan.audio), (function::SUBTITLE, &plan.subtitles)] {
-            for (task, track) in self.of(of).into_iter().zip(planned) {
+            for (task, track) in self.work.of(of).into_iter().zip(planned) {
                 let Value::Track(piece) = &task.answer.value else { return Err(task.wrong_kind()) };
                 if piece.packets > 0 || keeps_empty {
                     args.codecs.push(match of {
@@ -198,34 +182,37 @@ impl Film<'_> {
                 }
             }
         }
-        let validate = self.call(inputs, Args::Validate(args));
-        let index = self.call(vec![film], Args::Index(IndexArgs {}));
+        let validate = self.work.call(inputs, Args::Validate(args));
+        let index = self.work.call(vec![film], Args::Index(IndexArgs {}));
         Ok(phase(
             "validating",
             [
-                Order::new(validate, Resources::cpu_memory(CORE, memory), CODEC_TIMEOUT),
-                Order::new(index, Resources::cpu_memory(CORE, TABLES_MEMORY), READ_TIMEOUT),
+                Order::new(validate, Resources::cpu_memory(limits::CORE, memory), limits::CODEC_TIMEOUT),
+                Order::new(index, Resources::cpu_memory(limits::CORE, limits::TABLES_MEMORY), limits::READ_TIMEOUT),
             ],
         ))
     }
 
     fn packaging(&self) -> Result<Next, Failure> {
-        let film = self.one(function::ASSEMBLE)?.artifact("film")?;
+        let film = self.work.one(function::ASSEMBLE)?.artifact("film")?;
         let args = PublishArgs {
             output: self.spec.output.clone(),
             overwrite: self.spec.overwrite,
             hash: film.hash.clone(),
             index: self.spec.index.clone().map(|uri| self.keyframes().map(|table| (uri, table.clone()))).transpose()?,
         };
-        let call = self.call(vec![film.uri.clone()], Args::Publish(args));
-        Ok(phase("packaging", [Order::new(call, Resources::cpu_memory(CORE, PUBLISH_MEMORY), READ_TIMEOUT)]))
+        let call = self.work.call(vec![film.uri.clone()], Args::Publish(args));
+        Ok(phase(
+            "packaging",
+            [Order::new(call, Resources::cpu_memory(limits::CORE, limits::PUBLISH_MEMORY), limits::READ_TIMEOUT)],
+        ))
     }
 
     fn finish(&self) -> Result<Next, Failure> {
         let plan = self.plan()?;
-        let published = self.one(function::PUBLISH)?;
+        let published = self.work.one(function::PUBLISH)?;
         let Value::Published { uri, bytes } = &published.answer.value else { return Err(published.wrong_kind()) };
-        let checked = self.one(function::VALIDATE)?;
+        let checked = self.work.one(function::VALIDATE)?;
         let Value::Film(film) = &checked.answer.value else { return Err(checked.wrong_kind()) };
         let mut chunks = Vec::new();
         if let Some(video) = &plan.video {
@@ -252,7 +239,7 @@ impl Film<'_> {
             frames: film.video_frames,
             duration_us: film.duration_us,
             bytes: *bytes,
-            hash: self.one(function::ASSEMBLE)?.artifact("film")?.hash.clone(),
+            hash: self.work.one(function::ASSEMBLE)?.artifact("film")?.hash.clone(),
             chunks,
             keyframes: u64::try_from(self.keyframes()?.keyframes.len()).unwrap_or(u64::MAX),
             unsplit_reason: plan.video.as_ref().and_then(|video| video.unsplit_reason.clone()),
@@ -263,36 +250,14 @@ impl Film<'_> {
 
     // ---- what the tasks answered ----
 
-    fn call(&self, inputs: Vec<String>, args: Args) -> Call {
-        Call { inputs, output_prefix: self.place.artifacts.clone(), args }
-    }
-
-    /// In order of creation, which is the order of the plan.
-    fn of(&self, function: &str) -> Vec<&DoneTask> {
-        self.tasks.iter().filter(|task| task.function == function).collect()
-    }
-
-    fn one(&self, function: &str) -> Result<&DoneTask, Failure> {
-        let found = self.tasks.iter().find(|task| task.function == function);
-        found.ok_or_else(|| {
-            Failure::new(Class::Internal, "missing_task", format!("the job came this far without {function}"))
-        })
-    }
-
-    fn source(&self) -> Result<&SourceFacts, Failure> {
-        let probe = self.one(function::PROBE)?;
-        let Value::Probe(facts) = &probe.answer.value else { return Err(probe.wrong_kind()) };
-        Ok(facts)
-    }
-
     fn plan(&self) -> Result<&PlanSummary, Failure> {
-        let plan = self.one(function::PLAN)?;
+        let plan = self.work.one(function::PLAN)?;
         let Value::Plan(summary) = &plan.answer.value else { return Err(plan.wrong_kind()) };
         Ok(summary)
     }
 
     fn plan_disagrees(&self, what: &str) -> Failure {
-        match self.one(function::PLAN) {
+        match self.work.one(function::PLAN) {
             Ok(plan) => bad_answer(plan.id, &plan.function, &format!("it planned {what}")),
             Err(failure) => failure,
         }
@@ -300,7 +265,7 @@ impl Film<'_> {
 
     /// The chunks with their evidence, in film order.
     fn chunks(&self, video: &VideoPlan) -> Result<Vec<(&DoneTask, &TrackManifest)>, Failure> {
-        let done = self.of(function::ENCODE);
+        let done = self.work.of(function::ENCODE);
         if done.len() != video.chunks.len() {
             return Err(self.plan_disagrees(&format!("{} chunks, {} were encoded", video.chunks.len(), done.len())));
         }
@@ -312,7 +277,7 @@ impl Film<'_> {
     }
 
     fn keyframes(&self) -> Result<&KeyframeTable, Failure> {
-        let index = self.one(function::INDEX)?;
+        let index = self.work.one(function::INDEX)?;
         let Value::Index(table) = &index.answer.value else { return Err(index.wrong_kind()) };
         Ok(table)
     }
@@ -327,18 +292,18 @@ impl Film<'_> {
     }
 
     fn source_codec(&self, stream: u32) -> Result<String, Failure> {
-        let streams = &self.source()?.streams;
+        let streams = &self.work.source()?.streams;
         let found = streams.iter().find(|s| s.index == stream && !matches!(s.media, MediaFacts::Data));
         found.map(|s| s.codec.clone()).ok_or_else(|| self.plan_disagrees(&format!("a track of stream {stream}")))
     }
 }
 
-fn count(n: usize) -> u32 {
+pub(super) fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// libav's name of what the library makes.
-fn codec(codec: VideoCodec) -> &'static str {
+pub(super) fn codec(codec: VideoCodec) -> &'static str {
     match codec {
         VideoCodec::Libx264 => "h264",
         VideoCodec::Libx265 => "hevc",

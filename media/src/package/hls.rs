@@ -1,0 +1,212 @@
+//! HLS playlists (RFC 8216 and its second edition's draft), from what was measured of the segments. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use spool_proto::package::{PackagedTrack, SegmentTable, TrackMedia, file};
+use spool_proto::spec::Rational;
+
+use super::manifest::{Described, language, quoted};
+
+/// `EXT-X-MAP` outside of I-frame playlists came with 6, and 7 is what fMP4 players ask for.
+const VERSION: u32 = 7;
+
+/// Lines of one playlist.
+struct Lines(String);
+
+impl Lines {
+    fn new() -> Lines {
+        Lines(format!("#EXTM3U\n#EXT-X-VERSION:{VERSION}\n"))
+    }
+
+    fn add(&mut self, line: std::fmt::Arguments<'_>) {
+        self.0.write_fmt(line).expect("a String takes everything");
+        self.0.push('\n');
+    }
+}
+
+/// `master.m3u8`.
+pub fn master(tracks: &[Described<'_>]) -> String {
+    let mut lines = Lines::new();
+    lines.add(format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
+    let groups = groups(tracks);
+    for (id, members) in &groups {
+        let names = names(members);
+        let chosen = members.iter().position(|track| track.as_track.default).unwrap_or(0);
+        for (number, (track, name)) in members.iter().zip(names).enumerate() {
+            let TrackMedia::Audio { channels, .. } = track.table.media else { continue };
+            let language = language(track.as_track).map(|code| format!(",LANGUAGE=\"{code}\"")).unwrap_or_default();
+            let default = if number == chosen { "YES" } else { "NO" };
+            lines.add(format_args!(
+                "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{id}\",NAME=\"{name}\"{language},DEFAULT={default},AUTOSELECT=YES,\
+                 CHANNELS=\"{channels}\",URI=\"{}/{}\"",
+                track.as_track.folder,
+                file::PLAYLIST
+            ));
+        }
+    }
+    for track in tracks {
+        match track.table.media {
+            TrackMedia::Video { .. } if groups.is_empty() => variant(&mut lines, track, None),
+            TrackMedia::Video { .. } => {
+                groups.iter().for_each(|(id, group)| variant(&mut lines, track, Some((id, group))))
+            }
+            TrackMedia::Audio { .. } => {}
+        }
+    }
+    let has_pictures = tracks.iter().any(|track| matches!(track.table.media, TrackMedia::Video { .. }));
+    if !has_pictures {
+        for track in tracks {
+            sound_alone(&mut lines, track, &groups);
+        }
+    }
+    for track in tracks {
+        if let TrackMedia::Video { .. } = track.table.media {
+            let rate = iframe_rate(track.table);
+            lines.add(format_args!(
+                "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH={rate},CODECS=\"{}\"{},URI=\"{}/{}\"",
+                track.table.codec,
+                picture(track.table, false),
+                track.as_track.folder,
+                file::IFRAMES
+            ));
+        }
+    }
+    lines.0
+}
+
+type Groups<'a> = BTreeMap<String, Vec<&'a Described<'a>>>;
+
+/// Sound of one codec and one number of channels: players switch between groups with the pictures, and within one by language.
+fn groups<'a>(tracks: &'a [Described<'a>]) -> Groups<'a> {
+    let mut groups = Groups::new();
+    for track in tracks {
+        if let TrackMedia::Audio { channels, .. } = track.table.media {
+            let codec = track.table.codec.replace('.', "-");
+            groups.entry(format!("{codec}-{channels}ch")).or_default().push(track);
+        }
+    }
+    groups
+}
+
+/// What people choose by; each once in its group.
+fn names(members: &[&Described<'_>]) -> Vec<String> {
+    let plain: Vec<String> = members.iter().map(|track| quoted(&track.as_track.name)).collect();
+    let unique = |(number, name): (usize, &String)| match plain[..number].iter().filter(|other| *other == name).count()
+    {
+        0 => name.clone(),
+        before => format!("{name} ({})", before + 1),
+    };
+    plain.iter().enumerate().map(unique).collect()
+}
+
+fn variant(lines: &mut Lines, video: &Described<'_>, audio: Option<(&String, &Vec<&Described<'_>>)>) {
+    let most = |rate: fn(&SegmentTable) -> u64| {
+        audio.map_or(0, |(_, group)| group.iter().map(|track| rate(track.table)).max().unwrap_or(0))
+    };
+    let bandwidth = video.table.peak_bps() + most(SegmentTable::peak_bps);
+    let average = video.table.average_bps() + most(SegmentTable::average_bps);
+    let mut codecs = video.table.codec.clone();
+    let mut group_id = String::new();
+    if let Some((id, group)) = audio {
+        codecs.push_str(&format!(",{}", group[0].table.codec));
+        group_id = format!(",AUDIO=\"{id}\"");
+    }
+    lines.add(format_args!(
+        "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},AVERAGE-BANDWIDTH={average},CODECS=\"{codecs}\"{}{group_id}",
+        picture(video.table, true)
+    ));
+    lines.add(format_args!("{}/{}", video.as_track.folder, file::PLAYLIST));
+}
+
+fn sound_alone(lines: &mut Lines, track: &Described<'_>, groups: &Groups<'_>) {
+    let group = groups.iter().find(|(_, members)| members.iter().any(|member| std::ptr::eq(*member, track)));
+    let group = group.map(|(id, _)| format!(",AUDIO=\"{id}\"")).unwrap_or_default();
+    lines.add(format_args!(
+        "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\"{group}",
+        track.table.peak_bps(),
+        track.table.average_bps(),
+        track.table.codec
+    ));
+    lines.add(format_args!("{}/{}", track.as_track.folder, file::PLAYLIST));
+}
+
+/// `,RESOLUTION=…` and what else is said of pictures.
+fn picture(table: &SegmentTable, with_rate: bool) -> String {
+    let TrackMedia::Video { width, height, sample_aspect_ratio, frame_rate, range } = &table.media else {
+        return String::new();
+    };
+    let shown = shown_width(*width, *sample_aspect_ratio);
+    let rate = if with_rate { format!(",FRAME-RATE={:.3}", frame_rate.as_f64()) } else { String::new() };
+    format!(",RESOLUTION={shown}x{height}{rate},VIDEO-RANGE={}", range.name())
+}
+
+fn shown_width(width: u32, ratio: Rational) -> u32 {
+    match (u64::try_from(ratio.num), u64::try_from(ratio.den)) {
+        (Ok(num @ 1..), Ok(den @ 1..)) => u32::try_from((u64::from(width) * num + den / 2) / den).unwrap_or(u32::MAX),
+        _ => width,
+    }
+}
+
+/// Bits a second of the keyframes alone.
+fn iframe_rate(table: &SegmentTable) -> u64 {
+    let fragments = table.segments.iter().flat_map(|segment| &segment.fragments);
+    let rate = |bytes: u64, ticks: u64| {
+        #[expect(clippy::cast_precision_loss, reason = "rates are told to three digits")]
+        let bits = bytes as f64 * 8.0;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
+        let rate = (bits / table.duration_s(ticks.max(1))).ceil() as u64;
+        rate
+    };
+    fragments.map(|fragment| rate(fragment.first_bytes, fragment.duration)).max().unwrap_or(0).max(1)
+}
+
+/// A track's playlist.
+pub fn media(table: &SegmentTable) -> String {
+    let mut lines = Lines::new();
+    head(&mut lines, table.segments.iter().map(|segment| table.duration_s(segment.duration)));
+    lines.add(format_args!("#EXT-X-MAP:URI=\"{}\"", file::HEADER));
+    for (number, segment) in (1..).zip(&table.segments) {
+        lines.add(format_args!("#EXTINF:{:.6},", table.duration_s(segment.duration)));
+        lines.add(format_args!("{}", file::segment(number)));
+    }
+    lines.add(format_args!("#EXT-X-ENDLIST"));
+    lines.0
+}
+
+/// The playlist of a track's keyframes: each is fetched from the start of its fragment to its own end.
+pub fn iframes(table: &SegmentTable) -> String {
+    let mut lines = Lines::new();
+    let fragments = || table.segments.iter().flat_map(|segment| &segment.fragments);
+    head(&mut lines, fragments().map(|fragment| table.duration_s(fragment.duration)));
+    lines.add(format_args!("#EXT-X-I-FRAMES-ONLY"));
+    lines.add(format_args!("#EXT-X-MAP:URI=\"{}\"", file::HEADER));
+    for (number, segment) in (1..).zip(&table.segments) {
+        for fragment in &segment.fragments {
+            lines.add(format_args!("#EXTINF:{:.6},", table.duration_s(fragment.duration)));
+            lines.add(format_args!("#EXT-X-BYTERANGE:{}@{}", fragment.first_bytes, fragment.offset - segment.offset));
+            lines.add(format_args!("{}", file::segment(number)));
+        }
+    }
+    lines.add(format_args!("#EXT-X-ENDLIST"));
+    lines.0
+}
+
+fn head(lines: &mut Lines, durations: impl Iterator<Item = f64>) {
+    // Rounded, no segment is longer than it says.
+    let target = durations.fold(0.0, f64::max).round().max(1.0);
+    lines.add(format_args!("#EXT-X-TARGETDURATION:{target:.0}"));
+    lines.add(format_args!("#EXT-X-MEDIA-SEQUENCE:1"));
+    lines.add(format_args!("#EXT-X-PLAYLIST-TYPE:VOD"));
+    lines.add(format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
+}
+
+/// Of a track's folder.
+pub fn playlists(track: &PackagedTrack, table: &SegmentTable) -> Vec<(String, String)> {
+    let path = |name: &str| format!("{}/{name}", track.folder);
+    let mut files = vec![(path(file::PLAYLIST), media(table))];
+    if matches!(table.media, TrackMedia::Video { .. }) {
+        files.push((path(file::IFRAMES), iframes(table)));
+    }
+    files
+}

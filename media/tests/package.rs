@@ -1,0 +1,322 @@
+//! Packages: segments that decode alone, and playlists that demuxers follow.
+
+mod common;
+mod film;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{call, ffmpeg, framecrc};
+use film::{facts, make, track};
+use spool_proto::call::{Args, ManifestArgs, SegmentArgs, SegmentSummary, ValidateArgs, Value};
+use spool_proto::package::{PackagedTrack, SegmentTable, TrackMedia, file};
+use spool_proto::spec::title::Package;
+use spool_proto::spec::{
+    AudioCodec, AudioSpec, Container, EncodeSpec, Rational, StreamKind, StreamMap, Subtitles, Verify, VideoCodec,
+    VideoSpec,
+};
+use spool_proto::time::Span;
+
+const SEGMENT_FRAMES: u32 = 48;
+
+/// 5.25 s: two whole segments of two seconds, and a rest.
+fn source(folder: &Path) -> PathBuf {
+    let path = folder.join("source.mkv");
+    ffmpeg(
+        "-f lavfi -i testsrc2=s=320x180:r=24:d=5.25 -f lavfi -i sine=f=440:r=48000:d=5.25 -c:v ffv1 -c:a flac",
+        &path,
+    );
+    path
+}
+
+fn video_spec(codec: VideoCodec) -> EncodeSpec {
+    let video = VideoSpec {
+        crf: Some(35.0),
+        bitrate_bps: (codec == VideoCodec::LibvpxVp9).then_some(0),
+        preset: match codec {
+            VideoCodec::Libx264 | VideoCodec::Libx265 => Some("veryfast".into()),
+            VideoCodec::Libsvtav1 => Some("12".into()),
+            VideoCodec::LibvpxVp9 => None,
+        },
+        cpu_used: (codec == VideoCodec::LibvpxVp9).then_some(8),
+        pix_fmt: Some("yuv420p".into()),
+        gop_frames: Some(24),
+        fixed_gop: true,
+        ..VideoSpec::new(codec)
+    };
+    EncodeSpec {
+        video: Some(video),
+        subtitles: Subtitles::None,
+        chunk: Some(Span::from_secs(2)),
+        segment_frames: Some(SEGMENT_FRAMES),
+        maps: vec![map(StreamKind::Video)],
+        ..EncodeSpec::new("file:///in", "file:///out/", Container::Mp4)
+    }
+}
+
+fn audio_spec(codec: AudioCodec) -> EncodeSpec {
+    EncodeSpec {
+        audio: Some(AudioSpec::new(codec)),
+        maps: vec![map(StreamKind::Audio)],
+        ..EncodeSpec::new("file:///in", "file:///out/", Container::Mp4)
+    }
+}
+
+fn map(kind: StreamKind) -> StreamMap {
+    StreamMap { negative: false, optional: false, kind: Some(kind), index: None }
+}
+
+/// A track, cut.
+struct Cut {
+    summary: SegmentSummary,
+    table: SegmentTable,
+    file: Vec<u8>,
+    timeline: Option<PathBuf>,
+    folder: tempfile::TempDir,
+}
+
+fn segment(source: &Path, spec: &EncodeSpec, stream: u32, pieces: &[PathBuf]) -> Cut {
+    let args = SegmentArgs {
+        spec: spec.clone(),
+        stream: facts(source).streams[usize::try_from(stream).unwrap()].clone(),
+        segment: Rational::new(2, 1),
+        segments: Some(3),
+    };
+    let (product, host) = call(&Args::Segment(args), pieces).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let keep = |name: &str| host.keep(&product, name, &folder.path().join(name));
+    let has_times = product.files.iter().any(|(name, _)| name == "timeline");
+    let timeline = has_times.then(|| keep("timeline"));
+    let file = fs::read(keep("track")).unwrap();
+    let table = serde_json::from_slice(&fs::read(keep("segments")).unwrap()).unwrap();
+    let Value::Segments(summary) = product.value else { panic!("{:?}", product.value) };
+    Cut { summary, table, file, timeline, folder }
+}
+
+fn cut_video(source: &Path, codec: VideoCodec) -> Cut {
+    let spec = video_spec(codec);
+    let made = make(source, &spec).unwrap();
+    let track = made.tracks.into_iter().next().unwrap();
+    segment(source, &spec, track.stream, &track.paths)
+}
+
+fn cut_audio(source: &Path, codec: AudioCodec) -> Cut {
+    let spec = audio_spec(codec);
+    let (path, _host) = track(source, &spec, 1).unwrap();
+    segment(source, &spec, 1, &[path])
+}
+
+impl Cut {
+    fn part(&self, offset: u64, bytes: u64) -> &[u8] {
+        &self.file[usize::try_from(offset).unwrap()..usize::try_from(offset + bytes).unwrap()]
+    }
+
+    /// The header and then one range.
+    fn alone(&self, offset: u64, bytes: u64) -> PathBuf {
+        let path = self.folder.path().join(format!("alone-{offset}-{bytes}.mp4"));
+        fs::write(&path, [self.part(0, self.table.header_bytes), self.part(offset, bytes)].concat()).unwrap();
+        path
+    }
+
+    fn seconds(&self) -> Vec<f64> {
+        self.table.segments.iter().map(|segment| self.table.duration_s(segment.duration)).collect()
+    }
+
+    /// As a package has it.
+    fn publish(&self, folder: &Path) {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join(file::HEADER), self.part(0, self.table.header_bytes)).unwrap();
+        for (number, segment) in (1..).zip(&self.table.segments) {
+            fs::write(folder.join(file::segment(number)), self.part(segment.offset, segment.bytes)).unwrap();
+        }
+    }
+}
+
+fn probe(path: &Path, what: &str) -> Vec<String> {
+    let output = Command::new("ffprobe")
+        .args(["-v", "error", "-of", "csv=p=0"])
+        .args(what.split_whitespace())
+        .arg(path)
+        .output()
+        .expect("ffprobe is installed");
+    assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| line.trim_end_matches(',').to_owned())
+        .filter(|l| !l.is_empty())
+        .collect()
+}
+
+#[test]
+fn every_segment_of_pictures_decodes_alone_and_all_of_them_make_the_film() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source(folder.path());
+    for (codec, string) in [
+        (VideoCodec::Libx264, "avc1.64"),
+        (VideoCodec::Libx265, "hvc1.1.6.L"),
+        (VideoCodec::Libsvtav1, "av01.0.0"),
+        (VideoCodec::LibvpxVp9, "vp09.00."),
+    ] {
+        let cut = cut_video(&source, codec);
+        assert!(cut.summary.codec.starts_with(string), "{}", cut.summary.codec);
+        assert_eq!((cut.summary.frames, cut.summary.duration_us), (Some(126), 5_250_000));
+        assert_eq!(cut.seconds(), [2.0, 2.0, 1.25], "{codec:?}");
+        let last = cut.table.segments.last().unwrap();
+        assert_eq!(
+            u64::try_from(cut.file.len()).unwrap(),
+            last.offset + last.bytes,
+            "{codec:?}: nothing else is in it"
+        );
+        let whole = framecrc(&cut.alone(cut.table.header_bytes, last.offset + last.bytes - cut.table.header_bytes));
+        assert_eq!(whole.len(), 126);
+        assert_eq!(whole[0].time_ns, 0, "{codec:?}: shown from the start");
+        let mut found = Vec::new();
+        for segment in &cut.table.segments {
+            found.extend(framecrc(&cut.alone(segment.offset, segment.bytes)));
+            // The first picture of each fragment is there with its first bytes alone.
+            for fragment in &segment.fragments {
+                let first = framecrc(&cut.alone(fragment.offset, fragment.first_bytes));
+                let at = usize::try_from(fragment.start * 24 / i64::from(cut.table.time_base.den)).unwrap();
+                assert_eq!(first.first().map(|seen| seen.crc), Some(whole[at].crc), "{codec:?}: picture {at}");
+            }
+        }
+        assert_eq!(found, whole, "{codec:?}");
+    }
+}
+
+#[test]
+fn what_is_cut_passes_the_films_own_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let cut = cut_video(&source(folder.path()), VideoCodec::Libx264);
+    let args = ValidateArgs {
+        container: Container::Mp4,
+        verify: Verify::Sample,
+        frames: Some(126),
+        joins: vec![0, 48],
+        codecs: vec!["h264".into()],
+    };
+    let inputs = [cut.folder.path().join("track"), cut.timeline.clone().unwrap()];
+    let (product, _host) = call(&Args::Validate(args), inputs).unwrap();
+    let Value::Film(film) = product.value else { panic!("{:?}", product.value) };
+    assert_eq!(film.video_frames, Some(126));
+}
+
+#[test]
+fn sound_is_cut_beside_the_pictures_and_its_priming_is_not_heard() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = source(folder.path());
+    for (codec, string) in [(AudioCodec::Aac, "mp4a.40.2"), (AudioCodec::Libopus, "opus"), (AudioCodec::Flac, "fLaC")] {
+        let cut = cut_audio(&source, codec);
+        assert_eq!(cut.summary.codec, string);
+        assert!(matches!(cut.table.media, TrackMedia::Audio { channels: 1, sample_rate_hz: 48_000 }));
+        assert_eq!(cut.table.segments.len(), 3);
+        for (seconds, wanted) in cut.seconds().iter().zip([2.0, 2.0, 1.25]) {
+            assert!((seconds - wanted).abs() < 0.1, "{codec:?}: {:?}", cut.seconds());
+        }
+        let all = cut.alone(cut.table.header_bytes, cut.summary.bytes - cut.table.header_bytes);
+        let samples: u64 =
+            probe(&all, "-show_entries frame=nb_samples").iter().map(|n| n.parse::<u64>().unwrap()).sum();
+        // Whole frames, the first of them primed.
+        let more = samples.checked_sub(252_000);
+        assert!(more.is_some_and(|more| more <= 2048), "{codec:?}: {samples} samples of 252000");
+        let start: f64 = probe(&all, "-show_entries stream=start_time")[0].parse().unwrap();
+        // Where the priming begins, if it is primed.
+        assert!((-0.05..1e-6).contains(&start), "{codec:?} starts at {start}");
+    }
+}
+
+/// A folder with one rendition of pictures and one of sound.
+fn package(folder: &Path) -> (PathBuf, Vec<PathBuf>) {
+    let source = source(folder);
+    let cuts = [cut_video(&source, VideoCodec::Libx264), cut_audio(&source, AudioCodec::Aac)];
+    let out = folder.join("package");
+    let named = |folder: &str, language: Option<&str>| PackagedTrack {
+        folder: folder.into(),
+        name: folder.to_uppercase(),
+        language: language.map(Into::into),
+        default: false,
+    };
+    let tracks = vec![named("video/180p", None), named("audio/aac", Some("ger"))];
+    for (track, cut) in tracks.iter().zip(&cuts) {
+        cut.publish(&out.join(&track.folder));
+    }
+    let tables = cuts.iter().map(|cut| cut.folder.path().join("segments"));
+    let args = ManifestArgs { packages: Package::ALL.to_vec(), tracks };
+    let (product, _host) = call(&Args::Manifest(args), tables).unwrap();
+    let paths = product.files.iter().map(|(name, from)| {
+        fs::copy(from, out.join(name)).unwrap();
+        PathBuf::from(name)
+    });
+    let paths = paths.collect();
+    (out, paths)
+}
+
+#[test]
+fn the_playlists_are_followed_by_ffmpegs_demuxers() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, paths) = package(folder.path());
+    let names: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "video/180p/playlist.m3u8",
+            "video/180p/iframes.m3u8",
+            "audio/aac/playlist.m3u8",
+            "master.m3u8",
+            "manifest.mpd"
+        ]
+    );
+    for entry in [Package::Hls.entry(), Package::Dash.entry()] {
+        let path = out.join(entry);
+        let streams = probe(&path, "-show_entries stream=codec_name");
+        let streams: std::collections::BTreeSet<&str> = streams.iter().map(String::as_str).collect();
+        assert_eq!(streams.into_iter().collect::<Vec<_>>(), ["aac", "h264"], "{entry}");
+        let frames = probe(&path, "-count_frames -select_streams v:0 -show_entries stream=nb_read_frames");
+        assert_eq!(frames[0], "126", "{entry}");
+    }
+    let iframes = fs::read_to_string(out.join("video/180p/iframes.m3u8")).unwrap();
+    assert_eq!(iframes.matches("#EXT-X-BYTERANGE").count(), 6, "one a group of pictures");
+}
+
+#[test]
+fn the_playlists_say_what_was_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, _) = package(folder.path());
+    let read = |path: &str| fs::read_to_string(out.join(path)).unwrap();
+    let bytes = |path: &str| fs::metadata(out.join(path)).unwrap().len();
+    let media = read("video/180p/playlist.m3u8");
+    assert_eq!(
+        media,
+        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:1\n#EXT-X-PLAYLIST-TYPE:VOD\n\
+         #EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:2.000000,\n00001.m4s\n#EXTINF:2.000000,\n\
+         00002.m4s\n#EXTINF:1.250000,\n00003.m4s\n#EXT-X-ENDLIST\n"
+    );
+    let peak = |folder: &str, seconds: [f64; 3]| {
+        let rates = (1..).zip(seconds).map(|(n, s)| {
+            #[expect(clippy::cast_precision_loss, reason = "small files")]
+            let bits = bytes(&format!("{folder}/{}", file::segment(n))) as f64 * 8.0;
+            bits / s
+        });
+        rates.fold(0.0, f64::max)
+    };
+    let master = read("master.m3u8");
+    let variant = master.lines().find(|line| line.starts_with("#EXT-X-STREAM-INF")).unwrap();
+    for part in
+        ["RESOLUTION=320x180", "FRAME-RATE=24.000", "VIDEO-RANGE=SDR", ",mp4a.40.2\"", "AUDIO=\"mp4a-40-2-1ch\""]
+    {
+        assert!(variant.contains(part), "{part}: {variant}");
+    }
+    let number = |name: &str| -> f64 {
+        let at = variant.find(&format!(":{name}=")).or(variant.find(&format!(",{name}="))).unwrap();
+        variant[at + name.len() + 2..].split(',').next().unwrap().parse().unwrap()
+    };
+    let wanted = peak("video/180p", [2.0, 2.0, 1.25]) + peak("audio/aac", [2.0, 2.0, 1.25]);
+    assert!((number("BANDWIDTH") / wanted - 1.0).abs() < 0.05, "{} for {wanted}", number("BANDWIDTH"));
+    assert!(number("AVERAGE-BANDWIDTH") < number("BANDWIDTH"));
+    assert!(master.contains("LANGUAGE=\"de\""), "{master}");
+    let mpd = read("manifest.mpd");
+    for part in ["lang=\"de\"", "codecs=\"mp4a.40.2\"", "<S t=\"0\"", "r=\"1\"", "mediaPresentationDuration=\"PT5.2"] {
+        assert!(mpd.contains(part), "{part}: {mpd}");
+    }
+}

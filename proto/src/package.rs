@@ -1,0 +1,141 @@
+//! A package: tracks cut into segments, one set of them for every kind of player.
+
+use serde::{Deserialize, Serialize};
+
+use crate::spec::Rational;
+
+/// One track of a package. Its header and segments lie one behind the other in one file; the header alone, or with any of the
+/// segments behind it, can be decoded.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmentTable {
+    /// As RFC 6381 writes it: `avc1.640028`.
+    pub codec: String,
+    pub media: TrackMedia,
+    /// Of the times below.
+    pub time_base: Rational,
+    /// The header is the file's first bytes.
+    pub header_bytes: u64,
+    /// In order, without gap: each begins where the one before ends, in bytes and in time.
+    pub segments: Vec<Segment>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum TrackMedia {
+    Video { width: u32, height: u32, sample_aspect_ratio: Rational, frame_rate: Rational, range: VideoRange },
+    Audio { channels: u16, sample_rate_hz: u32 },
+}
+
+/// What `VIDEO-RANGE` of a playlist says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum VideoRange {
+    Sdr,
+    Hlg,
+    Pq,
+}
+
+impl VideoRange {
+    pub fn name(self) -> &'static str {
+        match self {
+            VideoRange::Sdr => "SDR",
+            VideoRange::Hlg => "HLG",
+            VideoRange::Pq => "PQ",
+        }
+    }
+}
+
+/// What players fetch at a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    pub start: i64,
+    pub duration: u64,
+    /// In the track's file.
+    pub offset: u64,
+    pub bytes: u64,
+    /// One a group of pictures; one a segment of sound.
+    pub fragments: Vec<Fragment>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fragment {
+    pub start: i64,
+    pub duration: u64,
+    pub offset: u64,
+    pub bytes: u64,
+    /// How many of them, from the first on, hold the first picture or frame.
+    pub first_bytes: u64,
+}
+
+impl SegmentTable {
+    fn seconds(&self, ticks: u64) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a century of nanoseconds is below 2^53")]
+        let ticks = ticks as f64;
+        ticks * self.time_base.as_f64()
+    }
+
+    /// Of one of its segments or fragments.
+    pub fn duration_s(&self, ticks: u64) -> f64 {
+        self.seconds(ticks)
+    }
+
+    /// Seconds from the first segment to the end of the last.
+    pub fn total_s(&self) -> f64 {
+        self.seconds(self.segments.iter().map(|segment| segment.duration).sum())
+    }
+
+    /// Bits a second over the whole track: `AVERAGE-BANDWIDTH`.
+    pub fn average_bps(&self) -> u64 {
+        per_second(self.segments.iter().map(|segment| segment.bytes).sum(), self.total_s())
+    }
+
+    /// Bits a second of the segment that needs most: `BANDWIDTH`. A last segment shorter than half a second tells nothing.
+    pub fn peak_bps(&self) -> u64 {
+        let rate = |segment: &Segment| {
+            let seconds = self.seconds(segment.duration);
+            (seconds >= 0.5 || self.segments.len() == 1).then(|| per_second(segment.bytes, seconds))
+        };
+        self.segments.iter().filter_map(rate).max().unwrap_or(0)
+    }
+}
+
+fn per_second(bytes: u64, seconds: f64) -> u64 {
+    if seconds <= 0.0 {
+        return 0;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "rates are told to three digits")]
+    let bits = bytes as f64 * 8.0;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is not negative")]
+    let rate = (bits / seconds).ceil() as u64;
+    rate
+}
+
+/// A track in its package.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PackagedTrack {
+    /// Its folder within the package: `video/720p`.
+    pub folder: String,
+    /// For people: `720p`.
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// Chosen by players that are not told otherwise.
+    #[serde(default)]
+    pub default: bool,
+}
+
+/// Names of files in a track's folder.
+pub mod file {
+    /// What every segment needs before it.
+    pub const HEADER: &str = "init.mp4";
+    pub const PLAYLIST: &str = "playlist.m3u8";
+    pub const IFRAMES: &str = "iframes.m3u8";
+
+    /// The segment's, counted from 1.
+    pub fn segment(number: usize) -> String {
+        format!("{number:05}.m4s")
+    }
+
+    /// As a DASH template.
+    pub const SEGMENT_TEMPLATE: &str = "$Number%05d$.m4s";
+}

@@ -1,0 +1,125 @@
+//! The automatic ladder: heights, and for each a quality with a ceiling on its rate (capped CRF).
+
+use super::{LadderSpec, Rendition};
+use crate::spec::{Rational, VideoCodec, VideoSpec};
+
+/// A rung: height, and the ceiling of H.264 at up to 30 frames a second, bits a second. Near what Apple's authoring
+/// specification for HLS lists for its variants of these heights.
+const RUNGS: [(u32, u64); 8] = [
+    (2160, 16_800_000),
+    (1440, 10_000_000),
+    (1080, 6_000_000),
+    (720, 3_500_000),
+    (540, 2_000_000),
+    (432, 1_200_000),
+    (360, 730_000),
+    (234, 350_000),
+];
+
+/// Quality, and the rate against H.264's in hundredths, as commonly found at equal quality.
+fn quality(codec: VideoCodec) -> (f32, u64) {
+    match codec {
+        VideoCodec::Libx264 => (21.0, 100),
+        VideoCodec::Libx265 => (23.0, 65),
+        VideoCodec::LibvpxVp9 => (31.0, 70),
+        VideoCodec::Libsvtav1 => (32.0, 50),
+    }
+}
+
+/// Seconds of the ceiling a decoder's buffer holds.
+const BUFFER_SECONDS: u64 = 2;
+
+/// The rungs for a source of this height and rate, the largest first. The source's own height is one of them where no rung is within a
+/// tenth of it: what was filmed in 900 lines is not shown in 720 only.
+pub(super) fn rungs(ladder: &LadderSpec, height: u32, rate: Rational) -> Vec<Rendition> {
+    let most = ladder.max_height.unwrap_or(u32::MAX).min(height);
+    let least = ladder.min_height.unwrap_or(0);
+    let mut heights: Vec<u32> =
+        RUNGS.iter().map(|(rung, _)| *rung).filter(|rung| *rung <= most && *rung >= least).collect();
+    let near = |rung: u32| rung.abs_diff(most) * 10 <= most;
+    if !heights.iter().any(|rung| near(*rung)) {
+        heights.insert(0, most & !1);
+    }
+    let rungs = |codec: VideoCodec| {
+        let (crf, percent) = quality(codec);
+        let preset = ladder.preset.clone();
+        heights.clone().into_iter().map(move |height| {
+            let mut video = VideoSpec::new(codec);
+            video.preset.clone_from(&preset);
+            video.crf = Some(crf);
+            set_ceiling(&mut video, ceiling(height) * percent / 100 * hurry(rate) / 100);
+            Rendition { name: format!("{}-{height}p", short(codec)), height: Some(height), video }
+        })
+    };
+    ladder.codecs.iter().copied().flat_map(rungs).collect()
+}
+
+fn set_ceiling(video: &mut VideoSpec, bps: u64) {
+    if video.codec == VideoCodec::LibvpxVp9 {
+        // Its constrained quality takes the ceiling as the rate.
+        video.bitrate_bps = Some(bps);
+    } else {
+        video.maxrate_bps = Some(bps);
+        video.bufsize_bits = Some(bps * BUFFER_SECONDS);
+    }
+}
+
+/// Between two rungs by pixels, which go with the square of the height.
+fn ceiling(height: u32) -> u64 {
+    let square = |height: u32| u64::from(height) * u64::from(height);
+    let above = RUNGS.iter().rev().find(|(rung, _)| *rung >= height).unwrap_or(&RUNGS[0]);
+    above.1 * square(height) / square(above.0)
+}
+
+/// Hundredths: frames that follow each other faster are more alike, so that twice as many need half as much more.
+fn hurry(rate: Rational) -> u64 {
+    if rate.as_f64() > 32.0 { 150 } else { 100 }
+}
+
+/// What those who name files call the codec.
+pub(super) fn short(codec: VideoCodec) -> &'static str {
+    match codec {
+        VideoCodec::Libx264 => "h264",
+        VideoCodec::Libx265 => "hevc",
+        VideoCodec::LibvpxVp9 => "vp9",
+        VideoCodec::Libsvtav1 => "av1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heights(height: u32, ladder: &LadderSpec) -> Vec<u32> {
+        rungs(ladder, height, Rational::new(24, 1)).iter().filter_map(|rung| rung.height).collect()
+    }
+
+    #[test]
+    fn a_ladder_never_goes_above_the_source() {
+        let ladder = LadderSpec { codecs: vec![VideoCodec::Libx264], max_height: None, min_height: None, preset: None };
+        assert_eq!(heights(1080, &ladder), [1080, 720, 540, 432, 360, 234]);
+        assert_eq!(heights(800, &ladder), [720, 540, 432, 360, 234], "720 is within a tenth of 800");
+        assert_eq!(heights(900, &ladder), [900, 720, 540, 432, 360, 234]);
+        assert_eq!(heights(121, &ladder), [120]);
+        let small = LadderSpec { max_height: Some(600), min_height: Some(300), ..ladder };
+        assert_eq!(heights(1080, &small), [540, 432, 360]);
+    }
+
+    #[test]
+    fn rates_fall_with_the_height_and_rise_with_the_frame_rate() {
+        let ladder = LadderSpec {
+            codecs: vec![VideoCodec::Libx264, VideoCodec::Libsvtav1],
+            max_height: Some(1080),
+            min_height: None,
+            preset: None,
+        };
+        let slow = rungs(&ladder, 1080, Rational::new(24, 1));
+        let fast = rungs(&ladder, 1080, Rational::new(60, 1));
+        assert_eq!(slow.len(), 12);
+        let rates: Vec<u64> = slow[..6].iter().filter_map(|rung| rung.video.maxrate_bps).collect();
+        assert!(rates.is_sorted_by(|a, b| a > b), "{rates:?}");
+        assert!(slow.iter().zip(&fast).all(|(slow, fast)| fast.video.maxrate_bps > slow.video.maxrate_bps));
+        let names: std::collections::BTreeSet<&str> = slow.iter().map(|rung| rung.name.as_str()).collect();
+        assert_eq!(names.len(), slow.len(), "each has its own folder");
+    }
+}

@@ -1,0 +1,247 @@
+//! What a title's source makes of its spec: every track of the package with the encode that makes it. Pure, so that whoever asks
+//! gets the same answer.
+
+use std::collections::BTreeSet;
+
+use super::{AudioTracks, TitleSpec, ladder};
+use crate::call::{AudioFacts, MediaFacts, SourceFacts, StreamFacts, VideoFacts};
+use crate::failure::{Class, Failure};
+use crate::spec::{Container, EncodeSpec, Rational, Size, StreamMap, Subtitles, VideoSpec};
+use crate::time::Span;
+
+/// Segments and keyframes on a grid of frames that all renditions share in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    pub rate: Rational,
+    pub segment_frames: u32,
+    pub gop_frames: u32,
+}
+
+/// A track of the package: its folder's name, the source's stream, and how it is encoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Track {
+    pub name: String,
+    /// Source stream index.
+    pub stream: u32,
+    /// Only this track's own settings in it.
+    pub spec: EncodeSpec,
+}
+
+/// The title, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tracks {
+    pub video: Vec<Track>,
+    pub audio: Vec<Track>,
+}
+
+/// Highest rate a title is encoded with where its source does not say a sensible one.
+const RATE_MAX: i32 = 120;
+
+impl TitleSpec {
+    /// The encode that chooses the title's pictures, for the probe that reads their packets.
+    pub fn probed(&self) -> EncodeSpec {
+        let video = self.video.first().map(|rendition| rendition.video.clone());
+        let codec = self.ladder.as_ref().and_then(|ladder| ladder.codecs.first().copied());
+        EncodeSpec { video: video.or(codec.map(VideoSpec::new)), ..self.encode() }
+    }
+
+    /// An encode of nothing yet.
+    fn encode(&self) -> EncodeSpec {
+        EncodeSpec {
+            overwrite: self.overwrite,
+            subtitles: Subtitles::None,
+            trim: self.trim,
+            chunk: self.chunk,
+            verify: self.verify,
+            ..EncodeSpec::new(&self.source, &self.output, Container::Mp4)
+        }
+    }
+
+    /// What is to be made of a source.
+    ///
+    /// # Errors
+    /// Class `input`: `no_video_stream`, `no_audio_stream`; class `spec`: `no_such_stream` (a track that is not there), `size_refused`.
+    pub fn tracks(&self, source: &SourceFacts) -> Result<Tracks, Failure> {
+        let tracks = Tracks { video: self.video_tracks(source)?, audio: self.audio_tracks(source)? };
+        if tracks.video.is_empty() && tracks.audio.is_empty() {
+            let why = "the title has neither pictures nor sound: name renditions under video, ladder or audio";
+            return Err(Failure::new(Class::Spec, "nothing_to_encode", why));
+        }
+        Ok(tracks)
+    }
+
+    fn video_tracks(&self, source: &SourceFacts) -> Result<Vec<Track>, Failure> {
+        if self.video.is_empty() && self.ladder.is_none() {
+            return Ok(Vec::new());
+        }
+        let (stream, facts) = best_video(source).ok_or_else(|| {
+            Failure::new(Class::Input, "no_video_stream", "the source has no pictures, and the title asks for some")
+        })?;
+        let shown = Shown::of(facts);
+        let mut renditions = self.video.clone();
+        if let Some(spec) = &self.ladder {
+            renditions.extend(ladder::rungs(spec, shown.height, rate(facts)));
+        }
+        let mut names = BTreeSet::new();
+        let mut tracks = Vec::with_capacity(renditions.len());
+        for rendition in renditions {
+            if !names.insert(rendition.name.clone()) {
+                let why = format!("two renditions have the name {:?}: each has its own folder", rendition.name);
+                return Err(Failure::new(Class::Spec, "options_conflict", why));
+            }
+            let mut video = rendition.video;
+            if let Some(height) = rendition.height {
+                video.size = Some(shown.at(height));
+            }
+            let grid = self.grid(video.frame_rate.unwrap_or_else(|| rate(facts)));
+            video.frame_rate = Some(grid.rate);
+            video.gop_frames = Some(grid.gop_frames);
+            video.fixed_gop = true;
+            let map = StreamMap { negative: false, optional: false, kind: None, index: Some(stream) };
+            let spec = EncodeSpec {
+                video: Some(video),
+                maps: vec![map],
+                segment_frames: Some(grid.segment_frames),
+                ..self.encode()
+            };
+            tracks.push(Track { name: rendition.name, stream, spec });
+        }
+        Ok(tracks)
+    }
+
+    /// Whole frames: as many to a segment as are nearest to its length, and as many to a group of pictures as divide that.
+    pub fn grid(&self, rate: Rational) -> Grid {
+        let frames = |span: Span| {
+            let exact = u128::from(span.0) * u128::from(rate.num.unsigned_abs());
+            let second = 1_000_000 * u128::from(rate.den.unsigned_abs().max(1));
+            u32::try_from((exact + second / 2) / second).unwrap_or(u32::MAX).max(1)
+        };
+        let segment_frames = frames(self.segment);
+        let wanted = frames(self.gop).min(segment_frames);
+        let divides = |gop: &u32| segment_frames.is_multiple_of(*gop);
+        let gop_frames = (1..=segment_frames).filter(divides).min_by_key(|gop| (gop.abs_diff(wanted), *gop));
+        Grid { rate, segment_frames, gop_frames: gop_frames.unwrap_or(segment_frames) }
+    }
+
+    fn audio_tracks(&self, source: &SourceFacts) -> Result<Vec<Track>, Failure> {
+        let all: Vec<(&StreamFacts, &AudioFacts)> = source.streams.iter().filter_map(audio).collect();
+        let mut tracks = Vec::new();
+        for rendition in &self.audio {
+            let chosen: Vec<&StreamFacts> = match &rendition.tracks {
+                AudioTracks::All => all.iter().map(|(stream, _)| *stream).collect(),
+                AudioTracks::Best => best_audio(&all).into_iter().collect(),
+                AudioTracks::Number(number) => {
+                    let found = usize::try_from(*number).ok().and_then(|number| all.get(number));
+                    vec![found.ok_or_else(|| no_track(&rendition.name, &format!("number {number}"), &all))?.0]
+                }
+                AudioTracks::Language(language) => {
+                    let found: Vec<&StreamFacts> =
+                        all.iter().map(|(s, _)| *s).filter(|s| s.language.as_ref() == Some(language)).collect();
+                    if found.is_empty() {
+                        return Err(no_track(&rendition.name, &format!("in {language:?}"), &all));
+                    }
+                    found
+                }
+            };
+            for (number, stream) in chosen.iter().enumerate() {
+                let name = match chosen.len() {
+                    1 => rendition.name.clone(),
+                    _ => format!("{}-{}", rendition.name, suffix(number, stream, &chosen)),
+                };
+                let map = StreamMap { negative: false, optional: false, kind: None, index: Some(stream.index) };
+                let spec = EncodeSpec { audio: Some(rendition.audio.clone()), maps: vec![map], ..self.encode() };
+                tracks.push(Track { name, stream: stream.index, spec });
+            }
+        }
+        Ok(tracks)
+    }
+}
+
+/// The language, where no other of the chosen has it too; else the number.
+fn suffix(number: usize, stream: &StreamFacts, chosen: &[&StreamFacts]) -> String {
+    let plain = |language: &&String| !language.is_empty() && language.chars().all(|c| c.is_ascii_alphanumeric());
+    let own = |language: &&String| chosen.iter().filter(|s| s.language.as_ref() == Some(*language)).count() == 1;
+    stream.language.as_ref().filter(plain).filter(own).cloned().unwrap_or_else(|| number.to_string())
+}
+
+fn no_track(rendition: &str, which: &str, all: &[(&StreamFacts, &AudioFacts)]) -> Failure {
+    let list: Vec<String> = all
+        .iter()
+        .enumerate()
+        .map(|(n, (s, a))| format!("{n}: {} {} {}", s.language.as_deref().unwrap_or("no language"), s.codec, a.layout))
+        .collect();
+    let list = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
+    let why = format!("audio {rendition}: the source has no audio track {which}; it has {list}");
+    Failure::new(Class::Spec, "no_such_stream", why)
+}
+
+fn audio(stream: &StreamFacts) -> Option<(&StreamFacts, &AudioFacts)> {
+    match &stream.media {
+        MediaFacts::Audio(facts) => Some((stream, facts)),
+        _ => None,
+    }
+}
+
+fn is_default(stream: &StreamFacts) -> bool {
+    stream.disposition.iter().any(|d| d == "default")
+}
+
+fn best_audio<'a>(all: &[(&'a StreamFacts, &AudioFacts)]) -> Option<&'a StreamFacts> {
+    // The first of the best: `max_by_key` would give the last.
+    all.iter().rev().max_by_key(|(stream, facts)| (is_default(stream), facts.channels)).map(|(stream, _)| *stream)
+}
+
+fn best_video(source: &SourceFacts) -> Option<(u32, &VideoFacts)> {
+    let video = source.streams.iter().filter_map(|stream| match &stream.media {
+        MediaFacts::Video(facts) if !facts.attached_picture => Some((stream, facts)),
+        _ => None,
+    });
+    let videos: Vec<(&StreamFacts, &VideoFacts)> = video.collect();
+    let pixels = |facts: &VideoFacts| u64::from(facts.width) * u64::from(facts.height);
+    videos
+        .iter()
+        .rev()
+        .max_by_key(|(stream, facts)| (is_default(stream), pixels(facts)))
+        .map(|(stream, facts)| (stream.index, *facts))
+}
+
+/// The constant rate a title is encoded with: the source's, where it is one.
+fn rate(facts: &VideoFacts) -> Rational {
+    let sensible = |rate: &Rational| rate.num > 0 && rate.den > 0 && rate.num / rate.den <= RATE_MAX;
+    facts.frame_rate.filter(sensible).or(facts.average_frame_rate.filter(sensible)).unwrap_or(Rational::new(30, 1))
+}
+
+/// The picture as it is shown: turned, in square pixels.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    width: u64,
+    height: u32,
+}
+
+impl Shown {
+    fn of(facts: &VideoFacts) -> Shown {
+        let ratio = facts.sample_aspect_ratio;
+        let (num, den) = match (u64::try_from(ratio.num), u64::try_from(ratio.den)) {
+            (Ok(num @ 1..), Ok(den @ 1..)) => (num, den),
+            _ => (1, 1),
+        };
+        let stretched = (u64::from(facts.width) * num + den / 2) / den;
+        if facts.rotation.rem_euclid(180) == 90 {
+            // The lines of a turned picture are its columns.
+            Shown { width: u64::from(facts.height), height: u32::try_from(stretched).unwrap_or(u32::MAX) }
+        } else {
+            Shown { width: stretched, height: facts.height }
+        }
+    }
+
+    /// Even sides, the aspect kept as nearly as they allow.
+    fn at(self, height: u32) -> Size {
+        let height = (height & !1).max(2);
+        let width =
+            (self.width * u64::from(height) + u64::from(self.height.max(1))) / (2 * u64::from(self.height.max(1)));
+        Size { width: u32::try_from(width * 2).unwrap_or(u32::MAX).max(2), height }
+    }
+}
+
+#[cfg(test)]
+mod tests;

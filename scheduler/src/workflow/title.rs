@@ -1,0 +1,353 @@
+//! `title`: probe; plan each rendition; encode the chunks of all of them, and the sound; cut each track into segments; check
+//! them, and write the playlists; publish the whole package.
+
+use spool_core::io::Next;
+use spool_proto::call::{
+    Args, EncodeArgs, ManifestArgs, PackageEntry, PlanArgs, PlanSummary, ProbeArgs, PublishPackageArgs, SegmentArgs,
+    SegmentSummary, SourceFacts, StreamFacts, TrackArgs, TrackManifest, ValidateArgs, Value, VideoPlan, function,
+};
+use spool_proto::failure::{Class, Failure};
+use spool_proto::package::PackagedTrack;
+use spool_proto::resources::Resources;
+use spool_proto::spec::title::TitleSpec;
+use spool_proto::spec::title::renditions::{Track, Tracks};
+use spool_proto::spec::{AudioCodec, Rational, VideoCodec, VideoSpec};
+use spool_proto::uri;
+use spool_proto::view::{PackageOutput, TitleOutput, TrackOutput};
+
+use super::limits::{self, CORE};
+use super::video_encode::{codec, count};
+use super::{DoneTask, Order, Work, bad_answer, phase, unknown_phase};
+
+/// A last segment shorter than its part of a segment stays with the one before it.
+const SHORT: u64 = 4;
+
+pub(super) fn next(spec: &TitleSpec, work: Work<'_>, phase: Option<&str>) -> Result<Next, Failure> {
+    let Some(phase) = phase else { return Ok(probing(spec, work)) };
+    let source = work.source()?;
+    let title = Title { spec, work, source, tracks: spec.tracks(source)? };
+    match phase {
+        "probing" if title.tracks.video.is_empty() => title.encoding(),
+        "probing" => title.planning(),
+        "planning" => title.encoding(),
+        "encoding" => title.assembling(),
+        "assembling" => title.validating(),
+        "validating" => title.packaging(),
+        "packaging" => title.finish(),
+        other => Err(unknown_phase("title", other)),
+    }
+}
+
+fn probing(spec: &TitleSpec, work: Work<'_>) -> Next {
+    let args = Args::Probe(ProbeArgs { index_for: Some(spec.probed()) });
+    let call = work.call(vec![spec.source.clone()], args);
+    phase("probing", [Order::new(call, Resources::cpu_memory(CORE, limits::TABLES_MEMORY), limits::READ_TIMEOUT)])
+}
+
+struct Title<'a> {
+    spec: &'a TitleSpec,
+    work: Work<'a>,
+    source: &'a SourceFacts,
+    tracks: Tracks,
+}
+
+/// A track that was encoded.
+struct Encoded<'a> {
+    track: &'a Track,
+    kind: &'static str,
+    /// Its pieces, in film order.
+    tasks: Vec<&'a DoneTask>,
+    /// Of pictures.
+    plan: Option<&'a VideoPlan>,
+}
+
+impl Title<'_> {
+    fn planning(&self) -> Result<Next, Failure> {
+        let index = self.work.one(function::PROBE)?.artifact("index")?.uri.clone();
+        let plan = |track: &Track| {
+            let args = PlanArgs {
+                spec: track.spec.clone(),
+                source: self.source.clone(),
+                unsplit_threads: self.work.place.unsplit_threads,
+            };
+            let call = self.work.call(vec![self.spec.source.clone(), index.clone()], Args::Plan(args));
+            let resources = Resources::cpu_memory(CORE, limits::TABLES_MEMORY);
+            Order { label: track.name.clone(), ..Order::new(call, resources, limits::READ_TIMEOUT) }
+        };
+        Ok(phase("planning", self.tracks.video.iter().map(plan)))
+    }
+
+    fn encoding(&self) -> Result<Next, Failure> {
+        let mut orders = Vec::new();
+        let mut most = 0;
+        for (track, (task, plan)) in self.tracks.video.iter().zip(self.plans()?) {
+            let table = &task.artifact("plan")?.uri;
+            let video = track.spec.video.as_ref().ok_or_else(|| bad_answer(task.id, &task.function, "no pictures"))?;
+            most = most.max(plan.chunks.iter().map(|chunk| chunk.weight).sum());
+            for (number, chunk) in (0u32..).zip(&plan.chunks) {
+                let spec = track.spec.clone();
+                let args = EncodeArgs { spec, stream: plan.stream, chunk: number, threads: chunk.threads };
+                let call = self.work.call(vec![self.spec.source.clone(), table.clone()], Args::Encode(args));
+                let cores = u64::from(chunk.threads.clamp(1, self.work.place.unsplit_threads.max(1)));
+                let resources = Resources::cpu_memory(cores * CORE, chunk.memory_mib);
+                orders.push(Order {
+                    backend: format!("cpu/{}", video.codec.name()),
+                    no_progress: limits::NO_PROGRESS,
+                    label: format!("{} chunk {number}", track.name),
+                    weight: chunk.weight.saturating_mul(effort(video)),
+                    ..Order::new(call, resources, limits::CODEC_TIMEOUT)
+                });
+            }
+        }
+        for track in &self.tracks.audio {
+            let args = TrackArgs { spec: track.spec.clone(), stream: track.stream };
+            let call = self.work.call(vec![self.spec.source.clone()], Args::Audio(args));
+            let resources = Resources::cpu_memory(CORE, limits::AUDIO_MEMORY);
+            orders.push(Order {
+                label: track.name.clone(),
+                weight: most / 32,
+                no_progress: limits::NO_PROGRESS,
+                ..Order::new(call, resources, limits::CODEC_TIMEOUT)
+            });
+        }
+        Ok(phase("encoding", orders))
+    }
+
+    fn assembling(&self) -> Result<Next, Failure> {
+        let encoded = self.encoded()?;
+        let (segment, segments) = self.grid(&encoded)?;
+        let mut orders = Vec::new();
+        for Encoded { track, kind, tasks, .. } in &encoded {
+            let name = if *kind == "video" { "chunk" } else { "track" };
+            let pieces = tasks.iter().map(|task| Ok(task.artifact(name)?.uri.clone()));
+            let args =
+                SegmentArgs { spec: track.spec.clone(), stream: self.stream(track.stream)?.clone(), segment, segments };
+            let call = self.work.call(pieces.collect::<Result<_, Failure>>()?, Args::Segment(args));
+            let resources = Resources::cpu_memory(CORE, limits::TABLES_MEMORY);
+            orders.push(Order { label: track.name.clone(), ..Order::new(call, resources, limits::READ_TIMEOUT) });
+        }
+        Ok(phase("assembling", orders))
+    }
+
+    /// Seconds a segment, and how many segments the pictures have.
+    fn grid(&self, encoded: &[Encoded<'_>]) -> Result<(Rational, Option<u32>), Failure> {
+        let pictures = encoded.iter().find(|encoded| encoded.kind == "video");
+        let Some(Encoded { track, tasks, .. }) = pictures else {
+            let us = i32::try_from(self.spec.segment.0).unwrap_or(i32::MAX);
+            return Ok((Rational::new(us, 1_000_000), None));
+        };
+        let rate = track.spec.video.as_ref().and_then(|video| video.frame_rate);
+        let rate = rate.ok_or_else(|| Failure::new(Class::Internal, "bad_spec", "a rendition without a frame rate"))?;
+        let grid = self.spec.grid(rate);
+        let seconds = i32::try_from(grid.segment_frames).ok().and_then(|frames| frames.checked_mul(rate.den));
+        let frames: u64 = manifests(tasks)?.iter().map(|piece| piece.units).sum();
+        let (whole, rest) = (frames / u64::from(grid.segment_frames), frames % u64::from(grid.segment_frames));
+        let own = rest * SHORT >= u64::from(grid.segment_frames) || whole == 0;
+        let segments = u32::try_from(whole + u64::from(own && rest > 0)).unwrap_or(u32::MAX);
+        Ok((Rational::new(seconds.unwrap_or(i32::MAX), rate.num), Some(segments)))
+    }
+
+    fn validating(&self) -> Result<Next, Failure> {
+        let (encoded, cut) = (self.encoded()?, self.cut()?);
+        let mut orders = Vec::new();
+        for (Encoded { track, tasks, plan, .. }, (cut, _)) in encoded.iter().zip(&cut) {
+            let mut inputs = vec![cut.artifact("track")?.uri.clone()];
+            let mut memory = limits::TABLES_MEMORY;
+            let mut args = ValidateArgs {
+                container: track.spec.container,
+                verify: track.spec.verify,
+                frames: None,
+                joins: Vec::new(),
+                codecs: vec![self.codec(track)?],
+            };
+            if let Some(plan) = plan {
+                inputs.push(cut.artifact("timeline")?.uri.clone());
+                args.frames = Some(manifests(tasks)?.iter().map(|piece| piece.units).sum());
+                args.joins = plan.chunks.iter().map(|chunk| chunk.start).collect();
+                memory += limits::decoder_memory(plan);
+            }
+            let call = self.work.call(inputs, Args::Validate(args));
+            let resources = Resources::cpu_memory(CORE, memory);
+            orders.push(Order { label: track.name.clone(), ..Order::new(call, resources, limits::CODEC_TIMEOUT) });
+        }
+        let tables = cut.iter().map(|(task, _)| Ok(task.artifact("segments")?.uri.clone()));
+        let tables = tables.collect::<Result<Vec<_>, Failure>>()?;
+        let args = ManifestArgs {
+            packages: self.spec.packages.clone(),
+            tracks: encoded.iter().map(|encoded| self.packaged(encoded)).collect::<Result<_, _>>()?,
+        };
+        let call = self.work.call(tables, Args::Manifest(args));
+        let resources = Resources::cpu_memory(CORE, limits::TABLES_MEMORY);
+        orders.push(Order::new(call, resources, limits::READ_TIMEOUT));
+        Ok(phase("validating", orders))
+    }
+
+    fn packaging(&self) -> Result<Next, Failure> {
+        let (mut inputs, mut entries) = (Vec::new(), Vec::new());
+        let mut take = |uri: &str| {
+            inputs.push(uri.to_owned());
+            inputs.len() - 1
+        };
+        for (encoded, (task, _)) in self.encoded()?.iter().zip(self.cut()?) {
+            let (file, table) = (task.artifact("track")?, task.artifact("segments")?);
+            entries.push(PackageEntry::Track {
+                folder: folder(encoded),
+                track: take(&file.uri),
+                table: take(&table.uri),
+                hash: file.hash.clone(),
+            });
+        }
+        for playlist in &self.work.one(function::MANIFEST)?.answer.artifacts {
+            let (path, hash) = (playlist.name.clone(), playlist.hash.clone());
+            entries.push(PackageEntry::File { path, input: take(&playlist.uri), hash });
+        }
+        let args = PublishPackageArgs { output: self.spec.output.clone(), overwrite: self.spec.overwrite, entries };
+        let call = self.work.call(inputs, Args::PublishPackage(args));
+        let resources = Resources::cpu_memory(CORE, limits::PUBLISH_MEMORY);
+        Ok(phase("packaging", [Order::new(call, resources, limits::READ_TIMEOUT)]))
+    }
+
+    fn finish(&self) -> Result<Next, Failure> {
+        let published = self.work.one(function::PUBLISH_PACKAGE)?;
+        let Value::Published { uri, bytes } = &published.answer.value else { return Err(published.wrong_kind()) };
+        let mut tracks = Vec::new();
+        for (encoded, (_, summary)) in self.encoded()?.iter().zip(self.cut()?) {
+            tracks.push(TrackOutput {
+                folder: folder(encoded),
+                kind: encoded.kind.into(),
+                codec: summary.codec.clone(),
+                width: encoded.plan.map(|plan| plan.width),
+                height: encoded.plan.map(|plan| plan.height),
+                frames: summary.frames,
+                chunks: count(encoded.tasks.len()),
+                segments: summary.segments,
+                bytes: summary.bytes,
+                duration_us: summary.duration_us,
+                average_bps: summary.average_bps,
+                peak_bps: summary.peak_bps,
+            });
+        }
+        let package = |package: &spool_proto::spec::title::Package| PackageOutput {
+            kind: *package,
+            uri: format!("{uri}{}", package.entry()),
+        };
+        let output = TitleOutput {
+            uri: uri.clone(),
+            path: uri::to_path(uri).ok().map(|path| path.to_string_lossy().into_owned()),
+            duration_us: tracks.iter().map(|track| track.duration_us).max().unwrap_or(0),
+            bytes: *bytes,
+            packages: self.spec.packages.iter().map(package).collect(),
+            tracks,
+        };
+        let output = serde_json::to_vec(&output).expect("an output is plain data with string keys");
+        Ok(Next::Finish { output: output.into() })
+    }
+
+    // ---- what the tasks answered ----
+
+    fn plans(&self) -> Result<Vec<(&DoneTask, &VideoPlan)>, Failure> {
+        let done = self.work.of(function::PLAN);
+        if done.len() != self.tracks.video.len() {
+            let why = format!("{} renditions and {} plans", self.tracks.video.len(), done.len());
+            return Err(Failure::new(Class::Internal, "missing_task", why));
+        }
+        let plan = |task| -> Result<_, Failure> {
+            let task: &DoneTask = task;
+            match &task.answer.value {
+                Value::Plan(PlanSummary { video: Some(video), .. }) => Ok((task, video)),
+                _ => Err(task.wrong_kind()),
+            }
+        };
+        done.into_iter().map(plan).collect()
+    }
+
+    /// Video and audio tracks, in the order they were ordered in.
+    fn encoded(&self) -> Result<Vec<Encoded<'_>>, Failure> {
+        let mut encodes = self.work.of(function::ENCODE).into_iter();
+        let mut encoded = Vec::new();
+        let missing = |track: &Track| {
+            Failure::new(Class::Internal, "missing_task", format!("{}: not all of it was encoded", track.name))
+        };
+        for (track, (_, plan)) in self.tracks.video.iter().zip(self.plans()?) {
+            let tasks: Vec<&DoneTask> = encodes.by_ref().take(plan.chunks.len()).collect();
+            if tasks.len() != plan.chunks.len() {
+                return Err(missing(track));
+            }
+            encoded.push(Encoded { track, kind: "video", tasks, plan: Some(plan) });
+        }
+        let mut sounds = self.work.of(function::AUDIO).into_iter();
+        for track in &self.tracks.audio {
+            let task = sounds.next().ok_or_else(|| missing(track))?;
+            encoded.push(Encoded { track, kind: "audio", tasks: vec![task], plan: None });
+        }
+        Ok(encoded)
+    }
+
+    /// One a track.
+    fn cut(&self) -> Result<Vec<(&DoneTask, &SegmentSummary)>, Failure> {
+        let summary = |task| -> Result<_, Failure> {
+            let task: &DoneTask = task;
+            match &task.answer.value {
+                Value::Segments(summary) => Ok((task, summary)),
+                _ => Err(task.wrong_kind()),
+            }
+        };
+        self.work.of(function::SEGMENT).into_iter().map(summary).collect()
+    }
+
+    fn stream(&self, index: u32) -> Result<&StreamFacts, Failure> {
+        self.source
+            .streams
+            .iter()
+            .find(|stream| stream.index == index)
+            .ok_or_else(|| Failure::new(Class::Internal, "no_such_stream", format!("the source has no stream {index}")))
+    }
+
+    fn codec(&self, track: &Track) -> Result<String, Failure> {
+        let audio = track.spec.audio.as_ref().map(|audio| audio.codec);
+        Ok(match (track.spec.video.as_ref(), audio) {
+            (Some(video), _) => codec(video.codec).to_owned(),
+            (None, Some(AudioCodec::Aac)) => "aac".into(),
+            (None, Some(AudioCodec::Libopus)) => "opus".into(),
+            (None, Some(AudioCodec::Flac)) => "flac".into(),
+            (None, Some(AudioCodec::Copy) | None) => self.stream(track.stream)?.codec.clone(),
+        })
+    }
+
+    fn packaged(&self, encoded: &Encoded<'_>) -> Result<PackagedTrack, Failure> {
+        let stream = self.stream(encoded.track.stream)?;
+        let several = |language: &&String| !language.is_empty();
+        let name = match encoded.kind {
+            "audio" => stream.title.clone().or(stream.language.as_ref().filter(several).cloned()),
+            _ => None,
+        };
+        Ok(PackagedTrack {
+            folder: folder(encoded),
+            name: name.unwrap_or_else(|| encoded.track.name.clone()),
+            language: stream.language.clone().filter(|_| encoded.kind == "audio"),
+            default: stream.disposition.iter().any(|d| d == "default"),
+        })
+    }
+}
+
+fn folder(encoded: &Encoded<'_>) -> String {
+    format!("{}/{}", encoded.kind, encoded.track.name)
+}
+
+fn manifests<'a>(tasks: &[&'a DoneTask]) -> Result<Vec<&'a TrackManifest>, Failure> {
+    let manifest = |(number, task): (u32, &&'a DoneTask)| match &task.answer.value {
+        Value::Track(piece) if piece.chunk == Some(number) => Ok(piece),
+        _ => Err(task.wrong_kind()),
+    };
+    (0u32..).zip(tasks).map(manifest).collect()
+}
+
+/// How much longer a picture takes than in x264, roughly: the longest chunks start first, whatever encodes them.
+fn effort(video: &VideoSpec) -> u64 {
+    match video.codec {
+        VideoCodec::Libx264 => 1,
+        VideoCodec::Libsvtav1 => 2,
+        VideoCodec::LibvpxVp9 => 3,
+        VideoCodec::Libx265 => 4,
+    }
+}

@@ -1,0 +1,438 @@
+//! `spool.publish_package`: tracks are cut into their files and, with the playlists, put into a folder that appears as a whole.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags};
+use spool_proto::call::{PackageEntry, PublishPackageArgs, Value};
+use spool_proto::failure::{Class, Failure};
+use spool_proto::package::{SegmentTable, file};
+use spool_proto::spec::title::Package;
+
+use super::stopped;
+use crate::executor::Unanswered;
+use crate::transfer::{self, Input};
+
+/// Told the bytes done so far; answers whether to go on.
+type Alive<'a> = &'a mut dyn FnMut(u64) -> bool;
+
+/// Publishes a package. A retry after a lost answer finds its own work done and succeeds. Answers also its bytes. Blocks.
+///
+/// # Errors
+/// `output_exists`, `output_unwritable` (spec), `film_changed`, `artifact_malformed`, `bad_call` (internal), `disk_full`,
+/// `publish_failed` (host), and those of [`Input::open`].
+pub fn publish(args: &PublishPackageArgs, inputs: &[Input], alive: Alive<'_>) -> Result<(Value, u64), Unanswered> {
+    let folder = Folder::new(&args.output, args.overwrite)?;
+    let files = files(&args.entries, inputs)?;
+    let bytes = files.iter().map(|file| file.bytes).sum();
+    let done = (Value::Published { uri: args.output.clone(), bytes }, bytes);
+    if folder.holds(&files, alive)? {
+        return Ok(done);
+    }
+    check(&args.entries, inputs, alive)?;
+    folder.put(&files, alive)?;
+    Ok(done)
+}
+
+/// One file of the package: a range of an artifact.
+struct Part {
+    /// Within the package.
+    path: String,
+    from: PathBuf,
+    offset: u64,
+    bytes: u64,
+}
+
+fn bad_call(why: String) -> Failure {
+    Failure::new(Class::Internal, "bad_call", why)
+}
+
+fn input(inputs: &[Input], index: usize) -> Result<&Input, Failure> {
+    inputs.get(index).ok_or_else(|| bad_call(format!("a package of input {index}, and there are {}", inputs.len())))
+}
+
+/// Every file, in the order of the entries.
+fn files(entries: &[PackageEntry], inputs: &[Input]) -> Result<Vec<Part>, Failure> {
+    let mut parts = Vec::new();
+    for entry in entries {
+        match entry {
+            PackageEntry::File { path, input: index, .. } => {
+                let input = input(inputs, *index)?;
+                let from = transfer::path_of(&input.uri)?;
+                parts.push(Part { path: within(path)?, from, offset: 0, bytes: input.open()?.bytes });
+            }
+            PackageEntry::Track { folder, track, table, .. } => {
+                let folder = within(folder)?;
+                let table = input(inputs, *table)?;
+                let table: SegmentTable = serde_json::from_reader(table.open()?.file).map_err(|error| {
+                    let why = format!("the segment table of {folder} cannot be read: {error}");
+                    Failure::new(Class::Internal, "artifact_malformed", why)
+                })?;
+                let track = input(inputs, *track)?;
+                let (from, length) = (transfer::path_of(&track.uri)?, track.open()?.bytes);
+                let part = |name: String, offset, bytes| Part {
+                    path: format!("{folder}/{name}"),
+                    from: from.clone(),
+                    offset,
+                    bytes,
+                };
+                parts.push(part(file::HEADER.into(), 0, table.header_bytes));
+                let segments = (1..).zip(&table.segments);
+                parts.extend(segments.map(|(number, s)| part(file::segment(number), s.offset, s.bytes)));
+                let fits = |part: &Part| part.offset.checked_add(part.bytes).is_some_and(|end| end <= length);
+                if !parts.iter().filter(|part| part.from == from).all(fits) {
+                    let why = format!("the segment table of {folder} reaches beyond its track of {length} bytes");
+                    return Err(Failure::new(Class::Internal, "artifact_malformed", why));
+                }
+            }
+        }
+    }
+    Ok(parts)
+}
+
+/// A path that stays within the package.
+fn within(path: &str) -> Result<String, Failure> {
+    let plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\0');
+    if path.split('/').all(plain) {
+        return Ok(path.to_owned());
+    }
+    Err(bad_call(format!("{path:?} is no path within a package")))
+}
+
+/// What is published is what was checked.
+fn check(entries: &[PackageEntry], inputs: &[Input], alive: Alive<'_>) -> Result<(), Unanswered> {
+    for entry in entries {
+        let (PackageEntry::File { input: index, hash, .. } | PackageEntry::Track { track: index, hash, .. }) = entry;
+        let input = input(inputs, *index)?;
+        let path = transfer::path_of(&input.uri)?;
+        let mut opening = input.open()?;
+        let (found, _) = transfer::hash(&mut opening.file, alive).map_err(|error| stopped(&error, &path))?;
+        if found != *hash {
+            let text = format!("{} is not what was checked: its hash is {found}", path.display());
+            return Err(Failure::new(Class::Internal, "film_changed", text).into());
+        }
+    }
+    Ok(())
+}
+
+/// A folder of this machine.
+struct Folder {
+    path: PathBuf,
+    directory: PathBuf,
+    /// Beside the target, always of the same name: what a killed one left goes with the next.
+    part: PathBuf,
+    overwrite: bool,
+}
+
+impl Folder {
+    fn new(uri: &str, overwrite: bool) -> Result<Folder, Failure> {
+        let path = transfer::path_of(uri)?;
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+            let text = format!("output {} is not a folder in a directory; name one", path.display());
+            return Err(Failure::new(Class::Spec, "output_unwritable", text));
+        };
+        let mut part = OsString::from(".");
+        part.push(name);
+        part.push(".spool-part");
+        Ok(Folder { directory: directory.to_owned(), part: directory.join(part), path: path.clone(), overwrite })
+    }
+
+    /// Whether exactly this is there already. What else is there is an error, unless it is empty, or a package and may be
+    /// overwritten: never is somebody's folder taken away because it had the name.
+    fn holds(&self, files: &[Part], alive: Alive<'_>) -> Result<bool, Unanswered> {
+        match fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(self.refused(&error).into()),
+            Ok(metadata) if !metadata.is_dir() => {
+                let text = format!("output {} is a file; a package is a folder", self.path.display());
+                return Err(Failure::new(Class::Spec, "output_unwritable", text).into());
+            }
+            Ok(_) => {}
+        }
+        let mut entries = fs::read_dir(&self.path).map_err(|error| self.refused(&error))?;
+        if entries.next().is_none() {
+            return Ok(false);
+        }
+        let mut done = 0;
+        let mut same = true;
+        for file in files {
+            same = same && same_bytes(file, &self.path.join(&file.path)).map_err(|error| self.refused(&error))?;
+            done += file.bytes;
+            if !alive(done) {
+                return Err(Unanswered::Stopped);
+            }
+        }
+        if same {
+            return Ok(true);
+        }
+        let is_package = Package::ALL.iter().any(|package| self.path.join(package.entry()).is_file());
+        if self.overwrite && is_package { Ok(false) } else { Err(self.exists(is_package).into()) }
+    }
+
+    fn exists(&self, is_package: bool) -> Failure {
+        let path = self.path.display();
+        let text = match is_package {
+            true => format!("output {path} holds another package; overwrite it, or name another folder"),
+            false => format!("output {path} holds other files, which are not touched; name another folder"),
+        };
+        Failure::new(Class::Spec, "output_exists", text)
+    }
+
+    /// Makes the folder beside the target, then gives it its name.
+    fn put(&self, files: &[Part], alive: Alive<'_>) -> Result<(), Unanswered> {
+        let made = self.make(files, alive).and_then(|()| self.name());
+        made.map_err(|error| {
+            drop(fs::remove_dir_all(&self.part));
+            match error.kind() {
+                ErrorKind::Interrupted => Unanswered::Stopped,
+                ErrorKind::AlreadyExists => self.exists(false).into(),
+                _ => self.refused(&error).into(),
+            }
+        })
+    }
+
+    fn make(&self, files: &[Part], alive: Alive<'_>) -> io::Result<()> {
+        match fs::remove_dir_all(&self.part) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::create_dir(&self.part)?;
+        let mut done = 0;
+        for file in files {
+            let to = self.part.join(&file.path);
+            if let Some(folder) = to.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            copy_range(file, &to)?;
+            done += file.bytes;
+            if !alive(done) {
+                return Err(ErrorKind::Interrupted.into());
+            }
+        }
+        // One for all: a package may have tens of thousands of files.
+        rustix::fs::syncfs(File::open(&self.part)?)?;
+        Ok(())
+    }
+
+    fn name(&self) -> io::Result<()> {
+        match rustix::fs::renameat_with(CWD, &self.part, CWD, &self.path, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::EXIST) => self.replace()?,
+            // The file system does not know the flag. A folder takes no other's place unless that is empty.
+            Err(rustix::io::Errno::INVAL) => fs::rename(&self.part, &self.path)?,
+            Err(error) => return Err(error.into()),
+        }
+        transfer::sync_directory(&self.directory)
+    }
+
+    /// What is there was judged by [`Folder::holds`]: it is empty, or a package that may go.
+    fn replace(&self) -> io::Result<()> {
+        if fs::read_dir(&self.path)?.next().is_none() {
+            return fs::rename(&self.part, &self.path);
+        }
+        match rustix::fs::renameat_with(CWD, &self.part, CWD, &self.path, RenameFlags::EXCHANGE) {
+            Ok(()) => fs::remove_dir_all(&self.part),
+            Err(rustix::io::Errno::INVAL) => {
+                fs::remove_dir_all(&self.path)?;
+                fs::rename(&self.part, &self.path)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn refused(&self, error: &io::Error) -> Failure {
+        match error.kind() {
+            ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::InvalidFilename => {
+                let text = format!(
+                    "output {} cannot be written: {error}; the directory above it must exist and allow this user to write",
+                    self.path.display()
+                );
+                Failure::new(Class::Spec, "output_unwritable", text)
+            }
+            _ => transfer::write_failure(error, &self.directory, "publish_failed"),
+        }
+    }
+}
+
+fn copy_range(file: &Part, to: &Path) -> io::Result<()> {
+    let mut from = File::open(&file.from)?;
+    from.seek(SeekFrom::Start(file.offset))?;
+    let mut to = File::create(to)?;
+    if io::copy(&mut from.take(file.bytes), &mut to)? == file.bytes {
+        return to.flush();
+    }
+    Err(io::Error::new(ErrorKind::UnexpectedEof, format!("{} ends early", file.from.display())))
+}
+
+fn same_bytes(file: &Part, there: &Path) -> io::Result<bool> {
+    let mut there = match File::open(there) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(false),
+        other => other?,
+    };
+    if there.metadata()?.len() != file.bytes {
+        return Ok(false);
+    }
+    let mut from = File::open(&file.from)?;
+    from.seek(SeekFrom::Start(file.offset))?;
+    let mut from = from.take(file.bytes);
+    let (mut ours, mut theirs) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+    loop {
+        let read = from.read(&mut ours)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        there.read_exact(&mut theirs[..read])?;
+        if ours[..read] != theirs[..read] {
+            return Ok(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transfer::Owner;
+    use spool_proto::package::{Segment, TrackMedia};
+    use spool_proto::spec::Rational;
+    use spool_proto::uri::{from_path, prefix_from_path};
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        inputs: Vec<Input>,
+        args: PublishPackageArgs,
+    }
+
+    fn fixture() -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let segment = |start, offset, bytes| Segment { start, duration: 2, offset, bytes, fragments: Vec::new() };
+        let table = SegmentTable {
+            codec: "opus".into(),
+            media: TrackMedia::Audio { channels: 2, sample_rate_hz: 48_000 },
+            time_base: Rational::new(1, 1),
+            header_bytes: 4,
+            segments: vec![segment(0, 4, 3), segment(2, 7, 2)],
+        };
+        let contents = [b"head111 2".to_vec(), serde_json::to_vec(&table).unwrap(), b"#EXTM3U\n".to_vec()];
+        let input = |(n, content): (usize, &Vec<u8>)| {
+            let path = dir.path().join(format!("{n}.f1"));
+            fs::write(&path, content).unwrap();
+            Input { uri: from_path(&path), owner: Owner::Spool }
+        };
+        let inputs = contents.iter().enumerate().map(input).collect();
+        let hash = |n: usize| blake3::hash(&contents[n]).to_hex().to_string();
+        let entries = vec![
+            PackageEntry::Track { folder: "audio/en".into(), track: 0, table: 1, hash: hash(0) },
+            PackageEntry::File { path: "master.m3u8".into(), input: 2, hash: hash(2) },
+        ];
+        let output = prefix_from_path(&dir.path().join("a package"));
+        Fixture { dir, inputs, args: PublishPackageArgs { output, overwrite: false, entries } }
+    }
+
+    impl Fixture {
+        fn publish(&self) -> Result<(Value, u64), Unanswered> {
+            publish(&self.args, &self.inputs, &mut |_| true)
+        }
+
+        fn code(&self) -> String {
+            match self.publish() {
+                Err(Unanswered::Failed(failure)) => format!("{}/{}", failure.class, failure.code),
+                other => format!("{other:?}"),
+            }
+        }
+
+        fn read(&self, path: &str) -> String {
+            fs::read_to_string(self.dir.path().join("a package").join(path)).unwrap()
+        }
+
+        /// Beside the inputs.
+        fn left(&self) -> Vec<String> {
+            let names = fs::read_dir(self.dir.path()).unwrap();
+            let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            names.filter(|name| !name.ends_with(".f1")).collect()
+        }
+    }
+
+    #[test]
+    fn a_track_becomes_files_however_often_it_is_tried() {
+        let f = fixture();
+        for _ in 0..2 {
+            let published = f.publish().unwrap();
+            assert_eq!(published, (Value::Published { uri: f.args.output.clone(), bytes: 17 }, 17));
+        }
+        assert_eq!(f.read("audio/en/init.mp4"), "head");
+        assert_eq!(f.read("audio/en/00001.m4s"), "111");
+        assert_eq!(f.read("audio/en/00002.m4s"), " 2");
+        assert_eq!(f.read("master.m3u8"), "#EXTM3U\n");
+        assert_eq!(f.left(), ["a package"]);
+    }
+
+    #[test]
+    fn only_a_package_is_ever_replaced() {
+        let mut f = fixture();
+        let folder = f.dir.path().join("a package");
+        fs::create_dir(&folder).unwrap();
+        f.publish().expect("an empty folder is nobody's");
+        f.args.entries.pop();
+        f.args.entries.push(PackageEntry::Track {
+            folder: "audio/de".into(),
+            track: 0,
+            table: 1,
+            hash: blake3::hash(b"head111 2").to_hex().to_string(),
+        });
+        f.args.entries.remove(0);
+        assert_eq!(f.code(), "spec/output_exists");
+        assert_eq!(f.read("master.m3u8"), "#EXTM3U\n");
+        f.args.overwrite = true;
+        f.publish().unwrap();
+        assert_eq!(f.read("audio/de/00001.m4s"), "111");
+        assert!(!folder.join("audio/en").exists(), "the old one is gone as a whole");
+        assert_eq!(f.left(), ["a package"]);
+        // What is there now has no playlist: it could be anything.
+        f.args.entries.push(PackageEntry::File {
+            path: "manifest.mpd".into(),
+            input: 2,
+            hash: blake3::hash(b"#EXTM3U\n").to_hex().to_string(),
+        });
+        assert_eq!(f.code(), "spec/output_exists");
+        fs::remove_dir_all(&folder).unwrap();
+        fs::write(&folder, "mine").unwrap();
+        assert_eq!(f.code(), "spec/output_unwritable");
+    }
+
+    #[test]
+    fn only_what_was_checked_goes_out() {
+        let f = fixture();
+        fs::write(f.dir.path().join("0.f1"), b"HEAD111 2").unwrap();
+        assert_eq!(f.code(), "internal/film_changed");
+        assert!(f.left().is_empty());
+    }
+
+    #[test]
+    fn a_stopped_publish_leaves_nothing() {
+        let f = fixture();
+        let mut looks = 0;
+        let stopped = publish(&f.args, &f.inputs, &mut |_| {
+            looks += 1;
+            looks < 4
+        });
+        assert_eq!(stopped, Err(Unanswered::Stopped));
+        assert!(f.left().is_empty(), "{:?}", f.left());
+    }
+
+    #[test]
+    fn no_entry_leads_out_of_the_package() {
+        let mut f = fixture();
+        for path in ["../evil", "a/../../evil", "/evil", "a//b", ""] {
+            f.args.entries[1] = PackageEntry::File { path: path.into(), input: 2, hash: String::new() };
+            assert_eq!(f.code(), "internal/bad_call", "{path}");
+        }
+        f.args.entries[1] = PackageEntry::File { path: "a".into(), input: 9, hash: String::new() };
+        assert_eq!(f.code(), "internal/bad_call");
+    }
+}
