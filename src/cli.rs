@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::logging::LogFormat;
-use crate::{bench, doctor, encode, job, pool, probe, queue, server, up, worker};
+use crate::{bench, doctor, encode, job, pool, probe, queue, server, submit, up, worker};
 
 /// Cuts films into chunks, encodes them side by side, joins them frame-exactly.
 #[derive(Debug, Parser)]
@@ -20,6 +20,11 @@ pub struct Cli {
 pub enum Command {
     /// Encode a film
     Encode(Box<encode::options::EncodeArgs>),
+    /// Submit a job written down in a file: a film, or a title with all its renditions
+    Submit(Box<submit::SubmitArgs>),
+    /// Look at job templates, or submit one
+    #[command(subcommand)]
+    Template(submit::template::TemplateCommand),
     /// Look at jobs and steer them
     #[command(subcommand)]
     Job(job::JobCommand),

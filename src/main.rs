@@ -1,8 +1,8 @@
 //! `spool`: one binary that plays every role. Parses, calls the API, prints.
 //!
 //! Reading order: [`cli`] (nouns and verbs), [`argv`] (ffmpeg's single dashes), [`exit`] (how it ends); then a file per noun
-//! ([`encode`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
-//! [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`], [`quantity`].
+//! ([`encode`], [`submit`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
+//! [`run`] (a job to its end), [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`], [`quantity`].
 
 mod argv;
 mod bench;
@@ -22,9 +22,12 @@ mod progress;
 mod quantity;
 mod queue;
 mod roles;
+mod run;
 mod server;
+mod submit;
 mod up;
 mod worker;
+mod yaml;
 
 use std::process::ExitCode;
 
@@ -49,7 +52,7 @@ fn main() -> ExitCode {
             return Exit::JobFailed.into();
         }
     };
-    let done = runtime.block_on(Box::pin(run(cli.command)));
+    let done = runtime.block_on(Box::pin(dispatch(cli.command)));
     // What still blocks (a read of a hung disk) must not hold the process.
     runtime.shutdown_background();
     match done {
@@ -76,9 +79,11 @@ fn parse() -> Result<Cli, ExitCode> {
     })
 }
 
-async fn run(command: Command) -> anyhow::Result<Exit> {
+async fn dispatch(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Encode(args) => encode::run(&args).await,
+        Command::Submit(args) => submit::run(&args).await,
+        Command::Template(command) => submit::template::run(command).await,
         Command::Job(command) => job::run(command).await,
         Command::Pool(command) => pool::run(command).await,
         Command::Queue(command) => queue::run(command).await,

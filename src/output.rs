@@ -176,6 +176,15 @@ pub fn bytes(count: u64) -> String {
     format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
 }
 
+/// Bits a second: `5.2 Mb/s`.
+#[expect(clippy::cast_precision_loss, reason = "for people to read")]
+pub fn rate(bps: u64) -> String {
+    match bps {
+        0..1_000_000 => format!("{:.0} kb/s", bps as f64 / 1e3),
+        _ => format!("{:.1} Mb/s", bps as f64 / 1e6),
+    }
+}
+
 /// `2026-05-01 12:00:00` in UTC.
 pub fn time(at: Timestamp) -> String {
     let micros = i64::try_from(at.0).unwrap_or(i64::MAX);

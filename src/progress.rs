@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use spool_proto::time::{Span, Timestamp};
-use spool_proto::view::{JobState, JobView};
+use spool_proto::view::{JobState, JobView, TitleOutput};
 
 use crate::output;
 
@@ -215,7 +215,10 @@ pub fn summary(job: &JobView) -> String {
                 let made = if chunks > 0 { format!(", {chunks} chunk{}", plural(chunks)) } else { String::new() };
                 format!("{name}: {} in {}{made}", parts.join(", "), output::span(took))
             }
-            None => format!("{} done in {}", job.job, output::span(took)),
+            None => match title_of(job) {
+                Some(title) => format!("{} in {}", title_text(&title), output::span(took)),
+                None => format!("{} done in {}", job.job, output::span(took)),
+            },
         },
         state => format!("{} {} after {}", job.job, state.name(), output::span(took)),
     };
@@ -234,6 +237,25 @@ pub fn summary(job: &JobView) -> String {
 
 fn output_of(job: &JobView) -> Option<spool_proto::view::EncodeOutput> {
     serde_json::from_value(job.output.clone()?).ok()
+}
+
+fn title_of(job: &JobView) -> Option<TitleOutput> {
+    serde_json::from_value(job.output.clone()?).ok()
+}
+
+/// What a player is pointed at, then a line a track.
+fn title_text(title: &TitleOutput) -> String {
+    let mut text = String::new();
+    for track in &title.tracks {
+        let picture = track.width.zip(track.height).map(|(w, h)| format!(" {w}x{h}")).unwrap_or_default();
+        let average = output::rate(track.average_bps);
+        text.push_str(&format!("{}: {}{picture}, {average}, {} segments\n", track.folder, track.codec, track.segments));
+    }
+    let name = title.path.as_deref().unwrap_or(&title.uri);
+    let entries: Vec<&str> = title.packages.iter().map(|package| package.kind.entry()).collect();
+    let length = output::span(Span(title.duration_us));
+    text.push_str(&format!("{name} ({}): {length}, {}", entries.join(", "), output::bytes(title.bytes)));
+    text
 }
 
 fn plural(count: usize) -> &'static str {

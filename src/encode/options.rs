@@ -12,8 +12,8 @@ use spool_proto::spec::{
 use spool_proto::time::{Span, Timestamp};
 
 use crate::exit::Stop;
-use crate::progress::Mode;
 use crate::quantity;
+use crate::run::RunArgs;
 
 /// ffmpeg's options are taken with one dash or two.
 #[derive(Debug, Args)]
@@ -166,27 +166,8 @@ pub struct SpoolArgs {
     /// What people see the job as [default: the source's file name]
     #[arg(long)]
     pub name: Option<String>,
-    /// Let this server encode, not this process
-    #[arg(long, env = "SPOOL_SERVER", value_name = "URL")]
-    pub server: Option<String>,
-    /// Where unfinished runs are kept [default: $XDG_DATA_HOME/spool]
-    #[arg(long, value_name = "DIR", conflicts_with = "detach")]
-    pub data: Option<PathBuf>,
-    /// Cores to use [default: all]
-    #[arg(long, value_name = "N", conflicts_with = "detach", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub slots: Option<u16>,
-    /// Print the job's id and leave it to the server
-    #[arg(long)]
-    pub detach: bool,
-    /// Print the finished job as JSON on stdout
-    #[arg(long)]
-    pub json: bool,
-    /// Progress on stderr
-    #[arg(long, value_enum, default_value = "auto", value_name = "HOW")]
-    pub progress: Mode,
-    /// Submitting the same id again finds the same job [default: from the source, the output and the options]
-    #[arg(long, value_name = "ID")]
-    pub request_id: Option<String>,
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 /// Whose capacity the job uses, and when. For servers that others use too.

@@ -6,16 +6,16 @@
 
 mod values;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use spool_proto::pool::{PoolName, PoolSpec, PoolTree, Preemption, WarmSpec};
 
 pub use values::set as set_amount;
-use values::{Amounts, Time};
+use values::Amounts;
+
+use crate::yaml::{Time, read};
 
 const API_VERSION: &str = "spool/v1";
 const TREE: &str = "PoolTree";
@@ -186,29 +186,6 @@ pub fn parse(source: &str, text: &str) -> Result<Manifest, String> {
         }
         other => Err(at(format!("kind: {other:?} is not known here; expected {TREE} or {POOL}"))),
     }
-}
-
-/// One document, with the path of what is wrong.
-fn read<T: DeserializeOwned>(source: &str, text: &str) -> Result<T, String> {
-    let path = RefCell::new(String::new());
-    let read = serde_saphyr::with_deserializer_from_str(text, |deserializer| {
-        let mut track = serde_path_to_error::Track::new();
-        let value = T::deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track));
-        *path.borrow_mut() = track.path().to_string();
-        value
-    });
-    read.map_err(|error| {
-        let place = error.location().map(|at| format!(":{}:{}", at.line(), at.column())).unwrap_or_default();
-        let error = error.without_snippet().to_string();
-        let error = error.trim_start_matches("error: ");
-        // It says the place once more, in front or behind.
-        let what = error.strip_prefix("line ").and_then(|rest| rest.split_once(": ")).map_or(error, |(_, what)| what);
-        let what = what.rsplit_once(" at line ").map_or(what, |(what, _)| what);
-        match path.into_inner() {
-            path if path.is_empty() || path == "." || path.ends_with('?') => format!("{source}{place}: {what}"),
-            path => format!("{source}{place}: {path}: {what}"),
-        }
-    })
 }
 
 fn tree(spec: &Tree) -> Result<PoolTree, String> {

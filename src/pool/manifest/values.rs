@@ -1,4 +1,4 @@
-//! The values in a file that YAML has no words for: amounts by resource, and times.
+//! The values in a file that YAML has no words for: amounts by resource.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,6 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use spool_proto::pool::Limits;
 use spool_proto::resources::{KNOWN, Resources};
-use spool_proto::time::Span;
 
 use crate::quantity;
 
@@ -124,22 +123,5 @@ impl Visitor<'_> for AmountOf<'_> {
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<u64, E> {
         self.visit_str(&number.to_string())
-    }
-}
-
-/// `10s`, `5m`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Time(pub Span);
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&quantity::span_text(self.0))
-    }
-}
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        quantity::span(&text).map(Time).map_err(D::Error::custom)
     }
 }

@@ -1,0 +1,415 @@
+//! A job as a file: `apiVersion`, `kind: Job`, `metadata`, `spec`, in YAML. A field that is left out is the template's, else as
+//! usual; one that is not known is refused by its path and line.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use spool_proto::failure::Failure;
+use spool_proto::pool::{Class, Hop, PoolName};
+use spool_proto::spec::title::{
+    AudioRendition, GOP_DEFAULT, LadderSpec, Package, Rendition, SEGMENT_DEFAULT, TitleSpec,
+};
+use spool_proto::spec::{
+    AudioCodec, AudioSpec, Container, EncodeSpec, JobSpec, Service, Subtitles, Trim, Verify, VideoCodec, VideoSpec, parse,
+};
+use spool_proto::time::{Span, Timestamp};
+
+use crate::quantity;
+use crate::yaml::{Text, Time, read};
+
+pub const API_VERSION: &str = "spool/v1";
+const KIND: &str = "Job";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Document {
+    api_version: String,
+    kind: String,
+    #[serde(default)]
+    metadata: Metadata,
+    spec: Body,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Metadata {
+    /// For people. The source's file name by default.
+    pub name: Option<String>,
+    /// The same id finds the same job.
+    pub request_id: Option<String>,
+}
+
+/// `spec` of a job or of a template.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Body {
+    /// `hls-h264@1`, or the path of a file.
+    pub template: Option<String>,
+    pub pool: Option<String>,
+    pub priority: Option<u8>,
+    /// `+2h` or `2026-05-01T18:00:00Z`.
+    pub deadline: Option<Moment>,
+    pub opportunistic_until: Option<Moment>,
+    pub preemptible: Option<bool>,
+    pub hop: Option<Vec<HopBody>>,
+    pub retry: Option<Retry>,
+    /// A path or a URI.
+    pub input: Option<String>,
+    /// A file (`out.mp4`), or a folder for packages.
+    pub output: Option<String>,
+    pub overwrite: Option<bool>,
+    pub trim: Option<TrimBody>,
+    pub video: Option<Vec<VideoBody>>,
+    pub ladder: Option<LadderBody>,
+    pub audio: Option<Vec<AudioBody>>,
+    /// `hls`, `dash`. Without packages the job makes one film.
+    pub packages: Option<Vec<Package>>,
+    pub chunking: Option<Chunking>,
+    /// `packets`, `sample`, `full`.
+    pub verify: Option<Verify>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Retry {
+    /// Attempts a task may use, lost machines not counted.
+    pub max_attempts: u8,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct HopBody {
+    pub after: Time,
+    pub pool: String,
+    #[serde(default)]
+    pub priority: Option<u8>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct TrimBody {
+    pub start: Option<Time>,
+    pub duration: Option<Time>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Chunking {
+    /// Length chunks should be near.
+    pub target: Option<Time>,
+    /// Of packages.
+    pub segment: Option<Time>,
+    /// From keyframe to keyframe within a segment.
+    pub gop: Option<Time>,
+}
+
+/// As the options of `spool encode` take them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct VideoBody {
+    /// Its folder in a package.
+    #[serde(default)]
+    pub name: Option<String>,
+    pub codec: VideoCodec,
+    #[serde(default)]
+    pub height: Option<u32>,
+    #[serde(default)]
+    pub size: Option<Text>,
+    #[serde(default)]
+    pub crf: Option<f32>,
+    #[serde(default)]
+    pub bitrate: Option<Text>,
+    #[serde(default)]
+    pub maxrate: Option<Text>,
+    #[serde(default)]
+    pub bufsize: Option<Text>,
+    #[serde(default)]
+    pub preset: Option<Text>,
+    #[serde(default)]
+    pub tune: Option<String>,
+    #[serde(default)]
+    pub profile: Option<String>,
+    #[serde(default)]
+    pub gop_frames: Option<u32>,
+    #[serde(default)]
+    pub pixel_format: Option<String>,
+    /// As `-vf` takes them.
+    #[serde(default)]
+    pub filters: Option<String>,
+    #[serde(default)]
+    pub frame_rate: Option<Text>,
+    #[serde(default)]
+    pub threads: Option<u16>,
+    /// libvpx's `-deadline`.
+    #[serde(default)]
+    pub effort: Option<String>,
+    #[serde(default)]
+    pub cpu_used: Option<i8>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct LadderBody {
+    pub codecs: Vec<VideoCodec>,
+    #[serde(default)]
+    pub max_height: Option<u32>,
+    #[serde(default)]
+    pub min_height: Option<u32>,
+    #[serde(default)]
+    pub preset: Option<Text>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AudioBody {
+    #[serde(default)]
+    pub name: Option<String>,
+    pub codec: AudioCodec,
+    #[serde(default)]
+    pub bitrate: Option<Text>,
+    #[serde(default)]
+    pub sample_rate: Option<u32>,
+    #[serde(default)]
+    pub channels: Option<u16>,
+    /// `all`, `best`, a number from 0, or `language:eng`.
+    #[serde(default)]
+    pub tracks: Option<Text>,
+}
+
+/// `+2h` or `2026-05-01T18:00:00Z`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment(pub Timestamp);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        quantity::time(&text).map(Moment).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A file, read.
+#[derive(Debug, Clone)]
+pub struct JobFile {
+    pub metadata: Metadata,
+    pub body: Body,
+}
+
+/// Reads a job called `source`.
+///
+/// # Errors
+/// What is wrong, with the source, the line and the path of the field.
+pub fn parse(source: &str, text: &str) -> Result<JobFile, String> {
+    let document: Document = read(source, text)?;
+    if document.api_version != API_VERSION {
+        let found = document.api_version;
+        return Err(format!("{source}: apiVersion: {found:?} is not known here; expected {API_VERSION}"));
+    }
+    if document.kind != KIND {
+        return Err(format!("{source}: kind: {:?} is not known here; expected {KIND}", document.kind));
+    }
+    Ok(JobFile { metadata: document.metadata, body: document.spec })
+}
+
+impl Body {
+    /// These fields, and where they are absent those of a template.
+    #[must_use]
+    pub fn over(self, template: Body) -> Body {
+        Body {
+            template: self.template,
+            pool: self.pool.or(template.pool),
+            priority: self.priority.or(template.priority),
+            deadline: self.deadline.or(template.deadline),
+            opportunistic_until: self.opportunistic_until.or(template.opportunistic_until),
+            preemptible: self.preemptible.or(template.preemptible),
+            hop: self.hop.or(template.hop),
+            retry: self.retry.or(template.retry),
+            input: self.input.or(template.input),
+            output: self.output.or(template.output),
+            overwrite: self.overwrite.or(template.overwrite),
+            trim: self.trim.or(template.trim),
+            video: self.video.or(template.video),
+            ladder: self.ladder.or(template.ladder),
+            audio: self.audio.or(template.audio),
+            packages: self.packages.or(template.packages),
+            chunking: self.chunking.or(template.chunking),
+            verify: self.verify.or(template.verify),
+        }
+    }
+
+    /// The service's own part. `source` and `output` are URIs.
+    ///
+    /// # Errors
+    /// What is wrong, with the path of the field.
+    pub fn service(&self, source: String, output: String) -> Result<Service, String> {
+        match &self.packages {
+            Some(packages) => self.title(source, output, packages).map(Service::Title),
+            None => self.film(source, output).map(Service::VideoEncode),
+        }
+    }
+
+    fn trim(&self) -> Trim {
+        let trim = self.trim.clone().unwrap_or_default();
+        Trim { start: trim.start.map(|time| time.0), duration: trim.duration.map(|time| time.0) }
+    }
+
+    fn title(&self, source: String, output: String, packages: &[Package]) -> Result<TitleSpec, String> {
+        let chunking = self.chunking.clone().unwrap_or_default();
+        let or = |time: Option<Time>, usual: Span| time.map_or(usual, |time| time.0);
+        let segment = or(chunking.segment, SEGMENT_DEFAULT);
+        let mut video = Vec::new();
+        for (n, body) in self.video.iter().flatten().enumerate() {
+            let path = format!("spec.video[{n}]");
+            let name = body.name.clone().or_else(|| Some(format!("{}p", body.height?)));
+            let name = name.ok_or_else(|| format!("{path}.name: missing; it is the rendition's folder"))?;
+            video.push(Rendition { name, height: body.height, video: body.spec(&path)? });
+        }
+        let mut audio = Vec::new();
+        for (n, body) in self.audio.iter().flatten().enumerate() {
+            let path = format!("spec.audio[{n}]");
+            let tracks = body.tracks.as_ref().map(|tracks| tracks.0.parse()).transpose();
+            audio.push(AudioRendition {
+                name: body.name.clone().unwrap_or_else(|| body.codec.name().trim_start_matches("lib").to_owned()),
+                audio: body.spec(&path)?,
+                tracks: tracks.map_err(|e: String| format!("{path}.tracks: {e}"))?.unwrap_or_default(),
+            });
+        }
+        let ladder = self.ladder.as_ref().map(|ladder| LadderSpec {
+            codecs: ladder.codecs.clone(),
+            max_height: ladder.max_height,
+            min_height: ladder.min_height,
+            preset: ladder.preset.as_ref().map(|preset| preset.0.clone()),
+        });
+        Ok(TitleSpec {
+            source,
+            output,
+            overwrite: self.overwrite.unwrap_or(false),
+            trim: self.trim(),
+            video,
+            ladder,
+            audio,
+            packages: packages.to_vec(),
+            segment,
+            gop: or(chunking.gop, GOP_DEFAULT.min(segment)),
+            chunk: chunking.target.map(|time| time.0),
+            verify: self.verify.unwrap_or_default(),
+        })
+    }
+
+    fn film(&self, source: String, output: String) -> Result<EncodeSpec, String> {
+        if self.ladder.is_some() {
+            return Err("spec.ladder: a ladder needs packages: name hls, dash or both under packages".into());
+        }
+        let chunking = self.chunking.clone().unwrap_or_default();
+        for (field, given) in [("segment", chunking.segment.is_some()), ("gop", chunking.gop.is_some())] {
+            if given {
+                return Err(format!("spec.chunking.{field}: only packages have it; name some under packages"));
+            }
+        }
+        let container = Container::of_path(&output).map_err(|e| format!("spec.output: {e}"))?;
+        let video = match self.video.as_deref() {
+            None | Some([]) => None,
+            Some([only]) if only.height.is_some() => {
+                return Err("spec.video[0].height: of a film, set size or filters, such as scale=-2:720".into());
+            }
+            Some([only]) => Some(only.spec("spec.video[0]")?),
+            Some(_) => return Err("spec.video[1]: a film has one video track; several need packages".into()),
+        };
+        let audio = match self.audio.as_deref() {
+            None | Some([]) => None,
+            Some([only]) if only.tracks.is_some() => {
+                return Err("spec.audio[0].tracks: only packages choose tracks; a film takes the best".into());
+            }
+            Some([only]) => Some(only.spec("spec.audio[0]")?),
+            Some(_) => return Err("spec.audio[1]: a film's audio is encoded one way; several need packages".into()),
+        };
+        Ok(EncodeSpec {
+            overwrite: self.overwrite.unwrap_or(false),
+            video,
+            audio,
+            subtitles: Subtitles::Auto,
+            trim: self.trim(),
+            chunk: chunking.target.map(|time| time.0),
+            verify: self.verify.unwrap_or_default(),
+            ..EncodeSpec::new(source, output, container)
+        })
+    }
+
+    /// The envelope around a service.
+    ///
+    /// # Errors
+    /// A pool's name that is none; what [`JobSpec::check`] finds.
+    pub fn job(&self, name: String, service: Service) -> Result<JobSpec, Failure> {
+        let mut job = JobSpec::new(name, service);
+        job.priority = self.priority.unwrap_or(job.priority);
+        job.deadline = self.deadline.map(|at| at.0);
+        job.class =
+            self.opportunistic_until.map_or(Class::Standard, |at| Class::Opportunistic { start_by: at.0 });
+        job.preemptible = self.preemptible.unwrap_or(true);
+        job.pool = self.pool.as_deref().map(PoolName::from).unwrap_or_default();
+        job.max_attempts = self.retry.as_ref().map_or(job.max_attempts, |retry| retry.max_attempts);
+        let hop = |hop: &HopBody| Hop {
+            after: hop.after.0,
+            pool: hop.pool.as_str().into(),
+            priority: hop.priority,
+        };
+        job.hop = self.hop.iter().flatten().map(hop).collect();
+        job.check()?;
+        Ok(job)
+    }
+}
+
+/// A text of one field, read by `read`.
+fn field<T, E: std::fmt::Display>(
+    path: &str,
+    name: &str,
+    text: Option<&Text>,
+    read: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, String> {
+    text.map(|text| read(&text.0)).transpose().map_err(|e| format!("{path}.{name}: {e}"))
+}
+
+impl VideoBody {
+    fn spec(&self, path: &str) -> Result<VideoSpec, String> {
+        let filters = self.filters.as_deref().map(parse::filters).transpose();
+        Ok(VideoSpec {
+            crf: self.crf,
+            bitrate_bps: field(path, "bitrate", self.bitrate.as_ref(), parse::bits)?,
+            maxrate_bps: field(path, "maxrate", self.maxrate.as_ref(), parse::bits)?,
+            bufsize_bits: field(path, "bufsize", self.bufsize.as_ref(), parse::bits)?,
+            preset: self.preset.as_ref().map(|text| text.0.clone()),
+            tune: self.tune.clone(),
+            profile: self.profile.clone(),
+            gop_frames: self.gop_frames,
+            pix_fmt: self.pixel_format.clone(),
+            filters: filters.map_err(|e| format!("{path}.filters: {e}"))?.unwrap_or_default(),
+            size: field(path, "size", self.size.as_ref(), parse::size)?,
+            frame_rate: field(path, "frameRate", self.frame_rate.as_ref(), parse::frame_rate)?,
+            threads: self.threads,
+            deadline: self.effort.clone(),
+            cpu_used: self.cpu_used,
+            ..VideoSpec::new(self.codec)
+        })
+    }
+}
+
+impl AudioBody {
+    fn spec(&self, path: &str) -> Result<AudioSpec, String> {
+        Ok(AudioSpec {
+            bitrate_bps: field(path, "bitrate", self.bitrate.as_ref(), parse::bits)?,
+            sample_rate_hz: self.sample_rate,
+            channels: self.channels,
+            ..AudioSpec::new(self.codec)
+        })
+    }
+}
+
+/// A path or a URI, as a URI. Relative paths are from where the command runs.
+pub fn uri_of(text: &str) -> Result<String, std::io::Error> {
+    if text.contains("://") {
+        return Ok(text.to_owned());
+    }
+    Ok(spool_proto::uri::from_path(&std::path::absolute(Path::new(text))?))
+}
+
+#[cfg(test)]
+mod tests;
