@@ -27,11 +27,12 @@ import films
 import verdict
 
 HERE = pathlib.Path(__file__).resolve().parent
-# Container, and options that both programs take. Fast presets: the question is which frames come out, not how small.
+# Container, and options that both programs take. Fast presets: the question is which frames come out, not how small. Subtitles are
+# named: left to themselves, Spool copies what fits and ffmpeg leaves out or converts.
 CODECS = {
-    "x264": ("mp4", "-c:v libx264 -crf 23 -preset ultrafast -c:a aac"),
-    "x265": ("mp4", "-c:v libx265 -crf 28 -preset ultrafast -c:a aac"),
-    "svt-av1": ("mkv", "-c:v libsvtav1 -crf 40 -preset 12 -c:a libopus"),
+    "x264": ("mp4", "-c:v libx264 -crf 23 -preset ultrafast -c:a aac -sn"),
+    "x265": ("mp4", "-c:v libx265 -crf 28 -preset ultrafast -c:a aac -sn"),
+    "svt-av1": ("mkv", "-c:v libsvtav1 -crf 40 -preset 12 -c:a libopus -c:s copy"),
     "vp9": ("webm", "-c:v libvpx-vp9 -crf 40 -b:v 0 -deadline realtime -cpu-used 8 -c:a libopus"),
     # Everything that an mkv holds: all sound, subtitles and attachments.
     "all": ("mkv", "-map 0:v? -map 0:a? -map 0:s? -map 0:t? -c:v libx264 -crf 23 -preset ultrafast -c:a aac -c:s copy"),

@@ -88,7 +88,7 @@ def sound(film, track, channels):
 def similarity(film, source, limit, pix_fmt, variable):
     """SSIM of every frame against the source's, taken as ffmpeg's encoder would get it. Pairs go by index."""
     rate = "vfr" if variable else "cfr"
-    reader = ["ffmpeg", "-v", "quiet", "-nostdin", "-i", f"file:{source}", *limit, "-map", "0:v:0", "-vsync", rate]
+    reader = ["ffmpeg", "-v", "quiet", "-nostdin", "-i", f"file:{source}", *limit, "-an", "-sn", "-dn", "-vsync", rate]
     reader += ["-pix_fmt", pix_fmt, "-c:v", "rawvideo", "-f", "nut", "-"]
     with tempfile.NamedTemporaryFile(suffix=".ssim") as stats:
         pair = f"[0:v]settb=1/1000,setpts=N[a];[1:v]settb=1/1000,setpts=N[b];[a][b]ssim=stats_file={stats.name}:shortest=1"

@@ -15,6 +15,7 @@ use crate::av::frame::Frame;
 use crate::av::input::{Input, Limits};
 use crate::decode::{Clock, Decoded, Frames, no_memory};
 use crate::graph::{Filters, alpha_warning};
+use crate::jumps::{Shift, ShiftSetup};
 use crate::params;
 use crate::plan_file::{Chunk, Entry, FrameTable, PlanFile};
 use crate::timeline::Timeline;
@@ -108,7 +109,11 @@ impl Task<'_> {
             ));
         }
         let clock = match input.streams().get(stream) {
-            Some(facts) if mend => Some(Clock::new(facts, input.may_jump(), self.plan.timeline.ts_offset_us)),
+            Some(facts) if mend => {
+                let (offset_us, jumps) = (self.plan.timeline.ts_offset_us, self.plan.jumps.clone());
+                let shift = Shift::new(ShiftSetup::of(&input, facts, offset_us, jumps));
+                Some(Clock::new(facts, input.may_jump(), shift))
+            }
             _ => None,
         };
         Frames::new(input, stream, self.args.threads, clock)

@@ -23,6 +23,7 @@ pub mod encode;
 pub mod golden;
 pub mod graph;
 pub mod index;
+pub mod jumps;
 mod memory;
 pub mod packets;
 pub mod params;

@@ -10,9 +10,10 @@ use spool_proto::spec::{Container, Rational, Trim};
 
 use crate::av::input::{Input, Limits, MediaKind};
 use crate::choose::choose;
+use crate::jumps::{Shift, ShiftSetup};
 use crate::piece::Summary;
 use crate::{Host, Product, memory, params, probe};
-use clock::{Clock, ClockSetup};
+use clock::Clock;
 
 /// Encodes or copies one audio track into the artifact `track`.
 ///
@@ -58,13 +59,8 @@ fn open(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<(Input
         used.push(index);
     }
     let stream = &input.streams()[index];
-    let clock = Clock::new(ClockSetup {
-        time_base: stream.time_base,
-        offset_us: input.ts_offset_us(&used),
-        start_us: input.start_us(),
-        wrap_bits: stream.pts_wrap_bits,
-        may_jump: input.may_jump(),
-    });
+    let shift = Shift::new(ShiftSetup::of(&input, stream, input.ts_offset_us(&used), args.jumps.clone()));
+    let clock = Clock::new(stream.time_base, input.may_jump(), shift);
     input.select(&[index]);
     Ok((input, clock))
 }

@@ -4,12 +4,13 @@ use spool_proto::call::TrackArgs;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::spec::{Container, Rational};
 
-use super::clock::{Clock, Times};
+use super::clock::Clock;
 use super::{Damage, Made, Window, open, product};
 use crate::av::audio::{packet_samples, rescale_delta};
 use crate::av::input::{Input, MediaKind, Read, Stream};
 use crate::av::packet::{FLAG_CORRUPT, FLAG_KEY, Packet as AvPacket};
 use crate::av::{MICROSECONDS, output, rescale};
+use crate::jumps::Times;
 use crate::piece::{Kind, Packet, Parameters, PieceWriter};
 use crate::{Host, Product};
 
@@ -36,7 +37,7 @@ pub fn run(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<Pro
     let (mut packets, mut bytes) = (0u64, 0u64);
     loop {
         match input.read(&mut packet)? {
-            Read::Packet if packet.stream() != index => continue,
+            Read::Packet if packet.stream() != index || packet.data().is_empty() => continue,
             Read::Packet => {}
             Read::End => break,
             Read::Broken(error) => {

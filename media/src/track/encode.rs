@@ -8,7 +8,7 @@ use spool_proto::call::TrackArgs;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::spec::{AudioSpec, Rational};
 
-use super::clock::{Clock, Times};
+use super::clock::Clock;
 use super::{Damage, Made, Window, open, product};
 use crate::av::audio::{default_layout, guess_layout, rescale_delta};
 use crate::av::codec::Decoder;
@@ -18,6 +18,7 @@ use crate::av::graph::{Feed, Graph, Step};
 use crate::av::input::{MediaKind, Read, Stream};
 use crate::av::packet::{FLAG_CORRUPT, FLAG_KEY, Packet as AvPacket};
 use crate::av::{AvError, MICROSECONDS, Received, names, rescale};
+use crate::jumps::Times;
 use crate::piece::{Kind, Packet, PieceWriter};
 use crate::{Host, Product, params};
 
@@ -39,7 +40,7 @@ pub fn run(
     let mut packets = 0u64;
     loop {
         let more = match input.read(&mut packet)? {
-            Read::Packet if packet.stream() != index => continue,
+            Read::Packet if packet.stream() != index || packet.data().is_empty() => continue,
             Read::Packet => true,
             Read::End => false,
             Read::Broken(error) => {
