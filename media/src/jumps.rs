@@ -89,14 +89,15 @@ impl Shift {
 
     /// The next packet's times on the film's clock.
     pub fn packet(&mut self, times: Times) -> Times {
-        let passed = self.setup.jumps.partition_point(|jump| jump.packet <= self.packet);
+        let ticks = |us: i64| rescale(us, MICROSECONDS, self.setup.time_base);
+        let here = self.setup.jumps.binary_search_by_key(&self.packet, |jump| jump.packet);
         self.packet += 1;
-        self.offset_us = match passed.checked_sub(1) {
-            Some(last) => self.setup.jumps[last].offset_us,
-            None => self.setup.offset_us,
-        };
         let times = self.wrap.undo(times, &self.setup);
-        times.moved(rescale(self.offset_us, MICROSECONDS, self.setup.time_base))
+        let before = ticks(self.offset_us);
+        let Some(jump) = here.ok().map(|at| self.setup.jumps[at]) else { return times.moved(before) };
+        let moved = if jump.first { before - ticks(self.offset_us - jump.offset_us) } else { ticks(jump.offset_us) };
+        self.offset_us = jump.offset_us;
+        times.moved(moved)
     }
 }
 
@@ -183,6 +184,7 @@ impl JumpScan {
         let base = track.setup.time_base;
         let micros = |ts: i64| rescale(ts, base, MICROSECONDS);
         let times = track.wrap.undo(times, &track.setup);
+        let before_us = self.offset_us;
         let mut dts_us =
             times.dts.map(|dts| micros(dts.saturating_add(rescale(self.offset_us, MICROSECONDS, base))));
         if let Some(at_us) = dts_us {
@@ -204,7 +206,8 @@ impl JumpScan {
         }
         if track.offset_us != self.offset_us {
             track.offset_us = self.offset_us;
-            track.setup.jumps.push(Jump { packet: track.packets, offset_us: self.offset_us });
+            let jump = Jump { packet: track.packets, offset_us: self.offset_us, first: self.offset_us != before_us };
+            track.setup.jumps.push(jump);
             self.found += 1;
             if self.found > JUMPS_MAX {
                 return Err(Failure::new(
@@ -301,8 +304,8 @@ mod tests {
         let far = 100 * SECOND;
         let found = scan(&[(0, SECOND), (1, SECOND / 2), (1, far), (0, far + SECOND / 2)]);
         let offset_us = -(100_000_000 - 540_000);
-        assert_eq!(found[1], (1, vec![Jump { packet: 1, offset_us }]));
-        assert_eq!(found[0], (0, vec![Jump { packet: 1, offset_us }]));
+        assert_eq!(found[1], (1, vec![Jump { packet: 1, offset_us, first: true }]));
+        assert_eq!(found[0], (0, vec![Jump { packet: 1, offset_us, first: false }]));
         let mut shift = Shift::new(setup(0, found[0].1.clone()));
         assert_eq!(shift.packet(at(SECOND)), at(SECOND));
         assert_eq!(shift.packet(at(far + SECOND / 2)), at(SECOND / 2 + 540 * 90));
@@ -312,15 +315,15 @@ mod tests {
     fn a_short_hole_stays_and_a_step_back_does_not() {
         assert!(scan(&[(0, 0), (0, 9 * SECOND)]).iter().all(|(_, jumps)| jumps.is_empty()));
         let back = scan(&[(0, 10 * SECOND), (0, 9 * SECOND)]);
-        assert_eq!(back[0].1, [Jump { packet: 1, offset_us: 1_040_000 }]);
+        assert_eq!(back[0].1, [Jump { packet: 1, offset_us: 1_040_000, first: true }]);
     }
 
     #[test]
     fn a_stream_that_begins_far_away_is_brought_near() {
         let found = scan(&[(0, 0), (1, 500 * SECOND), (0, 3_600)]);
-        assert_eq!(found[1].1, [Jump { packet: 0, offset_us: -500_000_000 }]);
+        assert_eq!(found[1].1, [Jump { packet: 0, offset_us: -500_000_000, first: true }]);
         // And now the first is far off: it moves everything back.
-        assert_eq!(found[0].1, [Jump { packet: 1, offset_us: 0 }]);
+        assert_eq!(found[0].1, [Jump { packet: 1, offset_us: 0, first: true }]);
     }
 
     #[test]

@@ -240,7 +240,7 @@ mod tests {
                 trim: Trim::default(),
                 sync: Sync::Vfr,
             },
-            jumps: vec![Jump { packet: 3, offset_us: -9_000_000 }],
+            jumps: vec![Jump { packet: 3, offset_us: -9_000_000, first: true }],
             frames: Some(FrameTable {
                 source: vec![(-40, 40), (2, 41), (44, 0)],
                 output: vec![

@@ -184,6 +184,9 @@ pub struct Jump {
     pub packet: u64,
     /// Added to its timestamps and those that follow. Microseconds.
     pub offset_us: i64,
+    /// This stream was the first to meet it. ffmpeg moves such a packet in two steps, which rounds twice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub first: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -152,6 +152,8 @@ impl Input {
             ("format_whitelist", FORMATS),
             // No protocol has this name: libav may open nothing itself.
             ("protocol_whitelist", "none"),
+            // As the ffmpeg program: a table of programs that comes late in an MPEG-TS changes which rates are guessed.
+            ("scan_all_pmts", "1"),
         ])
         .map_err(setup)?;
         options.set("max_streams", &limits.streams.to_string()).map_err(setup)?;
