@@ -13,8 +13,7 @@ EXPLAINED = {
     "stream_dropped": {"streams"},
     "alpha_dropped": set(),
     "dolby_vision_dropped": {"side data"},
-    "damaged_source": {"frames", "times", "audio", "audio times", "SSIM", "duration", "size"},
-    "damaged_frames": {"SSIM", "size"},
+    "damaged_source": {"frames", "times", "audio", "audio times", "sound", "SSIM", "duration", "size"},
     "empty_track": {"streams", "audio"},
     "no_video_stream": {"streams"},
 }
@@ -101,11 +100,18 @@ def pictures(mine, other):
     return found
 
 
+def any_content(film):
+    """A film in which there is nothing is none, whatever the exit status of who wrote it."""
+    return bool(film) and bool(film.get("times") or any(track["samples"] for track in film["sound"]))
+
+
 def judge(spool, ffmpeg, source_format, chunk):
     """One word for the row, and the reasons. `WRONG` is what must not be."""
-    delivered = bool(ffmpeg.get("film"))
+    delivered = any_content(ffmpeg.get("film"))
     if spool["state"] == "refused":
         text = f"{spool['class']} {spool['code']}"
+        if spool["class"] == "capacity":
+            return "refused", f"{text}: {spool['message']}"
         if spool["class"] not in ("input", "spec"):
             return "WRONG", f"{text}: {spool['message']}"
         if not delivered:

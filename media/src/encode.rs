@@ -3,6 +3,7 @@
 
 mod coder;
 mod hdr;
+mod linear;
 
 use std::collections::VecDeque;
 use std::io::BufReader;
@@ -13,6 +14,7 @@ use spool_proto::failure::{Class, Failure, Warning};
 
 use crate::av::frame::Frame;
 use crate::av::input::{Input, Limits};
+use crate::damage::Damage;
 use crate::decode::{Clock, Decoded, Frames, no_memory};
 use crate::graph::{Filters, alpha_warning};
 use crate::jumps::{Shift, ShiftSetup};
@@ -228,33 +230,6 @@ impl Task<'_> {
         work.finish(Some((table, self.chunk)), self.host).map(Ok)
     }
 
-    /// The last resort: as ffmpeg does it, from the first packet on. What the decoder conceals is then what ffmpeg would
-    /// encode too, so damage is told but taken.
-    fn linear(&mut self, table: &FrameTable, opening: &Opening) -> Result<Result<Coded, Differs>, Failure> {
-        let mut frames = self.frames(true)?;
-        let mut work = Work::new(self, &frames, opening)?;
-        let (mut number, mut damaged) = (0, 0u64);
-        while number < self.chunk.source.end {
-            let expected = at(&table.source, number).map(|(pts, _)| *pts);
-            let Some(found) = work.next(&mut frames, self.host)? else {
-                let what = format!("the stream ends before frame {number}");
-                return Ok(Err(Differs { what, damaged: frames.errors() > 0 }));
-            };
-            // The plan holds no frames without a time.
-            let Some(pts) = found.pts else { continue };
-            if Some(pts) != expected {
-                return Ok(Err(Differs { what: different(number, expected, pts), damaged: frames.errors() > 0 }));
-            }
-            if number >= self.chunk.source.start {
-                damaged += u64::from(work.frame.is_damaged());
-                work.feed_planned(table, self.chunk, number)?;
-            }
-            number += 1;
-        }
-        self.tell_damage(damaged);
-        work.finish(Some((table, self.chunk)), self.host).map(Ok)
-    }
-
     /// The whole film in one go, where only decoding tells its frames.
     fn whole(&mut self) -> Result<Coded, Failure> {
         let mut first = self.frames(false)?;
@@ -265,12 +240,15 @@ impl Task<'_> {
         let mut timeline = Timeline::new(self.plan.timeline.clone());
         let mut recent: VecDeque<(u64, Frame)> = VecDeque::new();
         let mut out = Vec::new();
-        let (mut number, mut damaged) = (0, 0u64);
+        let mut damage = Damage::new(self.plan.stream, self.args.spec.on_damage);
+        let mut number = 0;
         while !timeline.is_over()
             && let Some(found) = work.next(&mut frames, self.host)?
         {
             let Some(pts) = found.pts else { continue };
-            damaged += u64::from(work.frame.is_damaged());
+            if work.frame.is_damaged() {
+                damage.note(|| format!("the picture at {} is damaged and was concealed", self.place(pts)))?;
+            }
             if work.filter()? {
                 timeline.rebuild();
             }
@@ -284,7 +262,7 @@ impl Task<'_> {
         }
         timeline.finish(&mut out);
         work.feed_recent(&mut recent, &mut out)?;
-        self.tell_damage(damaged);
+        self.warnings.extend(damage.into_warnings());
         if work.coder.frames() == 0 {
             return Err(Failure::new(
                 Class::Spec,
@@ -293,19 +271,6 @@ impl Task<'_> {
             ));
         }
         work.finish(None, self.host)
-    }
-
-    fn tell_damage(&mut self, frames: u64) {
-        if frames > 0 {
-            self.warnings.push(Warning {
-                code: "damaged_frames".into(),
-                stream: Some(self.plan.stream),
-                text: format!(
-                    "stream {}: {frames} frames of chunk {} are damaged in the source and were concealed",
-                    self.plan.stream, self.args.chunk
-                ),
-            });
-        }
     }
 }
 

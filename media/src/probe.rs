@@ -1,6 +1,6 @@
 //! `media.probe`: what is in a source, and, for an encode, every packet of its video stream and where its clock jumps.
 
-mod scan;
+pub(crate) mod scan;
 
 use std::io::BufWriter;
 
@@ -17,27 +17,26 @@ use crate::{Host, Product};
 /// Runs `media.probe`.
 ///
 /// # Errors
-/// Class input: `not_media`, `no_video_stream`, `no_packets`, `too_many_packets`, `too_many_jumps`; class spec: `no_such_stream`.
+/// Class input: `not_media`, `no_video_stream`, `no_packets`, `too_many_packets`, `too_many_jumps`, `encrypted`, `source_damaged`; class spec: `no_such_stream`.
 pub fn run(args: &ProbeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let source = host.open(0)?;
     let bytes = source.len();
     let input = Input::open(source, &Limits::default())?;
     let mut facts = facts(&input, bytes);
     let mut files = Vec::new();
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<Warning> = Vec::new();
     if let Some(spec) = &args.index_for {
         let choice = choose(&facts, spec)?;
         let scanned = scan::scan(input, spec, &choice, host)?;
         for stream in &mut facts.streams {
             stream.jumps = scanned.jumps_of(stream.index);
         }
+        warnings.extend(scanned.warnings);
+        if let Some(empty) = scanned.empty {
+            count(&mut facts, empty, 0);
+        }
         if let Some(index) = scanned.index {
             count(&mut facts, index.stream, index.packets.len());
-            warnings.extend(index.doubts.iter().map(|doubt| Warning {
-                code: "source_doubt".into(),
-                stream: Some(index.stream),
-                text: format!("{doubt}; every frame was decoded to find their times"),
-            }));
             let path = host.scratch().join("index");
             let file = std::fs::File::create(&path).map_err(|e| crate::scratch_failed(&path, &e))?;
             index.write(BufWriter::new(file))?;

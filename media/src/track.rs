@@ -116,30 +116,3 @@ fn product(args: &TrackArgs, made: Made, path: std::path::PathBuf, mut warnings:
         }),
     }
 }
-
-/// Warnings about damage, gathered: one line however often it happened.
-struct Damage {
-    stream: u32,
-    places: u64,
-    first: Option<String>,
-}
-
-impl Damage {
-    fn new(stream: u32) -> Damage {
-        Damage { stream, places: 0, first: None }
-    }
-
-    fn note(&mut self, what: impl FnOnce() -> String) {
-        self.places += 1;
-        self.first.get_or_insert_with(what);
-    }
-
-    fn into_warnings(self) -> Vec<Warning> {
-        let Some(first) = self.first else { return Vec::new() };
-        let text = match self.places {
-            1 => first,
-            places => format!("{first}, and {} more such places", places - 1),
-        };
-        vec![Warning { code: "damaged_source".into(), stream: Some(self.stream), text }]
-    }
-}

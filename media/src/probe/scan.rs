@@ -1,8 +1,8 @@
 //! Every packet of the streams in use, read once; and, where packets alone do not tell the frames, every picture decoded.
 
 use spool_proto::call::Jump;
-use spool_proto::failure::{Class, Failure};
-use spool_proto::spec::{AudioCodec, EncodeSpec, Rational};
+use spool_proto::failure::{Class, Failure, Warning};
+use spool_proto::spec::{AudioCodec, EncodeSpec, OnDamage, Rational};
 
 use crate::Host;
 use crate::av::audio::packet_samples;
@@ -12,6 +12,7 @@ use crate::av::packet::{FLAG_CORRUPT, FLAG_DISCARD, Packet, SIDE_NEW_EXTRADATA};
 use crate::av::{MICROSECONDS, Stream, names, rescale};
 use crate::bitstream::Scanner;
 use crate::choose::Choice;
+use crate::damage::{Damage, seconds};
 use crate::decode::{Clock, Frames, no_memory};
 use crate::jumps::{JumpScan, Paced, Shift, ShiftSetup, Times};
 use crate::packets::{self, PacketFlags, PacketIndex};
@@ -23,9 +24,13 @@ const REPORT_EVERY: u64 = 256;
 const PACKETS_MAX: usize = 1 << 24;
 
 /// What the packets tell.
+#[derive(Default)]
 pub(super) struct Scanned {
     /// `None`: no video in the output.
     pub index: Option<PacketIndex>,
+    /// The video stream, when it turned out to hold nothing and the film has sound.
+    pub empty: Option<u32>,
+    pub warnings: Vec<Warning>,
     jumps: Vec<(usize, Vec<Jump>)>,
 }
 
@@ -50,18 +55,28 @@ pub(super) fn scan(
     let used: Vec<usize> = match (&video, input.may_jump()) {
         (_, true) => chosen,
         (Some(video), false) => vec![video.index],
-        (None, false) => return Ok(Scanned { index: None, jumps: Vec::new() }),
+        (None, false) => return Ok(Scanned::default()),
     };
     let mut reading = Reading {
-        video: video.as_ref().map(|stream| VideoScan::new(stream, offset_us)),
+        video: video.as_ref().map(|stream| VideoScan::new(stream, offset_us, spec.on_damage)),
         jumps: JumpScan::new(offset_us, paced(&input, spec, &used, offset_us)),
+        end_us: None,
         packets: 0,
         bytes: 0,
     };
-    input.select(&used);
+    // A header that tells only of the whole film is held against all its streams.
+    if !video.as_ref().is_some_and(|stream| stream.duration.is_none() && input.header_duration_us().is_some()) {
+        input.select(&used);
+    }
     reading.all(&mut input, host)?;
     let jumps: Vec<_> = reading.jumps.jumps().collect();
-    let (Some(stream), Some(scanned)) = (video, reading.video) else { return Ok(Scanned { index: None, jumps }) };
+    let (Some(stream), Some(scanned)) = (video, reading.video) else {
+        return Ok(Scanned { jumps, ..Scanned::default() });
+    };
+    if scanned.index.packets.is_empty() && !choice.audio.is_empty() {
+        let empty = u32::try_from(stream.index).ok();
+        return Ok(Scanned { empty, jumps, ..Scanned::default() });
+    }
     if scanned.index.packets.is_empty() {
         return Err(Failure::new(
             Class::Input,
@@ -72,8 +87,11 @@ pub(super) fn scan(
     let may_jump = input.may_jump();
     let own = jumps.iter().find(|(index, _)| *index == stream.index).map(|(_, jumps)| jumps.clone()).unwrap_or_default();
     let shift = Shift::new(ShiftSetup::of(&input, &stream, offset_us, own));
+    let VideoScan { mut index, mut doubts, mut damage, .. } = scanned;
+    if let Some(what) = cut_short(&input, &stream, &index.packets, reading.end_us) {
+        damage.note(|| what)?;
+    }
     drop(input);
-    let VideoScan { mut index, mut doubts, .. } = scanned;
     doubts.look_at_order(&index.packets, may_jump, &stream);
     if shift.jumps() {
         doubts.add(JUMPS.into());
@@ -81,9 +99,44 @@ pub(super) fn scan(
     index.changes = doubts.changed;
     index.doubts = doubts.list;
     if !index.doubts.is_empty() {
-        decode_all(&stream, spec, Clock::new(&stream, may_jump, shift), &mut index, host)?;
+        let clock = Clock::new(&stream, may_jump, shift);
+        decode_all(&stream, spec, clock, (&mut index, &mut damage), host)?;
     }
-    Ok(Scanned { index: Some(index), jumps })
+    let mut warnings = damage.into_warnings();
+    warnings.extend(index.doubts.iter().map(|doubt| Warning {
+        code: "source_doubt".into(),
+        stream: Some(index.stream),
+        text: format!("{doubt}; every frame was decoded to find their times"),
+    }));
+    Ok(Scanned { index: Some(index), empty: None, warnings, jumps })
+}
+
+/// Without its key, a decoder would make noise of it.
+pub(crate) fn encrypted(stream: &str) -> Failure {
+    let message = format!("{stream} is encrypted, and its key is not in the file; decrypt the film first");
+    Failure::new(Class::Input, "encrypted", message)
+}
+
+/// A film that ends this much before its header says it does is cut short. Microseconds.
+const SHORT_US: i64 = 2_000_000;
+
+/// Whether the file ends long before its own header says. `end_us`: of all packets that were read.
+fn cut_short(input: &Input, stream: &Stream, packets: &[packets::Packet], end_us: Option<i64>) -> Option<String> {
+    let micros = |ticks: i64| rescale(ticks, stream.time_base, MICROSECONDS);
+    let (told, end_us) = match stream.duration.filter(|_| !input.may_jump()) {
+        Some(duration) => {
+            let end = packets.iter().filter_map(|p| Some(p.pts.or(p.dts)?.saturating_add(p.duration))).max()?;
+            (micros(stream.start_pts.unwrap_or(0).saturating_add(duration)), micros(end))
+        }
+        None => (input.start_us().unwrap_or(0).saturating_add(input.header_duration_us()?), end_us?),
+    };
+    (told.saturating_sub(end_us) > SHORT_US).then(|| {
+        format!(
+            "the file ends at {}, though its header says {}: it is cut short, or its header lies",
+            seconds(end_us),
+            seconds(told)
+        )
+    })
 }
 
 /// What the search for jumps must know of each stream.
@@ -126,6 +179,8 @@ fn step_us(input: &Input, packet: &Packet) -> i64 {
 struct Reading {
     video: Option<VideoScan>,
     jumps: JumpScan,
+    /// When the last packet ends, as demuxed.
+    end_us: Option<i64>,
     packets: u64,
     bytes: u64,
 }
@@ -141,10 +196,18 @@ impl Reading {
                 Read::End => return Ok(()),
                 Read::Broken(error) => {
                     if let Some(video) = &mut self.video {
-                        video.doubts.add(format!("the file cannot be read to its end ({error})"));
+                        let after = video.index.packets.len();
+                        video.damage.note(|| {
+                            format!("the file breaks off after packet {after} ({error}); what came before is kept")
+                        })?;
+                        video.doubts.add("the file cannot be read to its end".into());
                     }
                     return Ok(());
                 }
+            }
+            if let (Some(stream), Some(at)) = (input.streams().get(packet.stream()), packet.pts().or(packet.dts())) {
+                let end = rescale(at.saturating_add(packet.duration()), stream.time_base, MICROSECONDS);
+                self.end_us = self.end_us.max(Some(end));
             }
             if may_jump {
                 let times = Times { pts: packet.pts(), dts: packet.dts() };
@@ -169,12 +232,14 @@ struct VideoScan {
     scanner: Scanner,
     index: PacketIndex,
     doubts: Doubts,
+    damage: Damage,
 }
 
 impl VideoScan {
-    fn new(stream: &Stream, ts_offset_us: i64) -> VideoScan {
+    fn new(stream: &Stream, ts_offset_us: i64, on_damage: OnDamage) -> VideoScan {
+        let number = u32::try_from(stream.index).unwrap_or(u32::MAX);
         let index = PacketIndex {
-            stream: u32::try_from(stream.index).unwrap_or(u32::MAX),
+            stream: number,
             time_base: stream.time_base,
             frame_rate: stream.frame_rate,
             ts_offset_us,
@@ -190,6 +255,7 @@ impl VideoScan {
             scanner: Scanner::new(&stream.codec, &stream.extradata, names::is_intra_only(&stream.codec)),
             index,
             doubts: Doubts::default(),
+            damage: Damage::new(number, on_damage),
         }
     }
 
@@ -201,6 +267,9 @@ impl VideoScan {
                 format!("{} has more than {PACKETS_MAX} packets; cut the film", self.label),
             ));
         }
+        if packet.is_encrypted() {
+            return Err(encrypted(&self.label));
+        }
         let seen = self.scanner.look(packet.data(), packet.is_key());
         let flags = packet.flags();
         if seen.changed {
@@ -210,6 +279,14 @@ impl VideoScan {
         if packet.side_data().iter().any(|(kind, _)| *kind == SIDE_NEW_EXTRADATA) {
             self.doubts.changed = true;
             self.doubts.add("its codec settings change on the way".into());
+        }
+        if flags & FLAG_CORRUPT != 0 {
+            let (packet, at) = (self.index.packets.len(), packet.pts().or(packet.dts()));
+            let at = at.map_or(String::new(), |at| {
+                let us = rescale(at, self.index.time_base, MICROSECONDS).saturating_add(self.index.ts_offset_us);
+                format!(" at {}", seconds(us))
+            });
+            self.damage.note(|| format!("packet {packet}{at} is damaged"))?;
         }
         self.index.packets.push(packets::Packet {
             pts: packet.pts(),
@@ -286,17 +363,32 @@ fn decode_all(
     stream: &Stream,
     spec: &EncodeSpec,
     clock: Clock,
-    index: &mut PacketIndex,
+    scanned: (&mut PacketIndex, &mut Damage),
     host: &mut dyn Host,
 ) -> Result<(), Failure> {
+    let (index, damage) = scanned;
     let input = Input::open(host.open(0)?, &Limits::default())?;
-    // The bits decoded do not depend on the threads; a probe has the machine's other cores to itself.
+    // The times of frames do not depend on the threads; a probe has the machine's other cores to itself.
     let threads = std::thread::available_parallelism().map_or(1, |n| u16::try_from(n.get().min(16)).unwrap_or(1));
     let mut frames = Frames::new(input, stream.index, threads, Some(clock))?;
     let mut frame = Frame::new().map_err(no_memory)?;
     let mut decoded: Vec<(i64, i64)> = Vec::new();
     let mut shape: Option<Picture> = None;
-    while let Some(found) = frames.next(&mut frame)? {
+    let (mut errors, mut last_us) = (0, 0);
+    loop {
+        let found = frames.next(&mut frame)?;
+        for _ in errors..frames.errors() {
+            damage.note(|| format!("a packet near {} cannot be decoded; it is left out", seconds(last_us)))?;
+        }
+        errors = frames.errors();
+        let Some(found) = found else { break };
+        last_us = found.pts.map_or(last_us, |pts| {
+            rescale(pts, stream.time_base, MICROSECONDS).saturating_add(index.ts_offset_us)
+        });
+        // What is concealed is told where it is encoded.
+        if frame.is_damaged() && spec.on_damage == OnDamage::Fail {
+            damage.note(|| format!("the picture at {} is damaged", seconds(last_us)))?;
+        }
         let picture = frame.picture_shape();
         if shape.as_ref().is_some_and(|shape| *shape != picture) {
             index.changes = true;
