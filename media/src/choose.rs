@@ -226,7 +226,7 @@ fn dropped(stream: &StreamFacts, why: &str) -> Warning {
     Warning {
         code: "stream_dropped".into(),
         stream: Some(stream.index),
-        text: format!("stream {} ({} {}) is left out: {why}", stream.index, kind_name(stream), stream.codec),
+        text: format!("{} {} is left out: {why}", kind_name(stream), stream.codec),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod coder;
 mod hdr;
+mod kept;
 mod linear;
 
 use std::collections::VecDeque;
@@ -23,9 +24,12 @@ use crate::plan_file::{Chunk, Entry, FrameTable, PlanFile};
 use crate::timeline::Timeline;
 use crate::{Host, Product, memory};
 use coder::{Coder, Opening};
+use kept::Carried;
 
 /// Decoded frames between two reports of progress.
 const REPORT_EVERY: u64 = 4;
+/// What libav's decoders do with damaged pictures.
+const CONCEALED: &str = "it was concealed";
 /// Filtered frames the timeline may show again: the two before the one pushed last, and that one.
 const RECENT_MAX: usize = 3;
 
@@ -60,7 +64,10 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
         decoded: coded.decoded,
         peak_memory_mib: memory::peak_mib(),
     };
-    let warnings = task.warnings;
+    let mut warnings = task.warnings;
+    if let Some(video) = &args.spec.video {
+        warnings.extend(coded.carried.warnings(plan.stream, video.codec));
+    }
     Ok(Product { files: vec![("chunk".to_owned(), path)], warnings, value: Value::Track(manifest) })
 }
 
@@ -78,6 +85,7 @@ struct Coded {
     summary: crate::piece::Summary,
     frames: u64,
     decoded: u64,
+    carried: Carried,
 }
 
 struct Task<'a> {
@@ -247,7 +255,7 @@ impl Task<'_> {
         {
             let Some(pts) = found.pts else { continue };
             if work.frame.is_damaged() {
-                damage.note(|| format!("the picture at {} is damaged and was concealed", self.place(pts)))?;
+                damage.note(|| format!("the picture at {} is damaged", self.place(pts)), CONCEALED)?;
             }
             if work.filter()? {
                 timeline.rebuild();
@@ -290,6 +298,7 @@ struct Work {
     filters: Filters,
     coder: Coder,
     decoded: u64,
+    carried: Carried,
     /// Next of the chunk's output frames.
     next_output: u64,
 }
@@ -302,13 +311,17 @@ impl Work {
             filters: task.filters(frames)?,
             coder: task.coder(opening)?,
             decoded: 0,
+            carried: Carried::default(),
             next_output: task.chunk.output.start,
         })
     }
 
     fn next(&mut self, frames: &mut Frames, host: &mut dyn Host) -> Result<Option<Decoded>, Failure> {
         let found = frames.next(&mut self.frame)?;
-        self.decoded += u64::from(found.is_some());
+        if found.is_some() {
+            self.decoded += 1;
+            self.carried.look(&self.frame);
+        }
         if self.decoded.is_multiple_of(REPORT_EVERY) {
             host.progress(self.coder.packets(), self.coder.bytes(), self.coder.out_time_us());
         }
@@ -352,7 +365,7 @@ impl Work {
 
     /// Drains the encoder and holds what it gave against the plan.
     fn finish(self, plan: Option<(&FrameTable, &Chunk)>, host: &mut dyn Host) -> Result<Coded, Failure> {
-        let decoded = self.decoded;
+        let (decoded, carried) = (self.decoded, self.carried);
         let expected = plan.map(|(table, chunk)| {
             let range =
                 usize::try_from(chunk.output.start).unwrap_or(0)..usize::try_from(chunk.output.end).unwrap_or(0);
@@ -360,6 +373,6 @@ impl Work {
         });
         let frames = self.coder.frames();
         let summary = self.coder.finish(expected, host)?;
-        Ok(Coded { summary, frames, decoded })
+        Ok(Coded { summary, frames, decoded, carried })
     }
 }

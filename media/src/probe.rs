@@ -154,4 +154,3 @@ fn colors(stream: &Stream) -> [Option<String>; 4] {
     ]
     .map(|name| name.filter(|name| name != "unknown" && name != "unspecified"))
 }
-

@@ -202,7 +202,9 @@ fn what_is_no_sound_is_refused_by_name() {
     ffmpeg("-f lavfi -i testsrc=d=0.2:s=64x64 -c:v mpeg4", &source);
     for (stream, code) in [(0, "wrong_stream"), (5, "no_such_stream")] {
         let spec = spec(Container::Mp4, Some(sound(AudioCodec::Aac)));
-        let failure = common::call(&Args::Audio(TrackArgs { spec, stream, jumps: Vec::new() }), [&source]).map(|_| ()).unwrap_err();
+        let failure = common::call(&Args::Audio(TrackArgs { spec, stream, jumps: Vec::new() }), [&source])
+            .map(|_| ())
+            .unwrap_err();
         assert_eq!((failure.class.name(), failure.code.as_str()), ("input", code), "{failure:?}");
     }
 }

@@ -6,8 +6,8 @@ use clap::Args;
 use spool_proto::pool::{Class, Hop, PoolName};
 use spool_proto::spec::parse;
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, OnDamage, Rational, Size, StreamMap, Subtitles, Trim, Verify,
-    VideoCodec, VideoSpec,
+    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, OnDamage, Rational, Size, StreamMap, Subtitles,
+    Trim, Verify, VideoCodec, VideoSpec,
 };
 use spool_proto::time::{Span, Timestamp};
 

@@ -12,8 +12,12 @@ pub(super) fn what_it_is(head: &[u8]) -> &'static str {
         () if starts(b"#EXTM3U") || starts(b"ffconcat") || text.contains("<MPD") => {
             "it is a playlist, which names other files: give the film itself"
         }
-        () if starts(b"\x89PNG") || starts(b"\xff\xd8\xff") || starts(b"GIF8") || starts(b"BM") => "it is a picture, not a film",
-        () if starts(b"PK\x03\x04") || starts(b"\x1f\x8b") || starts(b"7z\xbc\xaf") => "it is an archive: unpack it first",
+        () if starts(b"\x89PNG") || starts(b"\xff\xd8\xff") || starts(b"GIF8") || starts(b"BM") => {
+            "it is a picture, not a film"
+        }
+        () if starts(b"PK\x03\x04") || starts(b"\x1f\x8b") || starts(b"7z\xbc\xaf") => {
+            "it is an archive: unpack it first"
+        }
         () if starts(b"%PDF") => "it is a PDF",
         () if text.len() >= head.len().saturating_sub(4) && !text.contains('\0') => "it is text",
         () => "its container is none that Spool reads",

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use spool_proto::failure::Failure;
 
-use super::{Coded, Differs, Opening, Task, Work, at, different};
+use super::{CONCEALED, Coded, Differs, Opening, Task, Work, at, different};
 use crate::av::frame::Frame;
 use crate::damage::{Damage, seconds};
 use crate::decode::no_memory;
@@ -28,7 +28,7 @@ impl Task<'_> {
             let expected = at(&table.source, here).map(|(pts, _)| *pts);
             if expected != Some(pts) && (frames.errors() > 0 || work.frame.is_damaged() || damage.is_any()) {
                 // ffmpeg's conversion drops what comes too late, too.
-                damage.note(|| format!("a picture at {} comes out of order; it is left out", self.place(pts)))?;
+                damage.note(|| format!("a picture at {} comes out of order", self.place(pts)), "it is left out")?;
                 continue;
             }
             if expected != Some(pts) {
@@ -38,7 +38,7 @@ impl Task<'_> {
             work.fill(table, self.chunk, number..here, last.as_ref())?;
             if self.chunk.source.contains(&here) {
                 if work.frame.is_damaged() {
-                    damage.note(|| format!("the picture at {} is damaged and was concealed", self.place(pts)))?;
+                    damage.note(|| format!("the picture at {} is damaged", self.place(pts)), CONCEALED)?;
                 }
                 work.feed_planned(table, self.chunk, here)?;
             }
@@ -62,9 +62,8 @@ impl Task<'_> {
     fn note_missing(&self, table: &FrameTable, missing: Range<u64>, damage: &mut Damage) -> Result<(), Failure> {
         for frame in missing.filter(|frame| self.chunk.source.contains(frame)) {
             let pts = at(&table.source, frame).map_or(0, |(pts, _)| *pts);
-            damage.note(|| {
-                format!("the picture at {} cannot be decoded; those beside it are shown instead", self.place(pts))
-            })?;
+            let what = || format!("the picture at {} cannot be decoded", self.place(pts));
+            damage.note(what, "those beside it are shown instead")?;
         }
         Ok(())
     }

@@ -23,6 +23,8 @@ const REPORT_EVERY: u64 = 256;
 /// Bounds the index in memory (56 bytes a packet): 77 hours at 60 frames a second.
 const PACKETS_MAX: usize = 1 << 24;
 
+const LEFT_OUT: &str = "it is left out";
+
 /// What the packets tell.
 #[derive(Default)]
 pub(super) struct Scanned {
@@ -85,11 +87,12 @@ pub(super) fn scan(
         ));
     }
     let may_jump = input.may_jump();
-    let own = jumps.iter().find(|(index, _)| *index == stream.index).map(|(_, jumps)| jumps.clone()).unwrap_or_default();
+    let own =
+        jumps.iter().find(|(index, _)| *index == stream.index).map(|(_, jumps)| jumps.clone()).unwrap_or_default();
     let shift = Shift::new(ShiftSetup::of(&input, &stream, offset_us, own));
-    let VideoScan { mut index, mut doubts, mut damage, .. } = scanned;
+    let VideoScan { mut index, mut doubts, mut damage, layered, .. } = scanned;
     if let Some(what) = cut_short(&input, &stream, &index.packets, reading.end_us) {
-        damage.note(|| what)?;
+        damage.note(|| what, "what there is was taken")?;
     }
     drop(input);
     doubts.look_at_order(&index.packets, may_jump, &stream);
@@ -103,6 +106,11 @@ pub(super) fn scan(
         decode_all(&stream, spec, clock, (&mut index, &mut damage), host)?;
     }
     let mut warnings = damage.into_warnings();
+    warnings.extend(undecoded(&stream, layered).map(|(code, text)| Warning {
+        code: code.into(),
+        stream: Some(index.stream),
+        text: text.into(),
+    }));
     warnings.extend(index.doubts.iter().map(|doubt| Warning {
         code: "source_doubt".into(),
         stream: Some(index.stream),
@@ -115,6 +123,21 @@ pub(super) fn scan(
 pub(crate) fn encrypted(stream: &str) -> Failure {
     let message = format!("{stream} is encrypted, and its key is not in the file; decrypt the film first");
     Failure::new(Class::Input, "encrypted", message)
+}
+
+/// What a stream holds that libav's decoders pass over in silence.
+fn undecoded(stream: &Stream, layered: bool) -> Option<(&'static str, &'static str)> {
+    let alpha = stream.tags.iter().any(|(key, value)| key.eq_ignore_ascii_case("alpha_mode") && value == "1");
+    if alpha {
+        return Some((
+            "alpha_dropped",
+            "its transparency is coded apart, which is not decoded: the pictures are opaque",
+        ));
+    }
+    layered.then_some((
+        "layer_dropped",
+        "it has a second layer (transparency or a second view), which is not decoded: the film keeps the base layer",
+    ))
 }
 
 /// A film that ends this much before its header says it does is cut short. Microseconds.
@@ -170,7 +193,9 @@ fn step_us(input: &Input, packet: &Packet) -> i64 {
     }
     match (packet.duration(), stream.frame_rate) {
         (duration @ 1.., _) => rescale(duration, stream.time_base, MICROSECONDS),
-        (_, Some(rate)) if stream.kind == MediaKind::Video => rescale(1, Rational::new(rate.den, rate.num), MICROSECONDS),
+        (_, Some(rate)) if stream.kind == MediaKind::Video => {
+            rescale(1, Rational::new(rate.den, rate.num), MICROSECONDS)
+        }
         _ => 0,
     }
 }
@@ -197,9 +222,8 @@ impl Reading {
                 Read::Broken(error) => {
                     if let Some(video) = &mut self.video {
                         let after = video.index.packets.len();
-                        video.damage.note(|| {
-                            format!("the file breaks off after packet {after} ({error}); what came before is kept")
-                        })?;
+                        let what = || format!("the file breaks off after packet {after} ({error})");
+                        video.damage.note(what, "what came before is kept")?;
                         video.doubts.add("the file cannot be read to its end".into());
                     }
                     return Ok(());
@@ -233,6 +257,8 @@ struct VideoScan {
     index: PacketIndex,
     doubts: Doubts,
     damage: Damage,
+    /// There is more in its packets than libav decodes.
+    layered: bool,
 }
 
 impl VideoScan {
@@ -256,6 +282,7 @@ impl VideoScan {
             index,
             doubts: Doubts::default(),
             damage: Damage::new(number, on_damage),
+            layered: false,
         }
     }
 
@@ -270,6 +297,7 @@ impl VideoScan {
         if packet.is_encrypted() {
             return Err(encrypted(&self.label));
         }
+        self.layered |= self.index.packets.is_empty() && self.scanner.has_layers(packet.data());
         let seen = self.scanner.look(packet.data(), packet.is_key());
         let flags = packet.flags();
         if seen.changed {
@@ -286,7 +314,7 @@ impl VideoScan {
                 let us = rescale(at, self.index.time_base, MICROSECONDS).saturating_add(self.index.ts_offset_us);
                 format!(" at {}", seconds(us))
             });
-            self.damage.note(|| format!("packet {packet}{at} is damaged"))?;
+            self.damage.note(|| format!("packet {packet}{at} is damaged"), "it was decoded as well as can be")?;
         }
         self.index.packets.push(packets::Packet {
             pts: packet.pts(),
@@ -378,16 +406,16 @@ fn decode_all(
     loop {
         let found = frames.next(&mut frame)?;
         for _ in errors..frames.errors() {
-            damage.note(|| format!("a packet near {} cannot be decoded; it is left out", seconds(last_us)))?;
+            damage.note(|| format!("a packet near {} cannot be decoded", seconds(last_us)), LEFT_OUT)?;
         }
         errors = frames.errors();
         let Some(found) = found else { break };
-        last_us = found.pts.map_or(last_us, |pts| {
-            rescale(pts, stream.time_base, MICROSECONDS).saturating_add(index.ts_offset_us)
-        });
+        last_us = found
+            .pts
+            .map_or(last_us, |pts| rescale(pts, stream.time_base, MICROSECONDS).saturating_add(index.ts_offset_us));
         // What is concealed is told where it is encoded.
         if frame.is_damaged() && spec.on_damage == OnDamage::Fail {
-            damage.note(|| format!("the picture at {} is damaged", seconds(last_us)))?;
+            damage.note(|| format!("the picture at {} is damaged", seconds(last_us)), "it was concealed")?;
         }
         let picture = frame.picture_shape();
         if shape.as_ref().is_some_and(|shape| *shape != picture) {

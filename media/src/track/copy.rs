@@ -43,7 +43,10 @@ pub fn run(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<Pro
             Read::Packet => {}
             Read::End => break,
             Read::Broken(error) => {
-                damage.note(|| format!("the source breaks off after packet {packets} ({error})"))?;
+                damage.note(
+                    || format!("the source breaks off after packet {packets} ({error})"),
+                    "what came before is kept",
+                )?;
                 break;
             }
         }
@@ -52,7 +55,7 @@ pub fn run(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<Pro
         }
         packets += 1;
         if packet.flags() & FLAG_CORRUPT != 0 {
-            damage.note(|| format!("packet {packets} is marked corrupt by the demuxer"))?;
+            damage.note(|| format!("packet {packets} is marked corrupt by the demuxer"), "it was copied as it is")?;
         }
         match copier.take(&input, &packet) {
             Taken::Skip => {}

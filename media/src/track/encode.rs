@@ -46,9 +46,8 @@ pub fn run(
             Read::Packet => true,
             Read::End => false,
             Read::Broken(error) => {
-                damage.note(|| {
-                    format!("the source breaks off after packet {packets} ({error}); what came before is kept")
-                })?;
+                let what = || format!("the source breaks off after packet {packets} ({error})");
+                damage.note(what, "what came before is kept")?;
                 false
             }
         };
@@ -57,7 +56,10 @@ pub fn run(
         }
         packets += u64::from(more);
         if more && packet.flags() & FLAG_CORRUPT != 0 {
-            damage.note(|| format!("packet {packets} is marked corrupt by the demuxer"))?;
+            damage.note(
+                || format!("packet {packets} is marked corrupt by the demuxer"),
+                "it was decoded as well as can be",
+            )?;
         }
         let given = if more { Some(&mut packet) } else { None };
         listener.decode(&mut decoder, given, stream.time_base, &mut damage, &mut |frame| sink.frame(frame))?;
@@ -113,7 +115,7 @@ impl Listener {
             Ok(()) | Err(AvError::END) => {}
             Err(AvError::NO_MEMORY) => return Err(libav(AvError::NO_MEMORY)),
             Err(error) => {
-                return damage.note(|| self.left_out(error));
+                return damage.note(|| self.undecodable(error), "it is left out");
             }
         }
         let mut frame = Frame::new().map_err(libav)?;
@@ -124,11 +126,11 @@ impl Listener {
                 Ok(Received::Again | Received::End) => return Ok(()),
                 Err(AvError::NO_MEMORY) => return Err(libav(AvError::NO_MEMORY)),
                 Err(error) => {
-                    return damage.note(|| self.left_out(error));
+                    return damage.note(|| self.undecodable(error), "it is left out");
                 }
             }
             if frame.is_damaged() {
-                damage.note(|| format!("sound at {} is damaged", seconds(self.clock.pts_us())))?;
+                damage.note(|| format!("sound at {} is damaged", seconds(self.clock.pts_us())), "it was kept")?;
             }
             self.time(&mut frame, from, time_base);
             // A packet's own times count for its first frame only.
@@ -159,8 +161,8 @@ impl Listener {
         frame.set_pts(Some(pts));
     }
 
-    fn left_out(&self, error: AvError) -> String {
-        format!("sound at {} cannot be decoded ({error}); it is left out", seconds(self.clock.pts_us()))
+    fn undecodable(&self, error: AvError) -> String {
+        format!("sound at {} cannot be decoded ({error})", seconds(self.clock.pts_us()))
     }
 }
 

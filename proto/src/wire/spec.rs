@@ -3,8 +3,8 @@
 use super::{BadField, from_name, name_of, narrow, v1};
 use crate::pool::{Class, Hop, PoolName};
 use crate::spec::{
-    AudioSpec, BenchSpec, EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, OnDamage, PRIORITY_DEFAULT, PRIORITY_MAX, Rational, Service,
-    Trim, Verify, VideoSpec, parse,
+    AudioSpec, BenchSpec, EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, OnDamage, PRIORITY_DEFAULT, PRIORITY_MAX,
+    Rational, Service, Trim, Verify, VideoSpec, parse,
 };
 use crate::time::{Span, Timestamp};
 
