@@ -7,7 +7,7 @@ use spool_proto::failure::Failure;
 use super::{CONCEALED, Coded, Differs, Opening, Task, Work, at, different};
 use crate::av::frame::Frame;
 use crate::damage::{Damage, seconds};
-use crate::decode::no_memory;
+use crate::decode::{Frames, no_memory};
 use crate::plan_file::{Chunk, FrameTable};
 use crate::timeline;
 
@@ -16,6 +16,7 @@ impl Task<'_> {
     /// are missing in ffmpeg's film too: damage is told and, if the user will have it so, taken.
     pub(super) fn linear(&mut self, table: &FrameTable, opening: &Opening) -> Result<Result<Coded, Differs>, Failure> {
         let mut frames = self.frames(true)?;
+        frames.remember();
         let mut work = Work::new(self, &frames, opening)?;
         let mut damage = Damage::new(self.plan.stream, self.args.spec.on_damage);
         let mut last: Option<Frame> = None;
@@ -34,6 +35,10 @@ impl Task<'_> {
             if expected != Some(pts) {
                 return Ok(Err(Differs { what: different(here, expected, pts), damaged: frames.errors() > 0 }));
             }
+            if let Some(differs) = gone(table, number..here, &frames) {
+                return Ok(Err(differs));
+            }
+            frames.forget(pts);
             self.note_missing(table, number..here, &mut damage)?;
             work.fill(table, self.chunk, number..here, last.as_ref())?;
             if self.chunk.source.contains(&here) {
@@ -51,6 +56,9 @@ impl Task<'_> {
                 return Ok(Err(Differs { what, damaged: frames.errors() > 0 }));
             };
             let missing = number..self.chunk.source.end;
+            if let Some(differs) = gone(table, missing.clone(), &frames) {
+                return Ok(Err(differs));
+            }
             self.note_missing(table, missing.clone(), &mut damage)?;
             work.frame = last;
             work.fill(table, self.chunk, missing, None)?;
@@ -73,6 +81,15 @@ impl Task<'_> {
         let us = timeline::rescale(pts, self.plan.time_base, timeline::MICROSECOND);
         seconds(us.saturating_add(self.plan.timeline.ts_offset_us))
     }
+}
+
+/// A picture may be missing because its packet cannot be decoded. Where there is no such packet, the source is another one than was
+/// planned for.
+fn gone(table: &FrameTable, missing: Range<u64>, frames: &Frames) -> Option<Differs> {
+    let frame =
+        missing.into_iter().find(|frame| at(&table.source, *frame).is_none_or(|(pts, _)| !frames.was_read(*pts)))?;
+    let what = format!("frame {frame} is gone, and its packet");
+    Some(Differs { what, damaged: frames.errors() > 0 })
 }
 
 /// The first of the table's frames, from `from` on, that is not before `pts`.
