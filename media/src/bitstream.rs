@@ -103,6 +103,19 @@ impl Scanner {
         }
     }
 
+    /// Whether a packet holds more than the base layer, which is all that libav decodes: transparency or a second view, of HEVC.
+    pub fn has_layers(&self, data: &[u8]) -> bool {
+        let layer = |nal: &[u8]| match nal {
+            [high, low, ..] => (high & 1) << 5 | low >> 3,
+            _ => 0,
+        };
+        match self.codec {
+            Codec::Hevc(0) => annex_b(data).any(|nal| layer(nal) > 0),
+            Codec::Hevc(length) => prefixed(data, length).any(|nal| layer(nal) > 0),
+            _ => false,
+        }
+    }
+
     fn look_nals(&mut self, data: &[u8], length: usize) -> Seen {
         let mut seen = Seen::default();
         let nals: Box<dyn Iterator<Item = &[u8]>> =

@@ -1,6 +1,6 @@
 //! Which streams of a source go into the output: ffmpeg's choice, or `-map`.
 
-use spool_proto::call::{MediaFacts, SourceFacts, StreamFacts};
+use spool_proto::call::{MediaFacts, SourceFacts, StreamFacts, VideoFacts};
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::spec::{Container, EncodeSpec, StreamKind, StreamMap, Subtitles};
 
@@ -58,7 +58,7 @@ pub fn choose(source: &SourceFacts, spec: &EncodeSpec) -> Result<Choice, Failure
         choice.warnings.push(Warning {
             code: "no_video_stream".into(),
             stream: None,
-            text: "the source has no video; only its sound is encoded".into(),
+            text: "the source has no pictures; only its sound is encoded".into(),
         });
     }
     if choice.video.is_none() && choice.audio.is_empty() {
@@ -103,6 +103,7 @@ fn kind_name(stream: &StreamFacts) -> &'static str {
 fn score(stream: &StreamFacts) -> Option<i64> {
     let size = match &stream.media {
         MediaFacts::Video(video) if video.attached_picture => return Some(1),
+        MediaFacts::Video(video) if is_empty(video) => return None,
         MediaFacts::Video(video) => i64::from(video.width) * i64::from(video.height),
         MediaFacts::Audio(audio) => i64::from(audio.channels),
         _ => return None,
@@ -121,6 +122,11 @@ fn best(source: &SourceFacts, kind: StreamKind) -> Option<&StreamFacts> {
         }
     }
     best.map(|(_, stream)| stream)
+}
+
+/// Its packets were counted, and there is none. What is made of the film then has no such track, as in ffmpeg.
+fn is_empty(video: &VideoFacts) -> bool {
+    video.packets == Some(0)
 }
 
 fn is_picture(stream: &StreamFacts) -> bool {
@@ -197,6 +203,9 @@ fn by_maps(source: &SourceFacts, spec: &EncodeSpec) -> Result<Choice, Failure> {
             StreamKind::Video if is_picture(stream) => {
                 choice.warnings.push(dropped(stream, "it is a cover picture, which is not encoded"));
             }
+            StreamKind::Video if matches!(&stream.media, MediaFacts::Video(video) if is_empty(video)) => {
+                choice.warnings.push(dropped(stream, "there is no picture in it"));
+            }
             StreamKind::Video if choice.video.is_some() => {
                 choice.warnings.push(dropped(stream, "one video stream is encoded, the first that is mapped"));
             }
@@ -217,7 +226,7 @@ fn dropped(stream: &StreamFacts, why: &str) -> Warning {
     Warning {
         code: "stream_dropped".into(),
         stream: Some(stream.index),
-        text: format!("stream {} ({} {}) is left out: {why}", stream.index, kind_name(stream), stream.codec),
+        text: format!("{} {} is left out: {why}", kind_name(stream), stream.codec),
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod clock;
 
+use std::collections::BTreeSet;
+
 use spool_proto::failure::Failure;
 
 use crate::av::codec::{Decoder, Received};
@@ -31,6 +33,8 @@ pub struct Frames {
     draining: bool,
     /// Present when timestamps are mended as the ffmpeg program mends them: whole-film decodes.
     clock: Option<Clock>,
+    /// pts, as demuxed, of packets that were read, where they are remembered.
+    read: Option<BTreeSet<i64>>,
     errors: u64,
 }
 
@@ -47,7 +51,17 @@ impl Frames {
         input.select(&[stream]);
         let decoder = Decoder::open(&input, stream, threads)?;
         let packet = Packet::new().map_err(no_memory)?;
-        Ok(Frames { input, decoder, stream, packet, pending: false, draining: false, clock, errors: 0 })
+        Ok(Frames {
+            input,
+            decoder,
+            stream,
+            packet,
+            pending: false,
+            draining: false,
+            clock,
+            read: None,
+            errors: 0,
+        })
     }
 
     pub fn input(&self) -> &Input {
@@ -61,6 +75,23 @@ impl Frames {
     /// Packets the decoder refused so far.
     pub fn errors(&self) -> u64 {
         self.errors
+    }
+
+    /// Remembers from now on which packets are read, for [`Frames::was_read`].
+    pub fn remember(&mut self) {
+        self.read = Some(BTreeSet::new());
+    }
+
+    /// Whether a packet with this pts (as demuxed) was read since the last [`Frames::forget`].
+    pub fn was_read(&self, pts: i64) -> bool {
+        self.read.as_ref().is_some_and(|read| read.contains(&pts))
+    }
+
+    /// Forgets the packets with a pts up to this one.
+    pub fn forget(&mut self, pts: i64) {
+        if let Some(read) = &mut self.read {
+            *read = read.split_off(&pts.saturating_add(1));
+        }
     }
 
     /// The next frame in output order; `None` at the end.
@@ -108,6 +139,9 @@ impl Frames {
         }
         if !self.pending {
             if self.read()? {
+                if let (Some(read), Some(pts)) = (&mut self.read, self.packet.pts()) {
+                    read.insert(pts);
+                }
                 if let Some(clock) = &mut self.clock {
                     clock.packet(&mut self.packet, &self.decoder);
                 }

@@ -3,6 +3,8 @@
 
 mod coder;
 mod hdr;
+mod kept;
+mod linear;
 
 use std::collections::VecDeque;
 use std::io::BufReader;
@@ -13,16 +15,21 @@ use spool_proto::failure::{Class, Failure, Warning};
 
 use crate::av::frame::Frame;
 use crate::av::input::{Input, Limits};
+use crate::damage::Damage;
 use crate::decode::{Clock, Decoded, Frames, no_memory};
 use crate::graph::{Filters, alpha_warning};
+use crate::jumps::{Shift, ShiftSetup};
 use crate::params;
 use crate::plan_file::{Chunk, Entry, FrameTable, PlanFile};
 use crate::timeline::Timeline;
 use crate::{Host, Product, memory};
 use coder::{Coder, Opening};
+use kept::Carried;
 
 /// Decoded frames between two reports of progress.
 const REPORT_EVERY: u64 = 4;
+/// What libav's decoders do with damaged pictures.
+const CONCEALED: &str = "it was concealed";
 /// Filtered frames the timeline may show again: the two before the one pushed last, and that one.
 const RECENT_MAX: usize = 3;
 
@@ -57,7 +64,10 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
         decoded: coded.decoded,
         peak_memory_mib: memory::peak_mib(),
     };
-    let warnings = task.warnings;
+    let mut warnings = task.warnings;
+    if let Some(video) = &args.spec.video {
+        warnings.extend(coded.carried.warnings(plan.stream, video.codec));
+    }
     Ok(Product { files: vec![("chunk".to_owned(), path)], warnings, value: Value::Track(manifest) })
 }
 
@@ -75,6 +85,7 @@ struct Coded {
     summary: crate::piece::Summary,
     frames: u64,
     decoded: u64,
+    carried: Carried,
 }
 
 struct Task<'a> {
@@ -108,7 +119,11 @@ impl Task<'_> {
             ));
         }
         let clock = match input.streams().get(stream) {
-            Some(facts) if mend => Some(Clock::new(facts, input.may_jump(), self.plan.timeline.ts_offset_us)),
+            Some(facts) if mend => {
+                let (offset_us, jumps) = (self.plan.timeline.ts_offset_us, self.plan.jumps.clone());
+                let shift = Shift::new(ShiftSetup::of(&input, facts, offset_us, jumps));
+                Some(Clock::new(facts, input.may_jump(), shift))
+            }
             _ => None,
         };
         Frames::new(input, stream, self.args.threads, clock)
@@ -223,33 +238,6 @@ impl Task<'_> {
         work.finish(Some((table, self.chunk)), self.host).map(Ok)
     }
 
-    /// The last resort: as ffmpeg does it, from the first packet on. What the decoder conceals is then what ffmpeg would
-    /// encode too, so damage is told but taken.
-    fn linear(&mut self, table: &FrameTable, opening: &Opening) -> Result<Result<Coded, Differs>, Failure> {
-        let mut frames = self.frames(true)?;
-        let mut work = Work::new(self, &frames, opening)?;
-        let (mut number, mut damaged) = (0, 0u64);
-        while number < self.chunk.source.end {
-            let expected = at(&table.source, number).map(|(pts, _)| *pts);
-            let Some(found) = work.next(&mut frames, self.host)? else {
-                let what = format!("the stream ends before frame {number}");
-                return Ok(Err(Differs { what, damaged: frames.errors() > 0 }));
-            };
-            // The plan holds no frames without a time.
-            let Some(pts) = found.pts else { continue };
-            if Some(pts) != expected {
-                return Ok(Err(Differs { what: different(number, expected, pts), damaged: frames.errors() > 0 }));
-            }
-            if number >= self.chunk.source.start {
-                damaged += u64::from(work.frame.is_damaged());
-                work.feed_planned(table, self.chunk, number)?;
-            }
-            number += 1;
-        }
-        self.tell_damage(damaged);
-        work.finish(Some((table, self.chunk)), self.host).map(Ok)
-    }
-
     /// The whole film in one go, where only decoding tells its frames.
     fn whole(&mut self) -> Result<Coded, Failure> {
         let mut first = self.frames(false)?;
@@ -260,12 +248,15 @@ impl Task<'_> {
         let mut timeline = Timeline::new(self.plan.timeline.clone());
         let mut recent: VecDeque<(u64, Frame)> = VecDeque::new();
         let mut out = Vec::new();
-        let (mut number, mut damaged) = (0, 0u64);
+        let mut damage = Damage::new(self.plan.stream, self.args.spec.on_damage);
+        let mut number = 0;
         while !timeline.is_over()
             && let Some(found) = work.next(&mut frames, self.host)?
         {
             let Some(pts) = found.pts else { continue };
-            damaged += u64::from(work.frame.is_damaged());
+            if work.frame.is_damaged() {
+                damage.note(|| format!("the picture at {} is damaged", self.place(pts)), CONCEALED)?;
+            }
             if work.filter()? {
                 timeline.rebuild();
             }
@@ -279,7 +270,7 @@ impl Task<'_> {
         }
         timeline.finish(&mut out);
         work.feed_recent(&mut recent, &mut out)?;
-        self.tell_damage(damaged);
+        self.warnings.extend(damage.into_warnings());
         if work.coder.frames() == 0 {
             return Err(Failure::new(
                 Class::Spec,
@@ -288,19 +279,6 @@ impl Task<'_> {
             ));
         }
         work.finish(None, self.host)
-    }
-
-    fn tell_damage(&mut self, frames: u64) {
-        if frames > 0 {
-            self.warnings.push(Warning {
-                code: "damaged_frames".into(),
-                stream: Some(self.plan.stream),
-                text: format!(
-                    "stream {}: {frames} frames of chunk {} are damaged in the source and were concealed",
-                    self.plan.stream, self.args.chunk
-                ),
-            });
-        }
     }
 }
 
@@ -320,6 +298,7 @@ struct Work {
     filters: Filters,
     coder: Coder,
     decoded: u64,
+    carried: Carried,
     /// Next of the chunk's output frames.
     next_output: u64,
 }
@@ -332,13 +311,17 @@ impl Work {
             filters: task.filters(frames)?,
             coder: task.coder(opening)?,
             decoded: 0,
+            carried: Carried::default(),
             next_output: task.chunk.output.start,
         })
     }
 
     fn next(&mut self, frames: &mut Frames, host: &mut dyn Host) -> Result<Option<Decoded>, Failure> {
         let found = frames.next(&mut self.frame)?;
-        self.decoded += u64::from(found.is_some());
+        if found.is_some() {
+            self.decoded += 1;
+            self.carried.look(&self.frame);
+        }
         if self.decoded.is_multiple_of(REPORT_EVERY) {
             host.progress(self.coder.packets(), self.coder.bytes(), self.coder.out_time_us());
         }
@@ -382,7 +365,7 @@ impl Work {
 
     /// Drains the encoder and holds what it gave against the plan.
     fn finish(self, plan: Option<(&FrameTable, &Chunk)>, host: &mut dyn Host) -> Result<Coded, Failure> {
-        let decoded = self.decoded;
+        let (decoded, carried) = (self.decoded, self.carried);
         let expected = plan.map(|(table, chunk)| {
             let range =
                 usize::try_from(chunk.output.start).unwrap_or(0)..usize::try_from(chunk.output.end).unwrap_or(0);
@@ -390,6 +373,6 @@ impl Work {
         });
         let frames = self.coder.frames();
         let summary = self.coder.finish(expected, host)?;
-        Ok(Coded { summary, frames, decoded })
+        Ok(Coded { summary, frames, decoded, carried })
     }
 }

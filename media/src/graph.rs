@@ -141,7 +141,7 @@ pub fn alpha_warning(stream: u32, from: &Frame, to: &Sink, encoder: &str) -> Opt
     (alpha(from.format()) && !alpha(to.format)).then(|| Warning {
         code: "alpha_dropped".into(),
         stream: Some(stream),
-        text: format!("stream {stream} has transparency, which {encoder} does not keep: the pictures are opaque"),
+        text: format!("it has transparency, which {encoder} does not keep: the pictures are opaque"),
     })
 }
 

@@ -7,7 +7,7 @@ mod cuts;
 mod frames;
 mod scenes;
 
-use spool_proto::call::{ChunkSummary, MediaFacts, PlanArgs, PlanSummary, TrackArgs, VideoFacts, VideoPlan};
+use spool_proto::call::{ChunkSummary, Jump, MediaFacts, PlanArgs, PlanSummary, TrackArgs, VideoFacts, VideoPlan};
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::spec::{EncodeSpec, Rational, VideoSpec};
 use spool_proto::time::Span;
@@ -38,9 +38,8 @@ pub struct Plan {
 /// `spec`: nothing is left after `-ss`; class `input`: the stream has no frames).
 pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failure> {
     let choice = choose(&args.source, &args.spec)?;
-    let tracks = |streams: &[u32]| {
-        streams.iter().map(|&stream| TrackArgs { spec: args.spec.clone(), stream }).collect::<Vec<_>>()
-    };
+    let track = |&stream: &u32| TrackArgs { spec: args.spec.clone(), stream, jumps: jumps(args, stream) };
+    let tracks = |streams: &[u32]| streams.iter().map(track).collect::<Vec<_>>();
     let mut summary = PlanSummary { video: None, audio: tracks(&choice.audio), subtitles: tracks(&choice.subtitles) };
     let Some(stream) = choice.video else {
         return Ok(Plan { summary, file: None, warnings: choice.warnings });
@@ -98,10 +97,16 @@ fn video(index: &PacketIndex, args: &PlanArgs) -> Result<(VideoPlan, PlanFile), 
         time_base: index.time_base,
         frame_rate: rate,
         timeline,
+        jumps: jumps(args, index.stream),
         frames,
         chunks: pieces.into_iter().map(|(chunk, _)| chunk).collect(),
     };
     Ok((video, file))
+}
+
+/// Where a stream's timestamps jump.
+fn jumps(args: &PlanArgs, stream: u32) -> Vec<Jump> {
+    args.source.streams.iter().find(|facts| facts.index == stream).map(|facts| facts.jumps.clone()).unwrap_or_default()
 }
 
 fn video_facts(args: &PlanArgs, stream: u32) -> Option<&VideoFacts> {

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use spool_proto::call::Jump;
 use spool_proto::spec::Rational;
 
 use crate::timeline::{OutputFrame, TimelineSpec};
@@ -21,6 +22,8 @@ pub struct PlanFile {
     pub frame_rate: Rational,
     /// What made [`FrameTable::output`] of [`FrameTable::source`]; to be run online where there is no table.
     pub timeline: TimelineSpec,
+    /// Where the source stream's timestamps jump. Frames' pts are what they are behind all jumps.
+    pub jumps: Vec<Jump>,
     /// `None`: only decoding can tell; there is one chunk, entered at the file's start.
     pub frames: Option<FrameTable>,
     /// In film order; never empty. Output ranges follow each other without gap.
@@ -74,6 +77,8 @@ struct Header {
     time_base: Rational,
     frame_rate: Rational,
     timeline: TimelineSpec,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    jumps: Vec<Jump>,
     /// Source and output frames that follow.
     frames: Option<(u64, u64)>,
     chunks: u64,
@@ -93,6 +98,7 @@ impl PlanFile {
             time_base: self.time_base,
             frame_rate: self.frame_rate,
             timeline: self.timeline.clone(),
+            jumps: self.jumps.clone(),
             frames: self.frames.as_ref().map(|table| (wire::len(&table.source), wire::len(&table.output))),
             chunks: wire::len(&self.chunks),
         })?;
@@ -157,6 +163,7 @@ impl PlanFile {
             time_base: header.time_base,
             frame_rate: header.frame_rate,
             timeline: header.timeline,
+            jumps: header.jumps,
             frames,
             chunks,
         })
@@ -233,6 +240,7 @@ mod tests {
                 trim: Trim::default(),
                 sync: Sync::Vfr,
             },
+            jumps: vec![Jump { packet: 3, offset_us: -9_000_000, first: true }],
             frames: Some(FrameTable {
                 source: vec![(-40, 40), (2, 41), (44, 0)],
                 output: vec![

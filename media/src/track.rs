@@ -10,9 +10,10 @@ use spool_proto::spec::{Container, Rational, Trim};
 
 use crate::av::input::{Input, Limits, MediaKind};
 use crate::choose::choose;
+use crate::jumps::{Shift, ShiftSetup};
 use crate::piece::Summary;
 use crate::{Host, Product, memory, params, probe};
-use clock::{Clock, ClockSetup};
+use clock::Clock;
 
 /// Encodes or copies one audio track into the artifact `track`.
 ///
@@ -58,13 +59,8 @@ fn open(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<(Input
         used.push(index);
     }
     let stream = &input.streams()[index];
-    let clock = Clock::new(ClockSetup {
-        time_base: stream.time_base,
-        offset_us: input.ts_offset_us(&used),
-        start_us: input.start_us(),
-        wrap_bits: stream.pts_wrap_bits,
-        may_jump: input.may_jump(),
-    });
+    let shift = Shift::new(ShiftSetup::of(&input, stream, input.ts_offset_us(&used), args.jumps.clone()));
+    let clock = Clock::new(stream.time_base, input.may_jump(), shift);
     input.select(&[index]);
     Ok((input, clock))
 }
@@ -118,32 +114,5 @@ fn product(args: &TrackArgs, made: Made, path: std::path::PathBuf, mut warnings:
             decoded,
             peak_memory_mib: memory::peak_mib(),
         }),
-    }
-}
-
-/// Warnings about damage, gathered: one line however often it happened.
-struct Damage {
-    stream: u32,
-    places: u64,
-    first: Option<String>,
-}
-
-impl Damage {
-    fn new(stream: u32) -> Damage {
-        Damage { stream, places: 0, first: None }
-    }
-
-    fn note(&mut self, what: impl FnOnce() -> String) {
-        self.places += 1;
-        self.first.get_or_insert_with(what);
-    }
-
-    fn into_warnings(self) -> Vec<Warning> {
-        let Some(first) = self.first else { return Vec::new() };
-        let text = match self.places {
-            1 => first,
-            places => format!("{first}, and {} more such places", places - 1),
-        };
-        vec![Warning { code: "damaged_source".into(), stream: Some(self.stream), text }]
     }
 }

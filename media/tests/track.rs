@@ -187,7 +187,7 @@ fn damage_in_the_middle_is_skipped_and_told() {
     }
     std::fs::write(&source, bytes).unwrap();
     let spec = spec(Container::Mp4, Some(sound(AudioCodec::Aac)));
-    let args = Args::Audio(TrackArgs { spec, stream: 0 });
+    let args = Args::Audio(TrackArgs { spec, stream: 0, jumps: Vec::new() });
     let (product, _host) = common::call(&args, [source]).unwrap();
     assert_eq!(product.warnings.len(), 1, "{:?}", product.warnings);
     assert_eq!(product.warnings[0].code, "damaged_source");
@@ -202,7 +202,9 @@ fn what_is_no_sound_is_refused_by_name() {
     ffmpeg("-f lavfi -i testsrc=d=0.2:s=64x64 -c:v mpeg4", &source);
     for (stream, code) in [(0, "wrong_stream"), (5, "no_such_stream")] {
         let spec = spec(Container::Mp4, Some(sound(AudioCodec::Aac)));
-        let failure = common::call(&Args::Audio(TrackArgs { spec, stream }), [&source]).map(|_| ()).unwrap_err();
+        let failure = common::call(&Args::Audio(TrackArgs { spec, stream, jumps: Vec::new() }), [&source])
+            .map(|_| ())
+            .unwrap_err();
         assert_eq!((failure.class.name(), failure.code.as_str()), ("input", code), "{failure:?}");
     }
 }

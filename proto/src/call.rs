@@ -191,7 +191,23 @@ pub struct StreamFacts {
     /// `default`, `forced`, `attached_pic`, …
     pub disposition: Vec<String>,
     pub tags: Vec<(String, String)>,
+    /// Where its timestamps jump, by rising packet. Known only where packets were read (an encode), and empty in most films.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jumps: Vec<Jump>,
     pub media: MediaFacts,
+}
+
+/// From a packet of a stream on, the timestamps of the input are shifted by something else: those of a recording whose clock was set
+/// anew, of broadcasts joined together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jump {
+    /// Of the stream's packets with data, from 0.
+    pub packet: u64,
+    /// Added to its timestamps and those that follow. Microseconds.
+    pub offset_us: i64,
+    /// This stream was the first to meet it. ffmpeg moves such a packet in two steps, which rounds twice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub first: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -298,6 +314,9 @@ pub struct TrackArgs {
     pub spec: EncodeSpec,
     /// Source stream index.
     pub stream: u32,
+    /// [`StreamFacts::jumps`] of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jumps: Vec<Jump>,
 }
 
 /// Evidence of one encoded piece: what a chunk is accepted on.

@@ -122,6 +122,9 @@ pub struct EncodeSpec {
     /// Write the keyframe table as JSON to this URI too (it is always in the job).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<String>,
+    /// What becomes of the film where its source is damaged.
+    #[serde(default, skip_serializing_if = "OnDamage::is_salvage")]
+    pub on_damage: OnDamage,
     /// The film is cut only where a multiple of so many frames begins: a segment of a package. With [`VideoSpec::fixed_gop`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment_frames: Option<u32>,
@@ -143,6 +146,7 @@ impl EncodeSpec {
             chunk: None,
             verify: Verify::default(),
             index: None,
+            on_damage: OnDamage::default(),
             segment_frames: None,
         }
     }
@@ -379,6 +383,24 @@ pub enum StreamKind {
     Subtitle,
     Data,
     Attachment,
+}
+
+/// What becomes of a film whose source is damaged: packets missing or broken, pictures that cannot be decoded, a file cut short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDamage {
+    /// What can be decoded is encoded, as ffmpeg does, and the job warns (`damaged_source`).
+    #[default]
+    Salvage,
+    /// The job fails at the first damage (`source_damaged`).
+    Fail,
+}
+
+impl OnDamage {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
+    fn is_salvage(&self) -> bool {
+        *self == OnDamage::Salvage
+    }
 }
 
 /// How the joined file is checked before it is published.

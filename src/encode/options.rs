@@ -6,8 +6,8 @@ use clap::Args;
 use spool_proto::pool::{Class, Hop, PoolName};
 use spool_proto::spec::parse;
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, Rational, Size, StreamMap, Subtitles, Trim, Verify,
-    VideoCodec, VideoSpec,
+    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, OnDamage, Rational, Size, StreamMap, Subtitles,
+    Trim, Verify, VideoCodec, VideoSpec,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -155,6 +155,9 @@ pub struct SpoolArgs {
     /// How the joined film is checked: packets, sample, full
     #[arg(long, value_name = "HOW", default_value = "sample")]
     verify: Verify,
+    /// Where the source is damaged: salvage what can be decoded, with a warning, or fail
+    #[arg(long, value_name = "WHAT", default_value = "salvage")]
+    on_damage: OnDamage,
     /// Write the keyframe table as JSON here
     #[arg(long, value_name = "FILE")]
     pub index: Option<PathBuf>,
@@ -298,6 +301,7 @@ impl EncodeArgs {
             trim: Trim { start: selection.start, duration },
             chunk: self.spool.chunk,
             verify: self.spool.verify,
+            on_damage: self.spool.on_damage,
             index,
             segment_frames: None,
         })

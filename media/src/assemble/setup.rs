@@ -119,6 +119,7 @@ mod tests {
             title: None,
             disposition: disposition.iter().map(ToString::to_string).collect(),
             tags: vec![("encoder".into(), "old".into())],
+            jumps: Vec::new(),
             media: MediaFacts::Subtitle,
         }
     }

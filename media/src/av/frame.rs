@@ -14,6 +14,20 @@ pub struct Frame(NonNull<ffi::AVFrame>);
 // SAFETY: a frame is plain data with reference-counted buffers (atomic counts); nothing in it is bound to a thread.
 unsafe impl Send for Frame {}
 
+/// What a picture may carry beside its pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// CEA-608 and CEA-708.
+    Captions,
+    /// HDR10+ and HDR Vivid.
+    DynamicHdr,
+    DolbyVision,
+}
+
+impl Beside {
+    pub const ALL: [Beside; 3] = [Beside::Captions, Beside::DynamicHdr, Beside::DolbyVision];
+}
+
 /// What a filter graph is built for, and what may change inside a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
@@ -224,6 +238,16 @@ impl Frame {
 
     fn matrix(&self) -> Option<[i32; 9]> {
         matrix(self.side_data(ffi::AVFrameSideDataType::AV_FRAME_DATA_DISPLAYMATRIX)?)
+    }
+
+    pub fn carries(&self, kind: Beside) -> bool {
+        use ffi::AVFrameSideDataType as Kind;
+        let kinds: &[Kind] = match kind {
+            Beside::Captions => &[Kind::AV_FRAME_DATA_A53_CC],
+            Beside::DynamicHdr => &[Kind::AV_FRAME_DATA_DYNAMIC_HDR_PLUS, Kind::AV_FRAME_DATA_DYNAMIC_HDR_VIVID],
+            Beside::DolbyVision => &[Kind::AV_FRAME_DATA_DOVI_METADATA, Kind::AV_FRAME_DATA_DOVI_RPU_BUFFER],
+        };
+        kinds.iter().any(|kind| self.side_data(*kind).is_some())
     }
 
     fn side_data(&self, kind: ffi::AVFrameSideDataType) -> Option<&[u8]> {

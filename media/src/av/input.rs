@@ -14,7 +14,7 @@ use super::io::Reader;
 use super::libc_types::c_int;
 use super::names::{self, owned};
 use super::packet::{Packet, SIDE_DISPLAY_MATRIX};
-use super::{AvError, known_rational, log, number, parameters, rational, timestamp};
+use super::{AvError, known_rational, log, number, parameters, rational, sniff, timestamp};
 use crate::Source;
 use crate::piece::Parameters;
 
@@ -120,6 +120,9 @@ pub struct Input {
 // SAFETY: the context is only used through its one owner; libav's own threads are joined inside its calls.
 unsafe impl Send for Input {}
 
+/// Bytes that are looked at to say why a source is no film.
+const SNIFFED: usize = 512;
+
 fn not_media(what: &str, error: AvError) -> Failure {
     error.failure(
         Class::Input,
@@ -152,6 +155,8 @@ impl Input {
             ("format_whitelist", FORMATS),
             // No protocol has this name: libav may open nothing itself.
             ("protocol_whitelist", "none"),
+            // As the ffmpeg program: a table of programs that comes late in an MPEG-TS changes which rates are guessed.
+            ("scan_all_pmts", "1"),
         ])
         .map_err(setup)?;
         options.set("max_streams", &limits.streams.to_string()).map_err(setup)?;
@@ -167,7 +172,7 @@ impl Input {
             if let Err(error) = AvError::check(answer) {
                 return Err(match reader.take_error() {
                     Some(error) => source_failed(&error),
-                    None => not_media("no known container", error),
+                    None => not_media(sniff::what_it_is(&reader.head(SNIFFED)), error),
                 });
             }
             context
@@ -276,6 +281,14 @@ impl Input {
         timestamp(unsafe { (*self.context).duration }).filter(|d| *d > 0)
     }
 
+    /// The length that the file itself tells, not one that libav guesses from bit rates or the last timestamps. Microseconds.
+    pub fn header_duration_us(&self) -> Option<i64> {
+        const FROM_STREAM: c_int = 1;
+        // SAFETY: an open context; the enum is read as a number.
+        let method = unsafe { number(&raw const (*self.context).duration_estimation_method) };
+        self.duration_us().filter(|_| method == FROM_STREAM && !self.may_jump())
+    }
+
     pub fn bit_rate_bps(&self) -> Option<u64> {
         // SAFETY: an open context.
         u64::try_from(unsafe { (*self.context).bit_rate }).ok().filter(|r| *r > 0)
@@ -348,9 +361,12 @@ impl Input {
         match AvError::check(answer) {
             Ok(_) => Ok(Read::Packet),
             Err(AvError::END) => Ok(Read::End),
-            Err(AvError::NO_MEMORY) => {
-                Err(AvError::NO_MEMORY.failure(Class::Input, "not_media", "reading the film's packets"))
-            }
+            // Packets are small: only a broken length field makes one too large for the memory.
+            Err(AvError::NO_MEMORY) => Err(Failure::new(
+                Class::Input,
+                "source_damaged",
+                "a packet of the source claims to be larger than the memory there is: the file is damaged or made to do harm",
+            )),
             Err(error) => Ok(Read::Broken(error)),
         }
     }

@@ -64,6 +64,17 @@ impl Reader {
         self.context.as_ptr()
     }
 
+    /// The source's first bytes, at most `bytes`, however far it was read. Where it is then, nobody knows: for the last look at a source
+    /// that could not be opened.
+    pub(crate) fn head(&mut self, bytes: usize) -> Vec<u8> {
+        // SAFETY: as in `take_error`.
+        let source = unsafe { &mut (*self.state.as_ptr()).source };
+        let mut head = vec![0; bytes];
+        let read = source.seek(SeekFrom::Start(0)).and_then(|_| source.read(&mut head)).unwrap_or(0);
+        head.truncate(read);
+        head
+    }
+
     /// The source's error, once.
     pub(crate) fn take_error(&mut self) -> Option<io::Error> {
         // SAFETY: the state is ours; callbacks run only inside libav calls, which need the owner of this Reader too.

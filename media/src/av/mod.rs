@@ -20,6 +20,7 @@ pub mod names;
 pub mod output;
 pub mod packet;
 pub mod parameters;
+mod sniff;
 
 use ffmpeg_next::ffi;
 use libc_types::c_int;

@@ -120,6 +120,12 @@ impl Packet {
         unsafe { super::side_data((*self.0.as_ptr()).side_data, (*self.0.as_ptr()).side_data_elems) }
     }
 
+    /// The container says so, and libav has no key for it.
+    pub fn is_encrypted(&self) -> bool {
+        const KIND: i32 = ffi::AVPacketSideDataType::AV_PKT_DATA_ENCRYPTION_INFO as i32;
+        self.has_side_data() && self.side_data().iter().any(|(kind, _)| *kind == KIND)
+    }
+
     pub fn has_side_data(&self) -> bool {
         // SAFETY: a valid packet.
         unsafe { (*self.0.as_ptr()).side_data_elems > 0 }

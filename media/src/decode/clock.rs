@@ -1,8 +1,7 @@
-//! How the ffmpeg program (5.1) mends the timestamps of an input while it decodes it: the shift to zero, jumps of MPEG-TS and
-//! the like, packets without timestamps (`process_input`, `process_input_packet` and `decode_video` in `fftools/ffmpeg.c`).
+//! How the ffmpeg program (5.1) mends the timestamps of an input while it decodes it: the film's clock ([`Shift`]), and packets without
+//! timestamps (`process_input`, `process_input_packet` and `decode_video` in `fftools/ffmpeg.c`).
 //!
-//! Works in ffmpeg's shifted time and hands out unshifted pts, because indexes and plans keep pts as demuxed. It sees one
-//! stream, where ffmpeg sees all: a jump that another stream meets first is met here by the video itself.
+//! Works in ffmpeg's shifted time and hands out pts without the first shift, because indexes and plans keep pts as demuxed.
 
 use std::collections::VecDeque;
 
@@ -11,9 +10,8 @@ use spool_proto::spec::Rational;
 use crate::av::codec::Decoder;
 use crate::av::packet::Packet;
 use crate::av::{MICROSECONDS, Stream, rescale};
+use crate::jumps::{Shift, Times};
 
-/// `-dts_delta_threshold`: a jump of formats that may jump. Microseconds.
-const JUMP_US: i64 = 10_000_000;
 /// `-dts_error_threshold`: timestamps further off are dropped. Microseconds.
 const ERROR_US: i64 = 108_000 * 1_000_000;
 
@@ -23,9 +21,7 @@ pub struct Clock {
     time_base: Rational,
     average_rate: Option<Rational>,
     may_jump: bool,
-    /// What ffmpeg shifts by at the start, and now.
-    first_offset: i64,
-    offset: i64,
+    shift: Shift,
     /// Expected of the next packet. `None` before the first.
     next_dts: Option<i64>,
     dts: Option<i64>,
@@ -38,14 +34,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// `ts_offset_us` as the index keeps it.
-    pub fn new(stream: &Stream, may_jump: bool, ts_offset_us: i64) -> Clock {
+    pub fn new(stream: &Stream, may_jump: bool, shift: Shift) -> Clock {
         Clock {
             time_base: stream.time_base,
             average_rate: stream.average_frame_rate,
             may_jump,
-            first_offset: ts_offset_us,
-            offset: ts_offset_us,
+            shift,
             next_dts: None,
             dts: None,
             pts: 0,
@@ -65,22 +59,11 @@ impl Clock {
 
     /// Mends a packet before it is decoded.
     pub fn packet(&mut self, packet: &mut Packet, decoder: &Decoder) {
-        let shift = self.to_ticks(self.offset);
-        let mut pts = packet.pts().map(|pts| pts.saturating_add(shift));
-        let mut dts = packet.dts().map(|dts| dts.saturating_add(shift));
-        if let (Some(seen), Some(expected)) = (dts.map(|dts| self.to_us(dts)), self.next_dts) {
-            let delta = seen.saturating_sub(expected);
-            let back = self.may_jump && seen.saturating_add(100_000) < self.pts.max(self.dts.unwrap_or(i64::MIN));
-            if self.may_jump && (delta.abs() > JUMP_US || back) {
-                self.offset -= delta;
-                let moved = self.to_ticks(delta);
-                dts = dts.map(|dts| dts - moved);
-                pts = pts.map(|pts| pts - moved);
-            } else if !self.may_jump {
-                let far = |us: i64| us.saturating_sub(expected).abs() > ERROR_US;
-                dts = dts.filter(|_| !far(seen));
-                pts = pts.filter(|pts| !far(self.to_us(*pts)));
-            }
+        let Times { mut pts, mut dts } = self.shift.packet(Times { pts: packet.pts(), dts: packet.dts() });
+        if let (false, Some(_), Some(expected)) = (self.may_jump, dts, self.next_dts) {
+            let near = |ts: &i64| self.to_us(*ts).saturating_sub(expected).abs() <= ERROR_US;
+            dts = dts.filter(near);
+            pts = pts.filter(near);
         }
         if self.next_dts.is_none() {
             // Frames the decoder holds back come before zero.
@@ -120,6 +103,6 @@ impl Clock {
         }
         self.pts = pts.map_or(self.next_pts, |pts| self.to_us(pts));
         self.next_pts = self.pts + if duration > 0 { self.to_us(duration) } else { self.step };
-        pts.map(|pts| pts - self.to_ticks(self.first_offset))
+        pts.map(|pts| pts - self.to_ticks(self.shift.first_us()))
     }
 }

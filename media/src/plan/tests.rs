@@ -68,6 +68,7 @@ fn args(video: VideoSpec, chunk_s: Option<u64>) -> PlanArgs {
         title: None,
         disposition: Vec::new(),
         tags: Vec::new(),
+        jumps: Vec::new(),
         media: MediaFacts::Video(facts),
     };
     PlanArgs {

@@ -4,13 +4,16 @@ use spool_proto::call::TrackArgs;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::spec::{Container, Rational};
 
-use super::clock::{Clock, Times};
-use super::{Damage, Made, Window, open, product};
+use super::clock::Clock;
+use super::{Made, Window, open, product};
 use crate::av::audio::{packet_samples, rescale_delta};
 use crate::av::input::{Input, MediaKind, Read, Stream};
 use crate::av::packet::{FLAG_CORRUPT, FLAG_KEY, Packet as AvPacket};
 use crate::av::{MICROSECONDS, output, rescale};
+use crate::damage::Damage;
+use crate::jumps::Times;
 use crate::piece::{Kind, Packet, Parameters, PieceWriter};
+use crate::probe::scan::encrypted;
 use crate::{Host, Product};
 
 pub fn run(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<Product, Failure> {
@@ -31,22 +34,28 @@ pub fn run(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<Pro
     let path = host.scratch().join("track");
     let mut writer = PieceWriter::create(&path, &parameters)?;
     let mut copier = Copier::new(clock, &stream, &parameters, Window::new(&args.spec.trim));
-    let mut damage = Damage::new(args.stream);
+    let mut damage = Damage::new(args.stream, args.spec.on_damage);
     let mut packet = AvPacket::new().map_err(|error| error.failure(Class::Internal, "libav", "reading packets"))?;
     let (mut packets, mut bytes) = (0u64, 0u64);
     loop {
         match input.read(&mut packet)? {
-            Read::Packet if packet.stream() != index => continue,
+            Read::Packet if packet.stream() != index || packet.data().is_empty() => continue,
             Read::Packet => {}
             Read::End => break,
             Read::Broken(error) => {
-                damage.note(|| format!("the source breaks off after packet {packets} ({error})"));
+                damage.note(
+                    || format!("the source breaks off after packet {packets} ({error})"),
+                    "what came before is kept",
+                )?;
                 break;
             }
         }
+        if packet.is_encrypted() {
+            return Err(encrypted(&stream.label()));
+        }
         packets += 1;
         if packet.flags() & FLAG_CORRUPT != 0 {
-            damage.note(|| format!("packet {packets} is marked corrupt by the demuxer"));
+            damage.note(|| format!("packet {packets} is marked corrupt by the demuxer"), "it was copied as it is")?;
         }
         match copier.take(&input, &packet) {
             Taken::Skip => {}

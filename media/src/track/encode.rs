@@ -8,8 +8,8 @@ use spool_proto::call::TrackArgs;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::spec::{AudioSpec, Rational};
 
-use super::clock::{Clock, Times};
-use super::{Damage, Made, Window, open, product};
+use super::clock::Clock;
+use super::{Made, Window, open, product};
 use crate::av::audio::{default_layout, guess_layout, rescale_delta};
 use crate::av::codec::Decoder;
 use crate::av::encoder::{Abilities, AudioSetup, Encoder, abilities};
@@ -18,7 +18,10 @@ use crate::av::graph::{Feed, Graph, Step};
 use crate::av::input::{MediaKind, Read, Stream};
 use crate::av::packet::{FLAG_CORRUPT, FLAG_KEY, Packet as AvPacket};
 use crate::av::{AvError, MICROSECONDS, Received, names, rescale};
+use crate::damage::{Damage, seconds};
+use crate::jumps::Times;
 use crate::piece::{Kind, Packet, PieceWriter};
+use crate::probe::scan::encrypted;
 use crate::{Host, Product, params};
 
 pub fn run(
@@ -34,24 +37,29 @@ pub fn run(
     let mut listener = Listener { clock, last_delta: None, last_pts: None, decoded: 0 };
     let path = host.scratch().join("track");
     let mut sink = SoundSink::new(asked, encoder, Window::new(&args.spec.trim), path.clone())?;
-    let mut damage = Damage::new(args.stream);
+    let mut damage = Damage::new(args.stream, args.spec.on_damage);
     let mut packet = AvPacket::new().map_err(libav)?;
     let mut packets = 0u64;
     loop {
         let more = match input.read(&mut packet)? {
-            Read::Packet if packet.stream() != index => continue,
+            Read::Packet if packet.stream() != index || packet.data().is_empty() => continue,
             Read::Packet => true,
             Read::End => false,
             Read::Broken(error) => {
-                damage.note(|| {
-                    format!("the source breaks off after packet {packets} ({error}); what came before is kept")
-                });
+                let what = || format!("the source breaks off after packet {packets} ({error})");
+                damage.note(what, "what came before is kept")?;
                 false
             }
         };
+        if more && packet.is_encrypted() {
+            return Err(encrypted(&stream.label()));
+        }
         packets += u64::from(more);
         if more && packet.flags() & FLAG_CORRUPT != 0 {
-            damage.note(|| format!("packet {packets} is marked corrupt by the demuxer"));
+            damage.note(
+                || format!("packet {packets} is marked corrupt by the demuxer"),
+                "it was decoded as well as can be",
+            )?;
         }
         let given = if more { Some(&mut packet) } else { None };
         listener.decode(&mut decoder, given, stream.time_base, &mut damage, &mut |frame| sink.frame(frame))?;
@@ -107,8 +115,7 @@ impl Listener {
             Ok(()) | Err(AvError::END) => {}
             Err(AvError::NO_MEMORY) => return Err(libav(AvError::NO_MEMORY)),
             Err(error) => {
-                damage.note(|| format!("sound at {:.3} s cannot be decoded ({error}); it is left out", self.seconds()));
-                return Ok(());
+                return damage.note(|| self.undecodable(error), "it is left out");
             }
         }
         let mut frame = Frame::new().map_err(libav)?;
@@ -119,14 +126,11 @@ impl Listener {
                 Ok(Received::Again | Received::End) => return Ok(()),
                 Err(AvError::NO_MEMORY) => return Err(libav(AvError::NO_MEMORY)),
                 Err(error) => {
-                    damage.note(|| {
-                        format!("sound at {:.3} s cannot be decoded ({error}); it is left out", self.seconds())
-                    });
-                    return Ok(());
+                    return damage.note(|| self.undecodable(error), "it is left out");
                 }
             }
             if frame.is_damaged() {
-                damage.note(|| format!("sound at {:.3} s is damaged", self.seconds()));
+                damage.note(|| format!("sound at {} is damaged", seconds(self.clock.pts_us())), "it was kept")?;
             }
             self.time(&mut frame, from, time_base);
             // A packet's own times count for its first frame only.
@@ -157,9 +161,8 @@ impl Listener {
         frame.set_pts(Some(pts));
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
-    fn seconds(&self) -> f64 {
-        self.clock.pts_us() as f64 / 1e6
+    fn undecodable(&self, error: AvError) -> String {
+        format!("sound at {} cannot be decoded ({error})", seconds(self.clock.pts_us()))
     }
 }
 

@@ -94,7 +94,7 @@ impl Film {
 /// One audio or subtitle track.
 pub fn track(source: &Path, spec: &EncodeSpec, stream: u32) -> Result<(PathBuf, FileHost), Failure> {
     let facts = facts(source);
-    let args = TrackArgs { spec: spec.clone(), stream };
+    let args = TrackArgs { spec: spec.clone(), stream, jumps: Vec::new() };
     let is_audio = facts.streams.get(stream as usize).is_some_and(|s| matches!(s.media, MediaFacts::Audio(_)));
     let args = if is_audio { Args::Audio(args) } else { Args::Subtitle(args) };
     let (product, host) = call(&args, [source])?;

@@ -5,8 +5,8 @@ mod title;
 use super::{BadField, from_name, name_of, narrow, v1};
 use crate::pool::{Class, Hop, PoolName};
 use crate::spec::{
-    AudioSpec, BenchSpec, EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, PRIORITY_DEFAULT, PRIORITY_MAX, Rational, Service,
-    Trim, Verify, VideoSpec, parse,
+    AudioSpec, BenchSpec, EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, OnDamage, PRIORITY_DEFAULT, PRIORITY_MAX,
+    Rational, Service, Trim, Verify, VideoSpec, parse,
 };
 use crate::time::{Span, Timestamp};
 
@@ -140,6 +140,7 @@ impl From<&EncodeSpec> for v1::EncodeSpec {
             chunk_us: spec.chunk.map(|s| s.0),
             verify: name_of(spec.verify),
             index: spec.index.clone(),
+            on_damage: name_of(spec.on_damage),
             segment_frames: spec.segment_frames,
         }
     }
@@ -169,6 +170,10 @@ impl TryFrom<v1::EncodeSpec> for EncodeSpec {
                 name => from_name("verify", name)?,
             },
             index: wire.index,
+            on_damage: match wire.on_damage.as_str() {
+                "" => OnDamage::default(),
+                name => from_name("on_damage", name)?,
+            },
             segment_frames: wire.segment_frames,
         })
     }
@@ -306,6 +311,7 @@ mod tests {
             trim: Trim { start: Some(Span::from_secs(1)), duration: Some(Span::from_secs(9)) },
             chunk: Some(Span::from_secs(5)),
             verify: Verify::Full,
+            on_damage: OnDamage::Fail,
             index: Some("file:///out.json".into()),
             segment_frames: Some(480),
         };

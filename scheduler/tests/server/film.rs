@@ -56,8 +56,11 @@ pub fn answers(call: &Call, lease: &v1::Lease) -> Fate {
             assert_eq!(call.inputs.len(), 2);
             let spec = args.spec.clone();
             let warning = Warning { code: "dropped_stream".into(), stream: Some(2), text: "data".into() };
-            let plan =
-                PlanSummary { video: Some(plan()), audio: vec![TrackArgs { spec, stream: 1 }], subtitles: Vec::new() };
+            let plan = PlanSummary {
+                video: Some(plan()),
+                audio: vec![TrackArgs { spec, stream: 1, jumps: Vec::new() }],
+                subtitles: Vec::new(),
+            };
             Answer { warnings: vec![warning], ..answer(vec![artifact("plan")], Value::Plan(plan)) }
         }
         Args::Encode(args) => answer(vec![artifact("chunk")], Value::Track(piece(Some(args.chunk)))),
@@ -97,6 +100,7 @@ fn source() -> SourceFacts {
         title: None,
         disposition: Vec::new(),
         tags: Vec::new(),
+        jumps: Vec::new(),
         media,
     };
     let video = VideoFacts {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::super::{AudioCodec, Container, Subtitles, Verify, VideoCodec};
+use super::super::{AudioCodec, Container, OnDamage, Subtitles, Verify, VideoCodec};
 use super::ParseError;
 
 macro_rules! named {
@@ -48,6 +48,7 @@ named!(
     "aac" => AudioCodec::Aac, "libopus" => AudioCodec::Libopus, "flac" => AudioCodec::Flac, "copy" => AudioCodec::Copy,
 );
 named!(Subtitles, "a subtitle mode", "auto" => Subtitles::Auto, "copy" => Subtitles::Copy, "none" => Subtitles::None);
+named!(OnDamage, "what to do", "salvage" => OnDamage::Salvage, "fail" => OnDamage::Fail);
 named!(Verify, "a check", "packets" => Verify::Packets, "sample" => Verify::Sample, "full" => Verify::Full);
 
 impl Container {

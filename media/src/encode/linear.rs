@@ -1,0 +1,130 @@
+//! A chunk decoded as ffmpeg does it, from the file's first packet on: the last resort, and the truth about a damaged source.
+
+use std::ops::Range;
+
+use spool_proto::failure::Failure;
+
+use super::{CONCEALED, Coded, Differs, Opening, Task, Work, at, different};
+use crate::av::frame::Frame;
+use crate::damage::{Damage, seconds};
+use crate::decode::{Frames, no_memory};
+use crate::plan_file::{Chunk, FrameTable};
+use crate::timeline;
+
+impl Task<'_> {
+    /// What the decoder conceals is what ffmpeg would encode too, and pictures that it does not give, though the packets promise them,
+    /// are missing in ffmpeg's film too: damage is told and, if the user will have it so, taken.
+    pub(super) fn linear(&mut self, table: &FrameTable, opening: &Opening) -> Result<Result<Coded, Differs>, Failure> {
+        let mut frames = self.frames(true)?;
+        frames.remember();
+        let mut work = Work::new(self, &frames, opening)?;
+        let mut damage = Damage::new(self.plan.stream, self.args.spec.on_damage);
+        let mut last: Option<Frame> = None;
+        let mut number = 0;
+        while number < self.chunk.source.end {
+            let Some(found) = work.next(&mut frames, self.host)? else { break };
+            // The plan holds no frames without a time.
+            let Some(pts) = found.pts else { continue };
+            let here = next_at(table, number, pts);
+            let expected = at(&table.source, here).map(|(pts, _)| *pts);
+            if expected != Some(pts) && (frames.errors() > 0 || work.frame.is_damaged() || damage.is_any()) {
+                // ffmpeg's conversion drops what comes too late, too.
+                damage.note(|| format!("a picture at {} comes out of order", self.place(pts)), "it is left out")?;
+                continue;
+            }
+            if expected != Some(pts) {
+                return Ok(Err(Differs { what: different(here, expected, pts), damaged: frames.errors() > 0 }));
+            }
+            if let Some(differs) = gone(table, number..here, &frames) {
+                return Ok(Err(differs));
+            }
+            frames.forget(pts);
+            self.note_missing(table, number..here, &mut damage)?;
+            work.fill(table, self.chunk, number..here, last.as_ref())?;
+            if self.chunk.source.contains(&here) {
+                if work.frame.is_damaged() {
+                    damage.note(|| format!("the picture at {} is damaged", self.place(pts)), CONCEALED)?;
+                }
+                work.feed_planned(table, self.chunk, here)?;
+            }
+            last = Some(work.frame.share().map_err(no_memory)?);
+            number = here + 1;
+        }
+        if number < self.chunk.source.end {
+            let Some(last) = last else {
+                let what = format!("the stream ends before frame {number}");
+                return Ok(Err(Differs { what, damaged: frames.errors() > 0 }));
+            };
+            let missing = number..self.chunk.source.end;
+            if let Some(differs) = gone(table, missing.clone(), &frames) {
+                return Ok(Err(differs));
+            }
+            self.note_missing(table, missing.clone(), &mut damage)?;
+            work.frame = last;
+            work.fill(table, self.chunk, missing, None)?;
+        }
+        self.warnings.extend(damage.into_warnings());
+        work.finish(Some((table, self.chunk)), self.host).map(Ok)
+    }
+
+    fn note_missing(&self, table: &FrameTable, missing: Range<u64>, damage: &mut Damage) -> Result<(), Failure> {
+        for frame in missing.filter(|frame| self.chunk.source.contains(frame)) {
+            let pts = at(&table.source, frame).map_or(0, |(pts, _)| *pts);
+            let what = || format!("the picture at {} cannot be decoded", self.place(pts));
+            damage.note(what, "those beside it are shown instead")?;
+        }
+        Ok(())
+    }
+
+    /// When a picture is shown, on the film's clock.
+    pub(super) fn place(&self, pts: i64) -> String {
+        let us = timeline::rescale(pts, self.plan.time_base, timeline::MICROSECOND);
+        seconds(us.saturating_add(self.plan.timeline.ts_offset_us))
+    }
+}
+
+/// A picture may be missing because its packet cannot be decoded. Where there is no such packet, the source is another one than was
+/// planned for.
+fn gone(table: &FrameTable, missing: Range<u64>, frames: &Frames) -> Option<Differs> {
+    let frame =
+        missing.into_iter().find(|frame| at(&table.source, *frame).is_none_or(|(pts, _)| !frames.was_read(*pts)))?;
+    let what = format!("frame {frame} is gone, and its packet");
+    Some(Differs { what, damaged: frames.errors() > 0 })
+}
+
+/// The first of the table's frames, from `from` on, that is not before `pts`.
+fn next_at(table: &FrameTable, from: u64, pts: i64) -> u64 {
+    let mut at = from;
+    while let Some((expected, _)) = super::at(&table.source, at)
+        && *expected < pts
+    {
+        at += 1;
+    }
+    at
+}
+
+impl Work {
+    /// Fills the time of missing pictures as ffmpeg's frame-rate conversion does: with the picture before them, and the last time with
+    /// the one that follows, which is the frame just decoded.
+    fn fill(
+        &mut self,
+        table: &FrameTable,
+        chunk: &Chunk,
+        missing: Range<u64>,
+        before: Option<&Frame>,
+    ) -> Result<(), Failure> {
+        let shows = |output: u64| at(&table.output, output).filter(|output| missing.contains(&output.source));
+        while self.next_output < chunk.output.end
+            && let Some(output) = shows(self.next_output)
+        {
+            let follows = shows(self.next_output + 1).is_none();
+            match before.filter(|_| !follows) {
+                Some(before) => self.filters.apply(before, &mut self.filtered)?,
+                None => self.filters.apply(&self.frame, &mut self.filtered)?,
+            };
+            self.coder.encode(&mut self.filtered, output.pts)?;
+            self.next_output += 1;
+        }
+        Ok(())
+    }
+}
