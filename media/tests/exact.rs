@@ -53,6 +53,7 @@ fn spec() -> EncodeSpec {
         trim: Trim::default(),
         chunk: Some(Span::from_millis(2000)),
         verify: Verify::default(),
+        quality: None,
         index: None,
     }
 }

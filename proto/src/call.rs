@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Warning;
+use crate::quality::{Metric, MetricSummary};
 use crate::spec::{Container, EncodeSpec, Rational, Verify};
 
 /// Names of the functions a worker can run.
@@ -17,6 +18,7 @@ pub mod function {
     pub const ASSEMBLE: &str = "media.assemble";
     pub const VALIDATE: &str = "media.validate";
     pub const INDEX: &str = "media.index";
+    pub const QUALITY: &str = "media.quality";
     /// Moves the validated film to where the user asked. Run by the worker itself: it is transfer, not media.
     pub const PUBLISH: &str = "spool.publish";
 }
@@ -63,6 +65,9 @@ pub enum Args {
     /// inputs: joined film
     #[serde(rename = "media.index")]
     Index(IndexArgs),
+    /// inputs: what [`Pairing`] says. Leaves the artifact `scores`
+    #[serde(rename = "media.quality")]
+    Quality(Box<QualityArgs>),
     /// inputs: joined film
     #[serde(rename = "spool.publish")]
     Publish(PublishArgs),
@@ -80,6 +85,7 @@ impl Args {
             Args::Assemble(_) => function::ASSEMBLE,
             Args::Validate(_) => function::VALIDATE,
             Args::Index(_) => function::INDEX,
+            Args::Quality(_) => function::QUALITY,
             Args::Publish(_) => function::PUBLISH,
         }
     }
@@ -88,7 +94,7 @@ impl Args {
 /// A file a call left behind, stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
-    /// Name the function gave it: `index`, `plan`, `chunk`, `track`, `film`.
+    /// Name the function gave it: `index`, `plan`, `chunk`, `track`, `film`, `scores`.
     pub name: String,
     pub uri: String,
     pub bytes: u64,
@@ -116,6 +122,7 @@ pub enum Value {
     Track(TrackManifest),
     Film(FilmManifest),
     Index(KeyframeTable),
+    Quality(QualityManifest),
     Published {
         uri: String,
         bytes: u64,
@@ -361,6 +368,55 @@ pub struct Keyframe {
     /// Byte offset in the film, where the container has one.
     pub position: Option<u64>,
     pub bytes: u64,
+}
+
+// ---- quality ----
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityArgs {
+    /// Of them those are scored that need no external scorer: PSNR and SSIM.
+    pub metrics: Vec<Metric>,
+    pub pairing: Pairing,
+    /// For decoding. Does not change the scores.
+    pub threads: u16,
+}
+
+/// Which frame is held against which. Always by number, never by time: two encodes round times differently.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "pair", rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "made once a call; a box would only be in everybody's way")]
+pub enum Pairing {
+    /// inputs: reference, distorted. The first decoded frame of one with the first of the other, and so on.
+    Number {
+        /// Stream indexes. `None`: the first video stream.
+        reference: Option<u32>,
+        distorted: Option<u32>,
+        /// Half-open range of frames to compare. `None`: all.
+        frames: Option<(u64, u64)>,
+        /// Compare what both have, where one has more frames. Else that is an error.
+        shortest: bool,
+    },
+    /// inputs: source, plan, coded chunk. What the chunk's encoder was given with what its packets decode to.
+    Chunk { spec: EncodeSpec, chunk: u32 },
+}
+
+/// Frames scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityManifest {
+    /// Number of the first frame, then how many.
+    pub first_frame: u64,
+    pub frames: u64,
+    /// As decoded and turned upright: the first frame of each.
+    pub reference: PictureFacts,
+    pub distorted: PictureFacts,
+    pub scores: Vec<MetricSummary>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PictureFacts {
+    pub width: u32,
+    pub height: u32,
+    pub pix_fmt: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -98,6 +98,7 @@ mod tests {
             trim,
             chunk: None,
             verify: Verify::Sample,
+            quality: None,
             index: None,
         }
     }

@@ -100,6 +100,7 @@ fn args(video: VideoSpec, chunk_s: Option<u64>) -> PlanArgs {
             trim: Trim::default(),
             chunk: chunk_s.map(Span::from_secs),
             verify: Verify::Sample,
+            quality: None,
             index: None,
         },
         source: SourceFacts {

@@ -26,6 +26,7 @@ pub fn spec(container: Container, audio: Option<AudioSpec>) -> EncodeSpec {
         trim: Trim::default(),
         chunk: None,
         verify: Verify::Full,
+        quality: None,
         index: None,
     }
 }
@@ -113,6 +114,7 @@ pub struct Made {
     pub plan: PlanSummary,
     pub tracks: Vec<Pieces>,
     pub chunks: Vec<TrackManifest>,
+    pub plan_path: PathBuf,
     hosts: Vec<FileHost>,
 }
 
@@ -125,7 +127,8 @@ pub fn make(source: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
     let args = PlanArgs { spec: spec.clone(), source: *facts, unsplit_threads: 1 };
     let (planned, plan_host) = call(&Args::Plan(args), &inputs)?;
     let Value::Plan(plan) = planned.value else { panic!("{:?}", planned.value) };
-    let mut made = Made { plan, tracks: Vec::new(), chunks: Vec::new(), hosts: vec![host] };
+    let plan_path = planned.files.first().map(|(_, path)| path.clone()).unwrap_or_default();
+    let mut made = Made { plan, tracks: Vec::new(), chunks: Vec::new(), plan_path, hosts: vec![host] };
     if let Some(video) = &made.plan.video {
         let mut paths = Vec::new();
         for (chunk, summary) in (0..).zip(&video.chunks) {

@@ -3,8 +3,8 @@
 use super::{BadField, from_name, name_of, narrow, v1};
 use crate::pool::{Class, Hop, PoolName};
 use crate::spec::{
-    AudioSpec, BenchSpec, EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, PRIORITY_DEFAULT, PRIORITY_MAX, Rational, Service,
-    Trim, Verify, VideoSpec, parse,
+    AudioSpec, BenchSpec, EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, PRIORITY_DEFAULT, PRIORITY_MAX, QualitySpec,
+    Rational, Service, Trim, Verify, VideoSpec, parse,
 };
 use crate::time::{Span, Timestamp};
 
@@ -136,6 +136,10 @@ impl From<&EncodeSpec> for v1::EncodeSpec {
             chunk_us: spec.chunk.map(|s| s.0),
             verify: name_of(spec.verify),
             index: spec.index.clone(),
+            quality: spec.quality.as_ref().map(|quality| v1::Quality {
+                metrics: quality.metrics.iter().map(ToString::to_string).collect(),
+                report: quality.report.clone(),
+            }),
         }
     }
 }
@@ -164,7 +168,17 @@ impl TryFrom<v1::EncodeSpec> for EncodeSpec {
                 name => from_name("verify", name)?,
             },
             index: wire.index,
+            quality: wire.quality.map(TryInto::try_into).transpose()?,
         })
+    }
+}
+
+impl TryFrom<v1::Quality> for QualitySpec {
+    type Error = BadField;
+
+    fn try_from(wire: v1::Quality) -> Result<Self, BadField> {
+        let metric = |name: &String| name.parse().map_err(|e: String| BadField::new("quality.metrics", e));
+        Ok(QualitySpec { metrics: wire.metrics.iter().map(metric).collect::<Result<_, _>>()?, report: wire.report })
     }
 }
 
@@ -298,6 +312,10 @@ mod tests {
             chunk: Some(Span::from_secs(5)),
             verify: Verify::Full,
             index: Some("file:///out.json".into()),
+            quality: Some(QualitySpec {
+                metrics: vec![crate::quality::Metric::Ssim],
+                report: Some("file:///out.quality.json".into()),
+            }),
         };
         JobSpec {
             name: "in.mov".into(),

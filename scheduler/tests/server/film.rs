@@ -53,6 +53,7 @@ pub fn spec(folder: &Path) -> JobSpec {
         trim: Trim::default(),
         chunk: None,
         verify: Verify::Sample,
+        quality: None,
         index: Some(uri::from_path(&folder.join("out.json"))),
     };
     JobSpec { max_attempts: 2, ..JobSpec::new("", Service::VideoEncode(encode)) }

@@ -39,6 +39,7 @@ fn film() -> EncodeSpec {
         trim: Trim::default(),
         chunk: None,
         verify: Verify::Sample,
+        quality: None,
         index: None,
     }
 }
