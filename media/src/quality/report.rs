@@ -18,7 +18,8 @@ pub struct Side {
     pub picture: PictureFacts,
 }
 
-/// The report, as it is written in JSON. PSNR that is infinite (equal pictures) is `null` there.
+/// The report: in JSON the summaries, and as [`Report::write`] writes it every frame too. PSNR that is infinite (equal pictures) is
+/// `null` there.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
     pub reference: Side,
@@ -34,6 +35,15 @@ pub struct Report<'a> {
     pub scores: Vec<MetricSummary>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub chunks: Vec<ChunkScores>,
+    #[serde(skip)]
+    table: &'a ScoreTable,
+}
+
+/// The report with every frame.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    report: &'a Report<'a>,
     #[serde(serialize_with = "rows")]
     per_frame: &'a ScoreTable,
 }
@@ -50,20 +60,20 @@ impl<'a> Report<'a> {
             frames: wire::len(&table.frames),
             scores: table.summaries(&table.frames),
             chunks: chunks(table, edges),
-            per_frame: table,
+            table,
         }
     }
 
     pub fn table(&self) -> &ScoreTable {
-        self.per_frame
+        self.table
     }
 
-    /// Summaries on many lines, then a line a frame's worth of JSON.
+    /// One line of JSON, with every frame.
     ///
     /// # Errors
     /// Those of `to`.
     pub fn write(&self, mut to: impl Write) -> std::io::Result<()> {
-        serde_json::to_writer(&mut to, self)?;
+        serde_json::to_writer(&mut to, &Whole { report: self, per_frame: self.table })?;
         to.write_all(b"\n")?;
         to.flush()
     }
