@@ -66,7 +66,7 @@ pub trait Host {
 /// What a function leaves.
 #[derive(Debug)]
 pub struct Product {
-    /// Files in scratch, to be stored as artifacts: name (`index`, `plan`, `chunk`, `track`, `film`, `timeline`, `scores`) and path.
+    /// Files in scratch, to be stored as artifacts: name (`index`, `plan`, `chunk`, `track`, `film`, `timeline`, …) and path.
     pub files: Vec<(String, PathBuf)>,
     pub warnings: Vec<Warning>,
     pub value: Value,
@@ -84,6 +84,7 @@ pub fn run(args: &Args, host: &mut dyn Host) -> Result<Product, Failure> {
         Args::Validate(args) => validate::run(args, host),
         Args::Index(args) => index::run(args, host),
         Args::Quality(args) => quality::run(args, host),
+        Args::QualityReport(args) => quality::job::run(args, host),
         Args::Probe(args) => probe::run(args, host),
         Args::Plan(args) => planning::run(args, host),
         Args::Encode(args) => encode::run(args, host),

@@ -1,7 +1,8 @@
 //! `media.quality`: how like two films are, frame by frame, by PSNR and SSIM as ffmpeg's filters of these names reckon them.
 //!
 //! Reading order: `scores` (the table, pure), `report` (what people and programs are shown), `chart`; then `compare` (one pair of
-//! pictures), `number` (two films, by frame number), `chunk` (a chunk against what its encoder was given).
+//! pictures), `number` (two films, by frame number), `chunk` (a chunk against what its encoder was
+//! given), `job` (a job's chunks put together).
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -15,6 +16,7 @@ use crate::{Host, Product, scratch_failed};
 pub mod chart;
 mod chunk;
 mod compare;
+pub mod job;
 mod number;
 pub mod report;
 pub mod scores;
@@ -59,6 +61,7 @@ pub fn run(args: &QualityArgs, host: &mut dyn Host) -> Result<Product, Failure> 
     let manifest = QualityManifest {
         first_frame: table.first_frame,
         frames: crate::wire::len(&table.frames),
+        first_time_us: table.frames.first().map_or(0, |frame| frame.time_us),
         reference,
         distorted,
         scores: table.summaries(&table.frames),

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Warning;
-use crate::quality::{Metric, MetricSummary};
+use crate::quality::{Metric, MetricSummary, decibels};
 use crate::spec::{Container, EncodeSpec, Rational, Verify};
 
 /// Names of the functions a worker can run.
@@ -19,6 +19,7 @@ pub mod function {
     pub const VALIDATE: &str = "media.validate";
     pub const INDEX: &str = "media.index";
     pub const QUALITY: &str = "media.quality";
+    pub const QUALITY_REPORT: &str = "media.quality-report";
     /// Moves the validated film to where the user asked. Run by the worker itself: it is transfer, not media.
     pub const PUBLISH: &str = "spool.publish";
 }
@@ -62,13 +63,17 @@ pub enum Args {
     /// inputs: joined film, then the artifact `timeline` of the assembly (absent when there is no video)
     #[serde(rename = "media.validate")]
     Validate(ValidateArgs),
-    /// inputs: joined film
+    /// inputs: joined film. Leaves the artifact `table`: the [`KeyframeTable`] whole, as JSON
     #[serde(rename = "media.index")]
     Index(IndexArgs),
     /// inputs: what [`Pairing`] says. Leaves the artifact `scores`
     #[serde(rename = "media.quality")]
     Quality(Box<QualityArgs>),
-    /// inputs: joined film
+    /// inputs: the artifact `table` of the index, then the artifacts `scores` of every chunk, in film order. Leaves the artifacts
+    /// `report` (JSON), `chart` (SVG) and `table` (the index with every frame's scores)
+    #[serde(rename = "media.quality-report")]
+    QualityReport(QualityReportArgs),
+    /// inputs: joined film, then a file for each of [`PublishArgs::beside`]
     #[serde(rename = "spool.publish")]
     Publish(PublishArgs),
 }
@@ -86,6 +91,7 @@ impl Args {
             Args::Validate(_) => function::VALIDATE,
             Args::Index(_) => function::INDEX,
             Args::Quality(_) => function::QUALITY,
+            Args::QualityReport(_) => function::QUALITY_REPORT,
             Args::Publish(_) => function::PUBLISH,
         }
     }
@@ -94,7 +100,7 @@ impl Args {
 /// A file a call left behind, stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
-    /// Name the function gave it: `index`, `plan`, `chunk`, `track`, `film`, `scores`.
+    /// Name the function gave it: `index`, `plan`, `chunk`, `track`, `film`, `scores`, …
     pub name: String,
     pub uri: String,
     pub bytes: u64,
@@ -351,13 +357,41 @@ pub struct FilmManifest {
     pub pts_hash: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct IndexArgs {}
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct IndexArgs {
+    /// First output frame of each chunk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<u64>,
+}
 
+/// Where the film can be entered, and what each of its frames costs. As an answer it holds no frames, which may be millions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeyframeTable {
     pub time_base: Rational,
     pub keyframes: Vec<Keyframe>,
+    /// First frame of each chunk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunks: Vec<u64>,
+    /// Every frame, in display order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frames: Vec<FrameEntry>,
+}
+
+/// One coded frame.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FrameEntry {
+    pub pts: i64,
+    pub bytes: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub key: bool,
+    /// Byte offset in the film, where the container has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// Against what the encoder was given, where it was measured. Decibels, `null` where nothing differs.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "decibels::option")]
+    pub psnr: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssim: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -406,10 +440,24 @@ pub struct QualityManifest {
     /// Number of the first frame, then how many.
     pub first_frame: u64,
     pub frames: u64,
+    /// When the first is shown.
+    pub first_time_us: i64,
     /// As decoded and turned upright: the first frame of each.
     pub reference: PictureFacts,
     pub distorted: PictureFacts,
     pub scores: Vec<MetricSummary>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityReportArgs {
+    /// What people call the two films.
+    pub reference: String,
+    pub distorted: String,
+    /// Pictures as they were compared.
+    pub reference_picture: PictureFacts,
+    pub distorted_picture: PictureFacts,
+    /// First output frame of each chunk.
+    pub joins: Vec<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -425,6 +473,10 @@ pub struct PublishArgs {
     pub overwrite: bool,
     /// BLAKE3 of the validated film, hex: what is published is what was checked.
     pub hash: String,
-    /// Keyframe table to write beside it.
+    /// Keyframe table to write beside it: from servers that did not keep it as an artifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<(String, KeyframeTable)>,
+    /// Where the other inputs go, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<String>,
 }

@@ -81,6 +81,13 @@ pub struct PlaneMean {
     pub mean: f64,
 }
 
+/// What a job's output says of its quality.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FilmScores {
+    pub scores: Vec<MetricSummary>,
+    pub chunks: Vec<ChunkScores>,
+}
+
 /// What is said of the frames of one chunk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChunkScores {
@@ -104,6 +111,20 @@ pub mod decibels {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
         Ok(Option::deserialize(from)?.unwrap_or(f64::INFINITY))
+    }
+
+    /// For fields that may be absent; there `null` is infinity, too.
+    pub mod option {
+        use super::{Deserializer, Serialize, Serializer};
+
+        #[expect(clippy::ref_option, reason = "the form serde asks for")]
+        pub fn serialize<S: Serializer>(value: &Option<f64>, to: S) -> Result<S::Ok, S::Error> {
+            value.filter(|value| value.is_finite()).serialize(to)
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+            super::deserialize(from).map(Some)
+        }
     }
 }
 

@@ -37,11 +37,9 @@ impl Request {
             return Err(Stop::usage("--index names the film itself: name another file"));
         }
         let report = args.spool.quality_report.as_deref().map(output_path).transpose()?;
-        let chart = report.as_deref().map(quality_chart).transpose()?;
+        // The chart stands beside its report.
+        let chart = report.as_ref().map(|report| report.with_extension("svg"));
         let beside: Vec<PathBuf> = index.iter().chain(&report).chain(&chart).cloned().collect();
-        if report.iter().chain(&chart).any(|path| [&output, &source].contains(&path) || index.as_ref() == Some(path)) {
-            return Err(Stop::usage("--quality-report names the film or the index: name another file"));
-        }
         let uri_of = |path: &Path| uri::from_path(path);
         let spec = args.spec(Places {
             source: uri_of(&source),
@@ -164,16 +162,6 @@ fn output_path(path: &Path) -> anyhow::Result<PathBuf> {
             Stop::usage(format!("{shown}: there is no directory {}; make it first", directory.display()))
         })?;
     Ok(directory.join(name))
-}
-
-/// The chart of a quality report stands beside it.
-fn quality_chart(report: &Path) -> anyhow::Result<PathBuf> {
-    let chart = report.with_extension("svg");
-    if chart == report {
-        let shown = report.display();
-        return Err(Stop::usage(format!("--quality-report {shown}: .svg is its chart's; name the report .json")));
-    }
-    Ok(chart)
 }
 
 fn file_name(path: &Path) -> String {

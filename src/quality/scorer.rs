@@ -182,6 +182,7 @@ mod tests {
         let manifest = QualityManifest {
             first_frame: 240,
             frames: 100,
+            first_time_us: 0,
             reference: picture(640),
             distorted: picture(320),
             scores: Vec::new(),

@@ -303,14 +303,16 @@ async fn publish(
     progress: Progress,
     stop: watch::Receiver<Stops>,
 ) -> Result<(Answer, Advance), Unanswered> {
-    let [film] = <[Input; 1]>::try_from(inputs).map_err(|inputs| {
-        Failure::new(Class::Internal, "bad_call", format!("a publish with {} inputs instead of one", inputs.len()))
-    })?;
+    if inputs.len() != 1 + args.beside.len() {
+        let (found, wanted) = (inputs.len(), 1 + args.beside.len());
+        let text = format!("a publish with {found} inputs instead of {wanted}");
+        return Err(Failure::new(Class::Internal, "bad_call", text).into());
+    }
     let (pulse, abandoned) = (Arc::new(Pulse::new()), Arc::new(AtomicBool::new(false)));
     let (beating, left) = (Arc::clone(&pulse), Arc::clone(&abandoned));
     let work = blocking(move || {
         let mut told: Option<Instant> = None;
-        publish::publish(&args, &film, &mut |bytes| {
+        publish::publish(&args, &inputs, &mut |bytes| {
             beating.beat();
             if told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
                 told = Some(Instant::now());

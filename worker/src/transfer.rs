@@ -59,7 +59,7 @@ impl Input {
                 Pairing::Number { .. } => 2,
                 Pairing::Chunk { .. } => 1,
             },
-            Args::Noop { .. } | Args::Validate(_) | Args::Index(_) | Args::Publish(_) => 0,
+            Args::Noop { .. } | Args::Validate(_) | Args::Index(_) | Args::Publish(_) | Args::QualityReport(_) => 0,
         };
         let owner = |index| if index < from_users { Owner::User } else { Owner::Spool };
         call.inputs.iter().enumerate().map(|(i, uri)| Input { uri: uri.clone(), owner: owner(i) }).collect()

@@ -177,9 +177,12 @@ impl Film {
         Ok(manifest)
     }
 
+    /// The table as it is kept, with every frame.
     pub fn index(&self) -> KeyframeTable {
-        let (product, _host) = call(&Args::Index(IndexArgs {}), [&self.path]).unwrap();
-        let Value::Index(table) = product.value else { panic!("{:?}", product.value) };
+        let (product, _host) = call(&Args::Index(IndexArgs::default()), [&self.path]).unwrap();
+        let table: KeyframeTable = serde_json::from_slice(&std::fs::read(&product.files[0].1).unwrap()).unwrap();
+        let Value::Index(told) = product.value else { panic!("{:?}", product.value) };
+        assert_eq!(told, KeyframeTable { frames: Vec::new(), ..table.clone() }, "the answer leaves the frames out");
         table
     }
 }

@@ -112,6 +112,14 @@ impl EncodeSpec {
         if quality.metrics.is_empty() {
             return Err(refused("--quality: name psnr, ssim or both"));
         }
+        if let Some(report) = &quality.report {
+            if report.ends_with(".svg") {
+                return Err(refused("--quality-report: .svg is its chart's; name the report .json"));
+            }
+            if [Some(&self.source), Some(&self.output), self.index.as_ref()].contains(&Some(report)) {
+                return Err(conflict("--quality-report names the film or the index: name another file"));
+            }
+        }
         if quality.metrics.contains(&Metric::Vmaf) {
             return Err(refused("--quality vmaf: jobs score psnr and ssim; afterwards `spool quality` reckons VMAF"));
         }

@@ -1,14 +1,15 @@
-//! `video-encode`: probe, plan, encode chunks and tracks, assemble, validate, publish.
+//! `video-encode`: probe, plan, encode chunks and tracks, assemble, validate (and score), publish.
 
 use spool_core::io::Next;
 use spool_proto::call::{
-    Args, AssembleArgs, AssembleTrack, Call, ChunkSummary, EncodeArgs, IndexArgs, KeyframeTable, MediaFacts, PlanArgs,
-    PlanSummary, ProbeArgs, PublishArgs, SourceFacts, TrackArgs, TrackManifest, ValidateArgs, Value, VideoPlan,
-    function,
+    Args, AssembleArgs, AssembleTrack, Call, ChunkSummary, EncodeArgs, IndexArgs, KeyframeTable, MediaFacts, Pairing,
+    PlanArgs, PlanSummary, ProbeArgs, PublishArgs, QualityArgs, QualityReportArgs, SourceFacts, TrackArgs,
+    TrackManifest, ValidateArgs, Value, VideoPlan, function,
 };
 use spool_proto::failure::{Class, Failure};
+use spool_proto::quality::{ChunkScores, FilmScores};
 use spool_proto::resources::Resources;
-use spool_proto::spec::{AudioCodec, Container, EncodeSpec, VideoCodec};
+use spool_proto::spec::{AudioCodec, Container, EncodeSpec, QualitySpec, VideoCodec};
 use spool_proto::time::Span;
 use spool_proto::uri;
 use spool_proto::view::{ChunkView, EncodeOutput};
@@ -40,7 +41,8 @@ pub(super) fn next(spec: &EncodeSpec, place: &Place, phase: Option<&str>, tasks:
         Some("planning") => film.encoding(),
         Some("encoding") => film.assembling(),
         Some("assembling") => film.validating(),
-        Some("validating") => film.packaging(),
+        Some("validating") if spec.quality.is_some() => film.reporting(),
+        Some("validating" | "reporting") => film.packaging(),
         Some("packaging") => film.finish(),
         Some(other) => {
             let why = format!("video-encode has no phase {other:?}; the job is from a newer server");
@@ -176,15 +178,18 @@ impl Film<'_> {
         };
         let mut inputs = vec![film.clone()];
         let mut memory = TABLES_MEMORY;
+        let mut scoring = Vec::new();
         if let (Some(video), Some(asked)) = (&plan.video, &self.spec.video) {
             inputs.push(assembly.artifact("timeline")?.uri.clone());
             args.frames = Some(self.chunks(video)?.iter().map(|(_, piece)| piece.units).sum());
             args.joins = video.chunks.iter().map(|chunk| chunk.start).collect();
             args.codecs.push(codec(asked.codec).into());
-            // Up to three planes of two bytes a sample.
-            let picture = u64::from(video.width) * u64::from(video.height) * 6;
-            memory += picture.saturating_mul(DECODER_PICTURES).div_ceil(1 << 20);
+            memory += pictures_memory(video);
+            if let Some(quality) = &self.spec.quality {
+                scoring = self.scoring(video, quality)?;
+            }
         }
+        let joins = args.joins.clone();
         // A stream without packets becomes no track there; Matroska keeps it as an empty one. As in ffmpeg.
         let keeps_empty = !matches!(self.spec.container, Container::Mp4 | Container::Mov);
         for (of, planned) in [(function::AUDIO, &plan.audio), (function::SUBTITLE, &plan.subtitles)] {
@@ -199,26 +204,113 @@ impl Film<'_> {
             }
         }
         let validate = self.call(inputs, Args::Validate(args));
-        let index = self.call(vec![film], Args::Index(IndexArgs {}));
-        Ok(phase(
-            "validating",
-            [
-                Order::new(validate, Resources::cpu_memory(CORE, memory), CODEC_TIMEOUT),
-                Order::new(index, Resources::cpu_memory(CORE, TABLES_MEMORY), READ_TIMEOUT),
-            ],
-        ))
+        let index = self.call(vec![film], Args::Index(IndexArgs { joins }));
+        let mut orders = vec![
+            Order::new(validate, Resources::cpu_memory(CORE, memory), CODEC_TIMEOUT),
+            Order::new(index, Resources::cpu_memory(CORE, TABLES_MEMORY), READ_TIMEOUT),
+        ];
+        orders.extend(scoring);
+        Ok(phase("validating", orders))
+    }
+
+    /// Each chunk against what its encoder was given.
+    fn scoring(&self, video: &VideoPlan, quality: &QualitySpec) -> Result<Vec<Order>, Failure> {
+        let table = &self.one(function::PLAN)?.artifact("plan")?.uri;
+        let mut orders = Vec::new();
+        for ((number, planned), (task, _)) in (0u32..).zip(&video.chunks).zip(self.chunks(video)?) {
+            let args = QualityArgs {
+                metrics: quality.metrics.clone(),
+                pairing: Pairing::Chunk { spec: self.spec.clone(), chunk: number },
+                threads: 1,
+            };
+            let inputs = vec![self.spec.source.clone(), table.clone(), task.artifact("chunk")?.uri.clone()];
+            // The source's decoder and the chunk's; the source's pictures may be larger than what is made of them.
+            let memory = TABLES_MEMORY + 2 * pictures_memory(video).max(planned.memory_mib);
+            orders.push(Order {
+                no_progress: NO_PROGRESS,
+                label: format!("quality {number}"),
+                weight: planned.weight,
+                ..Order::new(
+                    self.call(inputs, Args::Quality(Box::new(args))),
+                    Resources::cpu_memory(CORE, memory),
+                    CODEC_TIMEOUT,
+                )
+            });
+        }
+        Ok(orders)
+    }
+
+    /// What every chunk scored, and the film.
+    fn reporting(&self) -> Result<Next, Failure> {
+        let scored = self.of(function::QUALITY);
+        let Some(first) = scored.first() else { return self.packaging() };
+        let Value::Quality(manifest) = &first.answer.value else { return Err(first.wrong_kind()) };
+        let mut inputs = vec![self.one(function::INDEX)?.artifact("table")?.uri.clone()];
+        for task in &scored {
+            inputs.push(task.artifact("scores")?.uri.clone());
+        }
+        let path = |uri: &str| uri::to_path(uri).map_or(uri.to_owned(), |path| path.to_string_lossy().into_owned());
+        let args = QualityReportArgs {
+            reference: path(&self.spec.source),
+            distorted: path(&self.spec.output),
+            reference_picture: manifest.reference.clone(),
+            distorted_picture: manifest.distorted.clone(),
+            joins: self.plan()?.video.iter().flat_map(|video| &video.chunks).map(|chunk| chunk.start).collect(),
+        };
+        let call = self.call(inputs, Args::QualityReport(args));
+        Ok(phase("reporting", [Order::new(call, Resources::cpu_memory(CORE, TABLES_MEMORY), READ_TIMEOUT)]))
     }
 
     fn packaging(&self) -> Result<Next, Failure> {
         let film = self.one(function::ASSEMBLE)?.artifact("film")?;
+        let (mut inputs, mut beside) = (vec![film.uri.clone()], Vec::new());
+        let mut index = None;
+        let reported = self.of(function::QUALITY_REPORT).first().copied();
+        if let Some(to) = &self.spec.index {
+            let from = reported.map_or_else(|| self.one(function::INDEX), Ok)?;
+            match from.artifact("table") {
+                Ok(table) => {
+                    inputs.push(table.uri.clone());
+                    beside.push(to.clone());
+                }
+                // A worker of the release before this one answered.
+                Err(_) => index = Some((to.clone(), self.keyframes()?.clone())),
+            }
+        }
+        let report = self.spec.quality.as_ref().and_then(|quality| quality.report.as_ref());
+        if let (Some(task), Some(to)) = (reported, report) {
+            for (name, to) in [("report", to.clone()), ("chart", chart_of(to))] {
+                inputs.push(task.artifact(name)?.uri.clone());
+                beside.push(to);
+            }
+        }
         let args = PublishArgs {
             output: self.spec.output.clone(),
             overwrite: self.spec.overwrite,
             hash: film.hash.clone(),
-            index: self.spec.index.clone().map(|uri| self.keyframes().map(|table| (uri, table.clone()))).transpose()?,
+            index,
+            beside,
         };
-        let call = self.call(vec![film.uri.clone()], Args::Publish(args));
+        let call = self.call(inputs, Args::Publish(args));
         Ok(phase("packaging", [Order::new(call, Resources::cpu_memory(CORE, PUBLISH_MEMORY), READ_TIMEOUT)]))
+    }
+
+    /// With `--quality`: the film's scores and each chunk's.
+    fn scores(&self) -> Result<Option<FilmScores>, Failure> {
+        let Some(report) = self.of(function::QUALITY_REPORT).first().copied() else { return Ok(None) };
+        let Value::Quality(whole) = &report.answer.value else { return Err(report.wrong_kind()) };
+        let mut chunks = Vec::new();
+        for (chunk, task) in (0u32..).zip(self.of(function::QUALITY)) {
+            let Value::Quality(part) = &task.answer.value else { return Err(task.wrong_kind()) };
+            chunks.push(ChunkScores {
+                chunk,
+                start: part.first_frame,
+                end: part.first_frame + part.frames,
+                time_us: part.first_time_us,
+                scores: part.scores.clone(),
+            });
+        }
+        Ok(Some(FilmScores { scores: whole.scores.clone(), chunks }))
     }
 
     fn finish(&self) -> Result<Next, Failure> {
@@ -256,6 +348,7 @@ impl Film<'_> {
             chunks,
             keyframes: u64::try_from(self.keyframes()?.keyframes.len()).unwrap_or(u64::MAX),
             unsplit_reason: plan.video.as_ref().and_then(|video| video.unsplit_reason.clone()),
+            quality: self.scores()?,
         };
         let output = serde_json::to_vec(&output).expect("an output is plain data with string keys");
         Ok(Next::Finish { output: output.into() })
@@ -333,6 +426,19 @@ impl Film<'_> {
     }
 }
 
+/// MiB that a decoder of the output's pictures holds at most: up to three planes of two bytes a sample.
+fn pictures_memory(video: &VideoPlan) -> u64 {
+    let picture = u64::from(video.width) * u64::from(video.height) * 6;
+    picture.saturating_mul(DECODER_PICTURES).div_ceil(1 << 20)
+}
+
+/// The chart stands beside its report: `scores.json`, `scores.svg`.
+fn chart_of(report: &str) -> String {
+    let name = report.rfind('/').map_or(0, |slash| slash + 1);
+    let stem = report[name..].rfind('.').filter(|dot| *dot > 0).map_or(report, |dot| &report[..name + dot]);
+    format!("{stem}.svg")
+}
+
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
@@ -344,5 +450,21 @@ fn codec(codec: VideoCodec) -> &'static str {
         VideoCodec::Libx265 => "hevc",
         VideoCodec::Libsvtav1 => "av1",
         VideoCodec::LibvpxVp9 => "vp9",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_has_its_reports_name() {
+        for (report, chart) in [
+            ("file:///a.b/scores.json", "file:///a.b/scores.svg"),
+            ("file:///a.b/scores", "file:///a.b/scores.svg"),
+            ("file:///a/.scores", "file:///a/.scores.svg"),
+        ] {
+            assert_eq!(chart_of(report), chart);
+        }
     }
 }
