@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::logging::LogFormat;
-use crate::{bench, doctor, encode, job, pool, probe, queue, server, submit, up, worker};
+use crate::{bench, doctor, encode, job, pool, probe, quality, queue, server, submit, up, worker};
 
 /// Cuts films into chunks, encodes them side by side, joins them frame-exactly.
 #[derive(Debug, Parser)]
@@ -42,6 +42,8 @@ pub enum Command {
     Up(up::UpArgs),
     /// Tell what is in a media file
     Probe(probe::ProbeArgs),
+    /// Score a film against its original, frame by frame
+    Quality(quality::QualityArgs),
     /// Check this machine: codecs, memory, disk, sandbox
     Doctor(doctor::DoctorArgs),
     /// Measure this machine

@@ -9,8 +9,8 @@ use spool_proto::failure::Failure;
 use spool_worker::capacity;
 use spool_worker::executor::{ExecutorOptions, Executors};
 
-use crate::encode::folder;
 use crate::exit::Exit;
+use crate::run::folder;
 use crate::{output, roles};
 
 const GOLDEN_WITHIN: Duration = Duration::from_secs(30);

@@ -1,7 +1,7 @@
 //! `spool`: one binary that plays every role. Parses, calls the API, prints.
 //!
 //! Reading order: [`cli`] (nouns and verbs), [`argv`] (ffmpeg's single dashes), [`exit`] (how it ends); then a file per noun
-//! ([`encode`], [`submit`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
+//! ([`encode`], [`submit`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
 //! [`run`] (a job to its end), [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`], [`quantity`].
 
 mod argv;
@@ -19,6 +19,7 @@ mod output;
 mod pool;
 mod probe;
 mod progress;
+mod quality;
 mod quantity;
 mod queue;
 mod roles;
@@ -91,6 +92,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Server(args) => server::run(&args).await,
         Command::Up(args) => up::run(&args).await,
         Command::Probe(args) => probe::run(&args).await,
+        Command::Quality(args) => quality::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Exec => exec::main(),

@@ -11,7 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use spool_proto::spec::{JobSpec, Service};
+use spool_proto::pool::PoolName;
+use spool_proto::spec::{JobSpec, Service, VideoCodec};
 use spool_proto::uri;
 
 use crate::exit::{Exit, Stop};
@@ -78,18 +79,112 @@ async fn submit(name: &str, metadata: Metadata, body: Body, args: &SubmitArgs) -
         output::print_json(&prepared.job)?;
         return Ok(Exit::Done);
     }
-    let mut how = RunArgs { request_id: args.run.request_id.clone().or(prepared.request_id.clone()), ..clone(&args.run) };
-    let needs = (!prepared.job.pool.is_default()).then_some("spec.pool");
-    let url = args.run.server(needs)?.map(str::to_owned);
-    how.server.clone_from(&url);
+    let pool = (prepared.job.pool != PoolName::default()).then_some("a pool");
+    let url = args.run.server(pool)?;
     let run = Run {
         job: &prepared.job,
-        hash: &prepared.hash,
+        hash: prepared.request_id.as_deref().unwrap_or(&prepared.hash),
         result: prepared.result.as_deref(),
-        backends: prepared.backends(),
+        backends: backends(&prepared.job.service),
     };
     match url {
-        Some(url) => run.through_server(&url, &how).await,
-        None => run.here(&how.root()?, &how).await,
+        Some(url) => run.through_server(url, &args.run).await,
+        None => run.here(&args.run.root()?, &args.run).await,
     }
+}
+
+/// A judged job and its name.
+struct Prepared {
+    job: JobSpec,
+    /// Of the source, the output and the options: equal for the same job.
+    hash: String,
+    request_id: Option<String>,
+    /// What is there when the job is done; local.
+    result: Option<PathBuf>,
+}
+
+impl Prepared {
+    fn of(name: &str, metadata: Metadata, body: Body, args: &SubmitArgs) -> anyhow::Result<Prepared> {
+        let at = |what: String| Stop::usage(format!("{name}: {what}"));
+        let mut body = match &body.template {
+            Some(template) => {
+                let template = template::find(template).map_err(|e| at(format!("spec.template: {e}")))?;
+                body.over(template)
+            }
+            None => body,
+        };
+        body.input = args.input.clone().or(body.input);
+        body.output = args.output.clone().or(body.output);
+        body.overwrite = body.overwrite.or(args.overwrite.then_some(true));
+        let source =
+            body.input.as_deref().ok_or_else(|| at("spec.input: missing; name the source, or give -i".into()))?;
+        let output = body.output.as_deref().ok_or_else(|| at("spec.output: missing; or give -o".into()))?;
+        let source = Source::of(source).map_err(|e| at(format!("spec.input: {e}")))?;
+        let output = file::uri_of(output)?;
+        let output = match &body.packages {
+            Some(_) if !output.ends_with('/') => format!("{output}/"),
+            _ => output,
+        };
+        let service = body.service(source.uri.clone(), output.clone()).map_err(at)?;
+        let shown = metadata.name.clone().unwrap_or_else(|| source.name.clone());
+        let job = body.job(shown, service).map_err(|failure| at(failure.message))?;
+        let hash = hash(&job.service, &source)?;
+        let request_id = args.run.request_id.clone().or(metadata.request_id);
+        Ok(Prepared { hash, request_id, result: uri::to_path(&output).ok(), job })
+    }
+}
+
+/// What a worker must be able to do for it.
+fn backends(service: &Service) -> Vec<String> {
+    let mut codecs: Vec<VideoCodec> = match service {
+        Service::VideoEncode(spec) => spec.video.iter().map(|video| video.codec).collect(),
+        Service::Title(spec) => {
+            let ladder = spec.ladder.iter().flat_map(|ladder| ladder.codecs.iter().copied());
+            spec.video.iter().map(|rendition| rendition.video.codec).chain(ladder).collect()
+        }
+        Service::Bench(_) => Vec::new(),
+    };
+    codecs.sort_unstable();
+    codecs.dedup();
+    codecs.into_iter().map(roles::backend).collect()
+}
+
+struct Source {
+    uri: String,
+    name: String,
+    /// Of a local file: what tells its versions apart.
+    version: Option<(u64, i64, i64)>,
+}
+
+impl Source {
+    fn of(text: &str) -> Result<Source, String> {
+        let uri = file::uri_of(text).map_err(|e| e.to_string())?;
+        let Ok(path) = uri::to_path(&uri) else {
+            return Ok(Source { name: text.to_owned(), uri, version: None });
+        };
+        let path = path.canonicalize().map_err(|e| format!("{text}: {e}"))?;
+        let metadata = fs::metadata(&path).map_err(|e| format!("{text}: {e}"))?;
+        if !metadata.is_file() {
+            return Err(format!("{text} is not a file"));
+        }
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let version = Some((metadata.len(), metadata.mtime(), metadata.mtime_nsec()));
+        Ok(Source { uri: uri::from_path(&path), name, version })
+    }
+}
+
+/// 128 bits, hex.
+fn hash(service: &Service, source: &Source) -> anyhow::Result<String> {
+    let mut plain = service.clone();
+    match &mut plain {
+        Service::VideoEncode(spec) => spec.overwrite = false,
+        Service::Title(spec) => spec.overwrite = false,
+        Service::Bench(_) => {}
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&serde_json::to_vec(&plain)?);
+    if let Some((bytes, secs, nanos)) = source.version {
+        hasher.update(&bytes.to_le_bytes()).update(&secs.to_le_bytes()).update(&nanos.to_le_bytes());
+    }
+    Ok(hasher.finalize().to_hex()[..32].to_owned())
 }

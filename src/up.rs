@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::encode::folder;
 use crate::exit::Exit;
 use crate::follow::Interrupts;
 use crate::roles;
+use crate::run::folder;
 use crate::server::ListenArgs;
 
 #[derive(Debug, Args)]

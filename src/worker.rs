@@ -10,12 +10,12 @@ use spool_proto::view::{WorkerHealth, WorkerView};
 
 use crate::cli::ServerArg;
 use crate::client::Client;
-use crate::encode::folder;
 use crate::exit::Exit;
 use crate::follow::Interrupts;
 use crate::output::{self, Style};
 use crate::quantity::amount_text;
 use crate::roles;
+use crate::run::folder;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]

@@ -1,5 +1,7 @@
 //! `media.encode`: one chunk of the video, from the source's packets to a piece. Frames are accepted on evidence: every decoded one
 //! is held against the plan, and so is every packet that leaves.
+//!
+//! Who takes the pictures is a [`Taker`]: the chunk's encoder, or `media.quality`, which is to see what the encoder saw.
 
 mod coder;
 mod hdr;
@@ -23,7 +25,8 @@ use crate::params;
 use crate::plan_file::{Chunk, Entry, FrameTable, PlanFile};
 use crate::timeline::Timeline;
 use crate::{Host, Product, memory};
-use coder::{Coder, Opening};
+use coder::Coder;
+pub(crate) use coder::Opening;
 use kept::Carried;
 
 /// Decoded frames between two reports of progress.
@@ -40,17 +43,11 @@ const RECENT_MAX: usize = 3;
 /// `source_damaged`, `undecodable`. Class spec: what the encoder or the filters refuse.
 pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
-    let chunk = usize::try_from(args.chunk).ok().and_then(|chunk| plan.chunks.get(chunk)).ok_or_else(|| {
-        let message = format!("the plan has {} chunks, chunk {} was asked for", plan.chunks.len(), args.chunk);
-        Failure::new(Class::Internal, "no_such_chunk", message)
-    })?;
+    let chunk = chunk_of(&plan, args.chunk)?;
     let path = host.scratch().join("chunk");
     let mut task = Task { args, plan: &plan, chunk, host, path: &path, warnings: Vec::new() };
-    let (coded, entry) = match &plan.frames {
-        Some(table) => task.planned(table)?,
-        None => (task.whole()?, "linear".to_owned()),
-    };
-    let summary = coded.summary;
+    let (coded, entry) = task.run::<Coder>()?;
+    let summary = coded.done;
     let manifest = TrackManifest {
         chunk: Some(args.chunk),
         units: coded.frames,
@@ -71,6 +68,47 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     Ok(Product { files: vec![("chunk".to_owned(), path)], warnings, value: Value::Track(manifest) })
 }
 
+/// The chunk of a number.
+fn chunk_of(plan: &PlanFile, number: u32) -> Result<&Chunk, Failure> {
+    usize::try_from(number).ok().and_then(|number| plan.chunks.get(number)).ok_or_else(|| {
+        let message = format!("the plan has {} chunks, chunk {number} was asked for", plan.chunks.len());
+        Failure::new(Class::Internal, "no_such_chunk", message)
+    })
+}
+
+/// Gives every picture of a chunk, filtered and in order, to a taker; what it made of them. Warnings are those of the encode,
+/// which told them.
+///
+/// # Errors
+/// As [`run`], and the taker's.
+pub(crate) fn pictures<T: Taker>(args: &EncodeArgs, plan: &PlanFile, host: &mut dyn Host) -> Result<T::Done, Failure> {
+    let path = host.scratch().join("chunk");
+    let chunk = chunk_of(plan, args.chunk)?;
+    let mut task = Task { args, plan, chunk, host, path: &path, warnings: Vec::new() };
+    let (coded, _) = task.run::<T>()?;
+    Ok(coded.done)
+}
+
+/// Takes a chunk's pictures in the order and at the times the plan shows them. Made anew for each try.
+pub(crate) trait Taker: Sized {
+    /// What it makes of them.
+    type Done;
+
+    fn open(task: &mut Task<'_>, opening: &Opening) -> Result<Self, Failure>;
+
+    /// `pts` in the encoder's timebase. The picture may be the one taken before, once more.
+    fn take(&mut self, frame: &mut Frame, pts: i64) -> Result<(), Failure>;
+
+    /// Pictures taken.
+    fn frames(&self) -> u64;
+
+    /// Frames, bytes and microseconds done, as [`Host::progress`] takes them.
+    fn progress(&self) -> (u64, u64, u64);
+
+    /// There are no more. `expected`: every pts that was to come, in order, where the plan knows them.
+    fn finish(self, expected: Option<Vec<i64>>, host: &mut dyn Host) -> Result<Self::Done, Failure>;
+}
+
 /// How one try at a chunk went wrong without anything being wrong with the machine or the request.
 #[derive(Debug)]
 struct Differs {
@@ -81,23 +119,32 @@ struct Differs {
 
 /// What a finished chunk is.
 #[derive(Debug)]
-struct Coded {
-    summary: crate::piece::Summary,
+struct Coded<D> {
+    done: D,
     frames: u64,
     decoded: u64,
     carried: Carried,
 }
 
-struct Task<'a> {
-    args: &'a EncodeArgs,
-    plan: &'a PlanFile,
+/// A chunk to be worked through.
+pub(crate) struct Task<'a> {
+    pub args: &'a EncodeArgs,
+    pub plan: &'a PlanFile,
     chunk: &'a Chunk,
-    host: &'a mut dyn Host,
+    pub host: &'a mut dyn Host,
     path: &'a Path,
     warnings: Vec<Warning>,
 }
 
 impl Task<'_> {
+    /// Also how the source was entered.
+    fn run<T: Taker>(&mut self) -> Result<(Coded<T::Done>, String), Failure> {
+        match &self.plan.frames {
+            Some(table) => self.planned::<T>(table),
+            None => Ok((self.whole::<T>()?, "linear".to_owned())),
+        }
+    }
+
     fn stream(&self) -> usize {
         usize::try_from(self.plan.stream).unwrap_or(usize::MAX)
     }
@@ -159,19 +206,15 @@ impl Task<'_> {
         Ok(opening)
     }
 
-    fn coder(&self, opening: &Opening) -> Result<Coder, Failure> {
-        Coder::open(&self.args.spec, opening, self.args.threads, self.args.chunk == 0, self.path)
-    }
-
     /// A chunk whose frames are known: entered at its keyframe, else further back, else decoded from the file's start.
-    fn planned(&mut self, table: &FrameTable) -> Result<(Coded, String), Failure> {
+    fn planned<T: Taker>(&mut self, table: &FrameTable) -> Result<(Coded<T::Done>, String), Failure> {
         let mut frames = self.frames(false)?;
         let opening = self.opening(&mut frames)?;
         let mut tried = Vec::new();
         let mut damaged = false;
         for (number, entry) in self.chunk.entries.iter().enumerate() {
             let name = if number == 0 { "keyframe".to_owned() } else { format!("back-{number}") };
-            match self.entered(table, &mut frames, entry, &opening)? {
+            match self.entered::<T>(table, &mut frames, entry, &opening)? {
                 Ok(coded) => return Ok((coded, name)),
                 Err(differs) => {
                     damaged |= differs.damaged;
@@ -180,7 +223,7 @@ impl Task<'_> {
             }
         }
         drop(frames);
-        match self.linear(table, &opening)? {
+        match self.linear::<T>(table, &opening)? {
             Ok(coded) => Ok((coded, "linear".to_owned())),
             Err(differs) => {
                 tried.push(format!("linear: {}", differs.what));
@@ -200,19 +243,19 @@ impl Task<'_> {
     }
 
     /// One try from one keyframe.
-    fn entered(
+    fn entered<T: Taker>(
         &mut self,
         table: &FrameTable,
         frames: &mut Frames,
         entry: &Entry,
         opening: &Opening,
-    ) -> Result<Result<Coded, Differs>, Failure> {
+    ) -> Result<Result<Coded<T::Done>, Differs>, Failure> {
         let differs = |what: String, damaged| Ok(Err(Differs { what, damaged }));
         if !frames.enter(entry)? {
             return differs(format!("no packet with pts {} was found by seeking", entry.pts), false);
         }
         let errors = frames.errors();
-        let mut work = Work::new(self, frames, opening)?;
+        let mut work = Work::<T>::new(self, frames, opening)?;
         let mut wanted = self.chunk.source.start;
         let Some(&(first, _)) = at(&table.source, wanted) else {
             return differs("the chunk has no frames".into(), false);
@@ -239,12 +282,12 @@ impl Task<'_> {
     }
 
     /// The whole film in one go, where only decoding tells its frames.
-    fn whole(&mut self) -> Result<Coded, Failure> {
+    fn whole<T: Taker>(&mut self) -> Result<Coded<T::Done>, Failure> {
         let mut first = self.frames(false)?;
         let opening = self.opening(&mut first)?;
         drop(first);
         let mut frames = self.frames(true)?;
-        let mut work = Work::new(self, &frames, &opening)?;
+        let mut work = Work::<T>::new(self, &frames, &opening)?;
         let mut timeline = Timeline::new(self.plan.timeline.clone());
         let mut recent: VecDeque<(u64, Frame)> = VecDeque::new();
         let mut out = Vec::new();
@@ -271,7 +314,7 @@ impl Task<'_> {
         timeline.finish(&mut out);
         work.feed_recent(&mut recent, &mut out)?;
         self.warnings.extend(damage.into_warnings());
-        if work.coder.frames() == 0 {
+        if work.taker.frames() == 0 {
             return Err(Failure::new(
                 Class::Spec,
                 "no_frames",
@@ -291,25 +334,25 @@ fn different(frame: u64, expected: Option<i64>, found: i64) -> String {
     format!("frame {frame} should be at {expected}, decoded was pts {found}")
 }
 
-/// Frames on their way: decoded, filtered, encoded.
-struct Work {
+/// Frames on their way: decoded, filtered, taken.
+struct Work<T> {
     frame: Frame,
     filtered: Frame,
     filters: Filters,
-    coder: Coder,
+    taker: T,
     decoded: u64,
     carried: Carried,
     /// Next of the chunk's output frames.
     next_output: u64,
 }
 
-impl Work {
-    fn new(task: &Task<'_>, frames: &Frames, opening: &Opening) -> Result<Work, Failure> {
+impl<T: Taker> Work<T> {
+    fn new(task: &mut Task<'_>, frames: &Frames, opening: &Opening) -> Result<Work<T>, Failure> {
         Ok(Work {
             frame: Frame::new().map_err(no_memory)?,
             filtered: Frame::new().map_err(no_memory)?,
             filters: task.filters(frames)?,
-            coder: task.coder(opening)?,
+            taker: T::open(task, opening)?,
             decoded: 0,
             carried: Carried::default(),
             next_output: task.chunk.output.start,
@@ -323,7 +366,8 @@ impl Work {
             self.carried.look(&self.frame);
         }
         if self.decoded.is_multiple_of(REPORT_EVERY) {
-            host.progress(self.coder.packets(), self.coder.bytes(), self.coder.out_time_us());
+            let (frames, bytes, out_time_us) = self.taker.progress();
+            host.progress(frames, bytes, out_time_us);
         }
         Ok(found)
     }
@@ -332,7 +376,7 @@ impl Work {
         self.filters.apply(&self.frame, &mut self.filtered)
     }
 
-    /// Encodes the frame just decoded as often as the plan shows it.
+    /// Gives away the frame just decoded as often as the plan shows it.
     fn feed_planned(&mut self, table: &FrameTable, chunk: &Chunk, source: u64) -> Result<(), Failure> {
         let mut filtered = false;
         while self.next_output < chunk.output.end
@@ -342,7 +386,7 @@ impl Work {
                 self.filter()?;
                 filtered = true;
             }
-            self.coder.encode(&mut self.filtered, output.pts)?;
+            self.taker.take(&mut self.filtered, output.pts)?;
             self.next_output += 1;
         }
         Ok(())
@@ -358,21 +402,21 @@ impl Work {
                 let message = format!("frame {} is to be shown after it was let go", output.source);
                 return Err(Failure::new(Class::Internal, "frames_differ", message));
             };
-            self.coder.encode(frame, output.pts)?;
+            self.taker.take(frame, output.pts)?;
         }
         Ok(())
     }
 
-    /// Drains the encoder and holds what it gave against the plan.
-    fn finish(self, plan: Option<(&FrameTable, &Chunk)>, host: &mut dyn Host) -> Result<Coded, Failure> {
+    /// Ends the taker, which is told what was planned.
+    fn finish(self, plan: Option<(&FrameTable, &Chunk)>, host: &mut dyn Host) -> Result<Coded<T::Done>, Failure> {
         let (decoded, carried) = (self.decoded, self.carried);
         let expected = plan.map(|(table, chunk)| {
             let range =
                 usize::try_from(chunk.output.start).unwrap_or(0)..usize::try_from(chunk.output.end).unwrap_or(0);
             table.output.get(range).unwrap_or_default().iter().map(|output| output.pts).collect()
         });
-        let frames = self.coder.frames();
-        let summary = self.coder.finish(expected, host)?;
-        Ok(Coded { summary, frames, decoded, carried })
+        let frames = self.taker.frames();
+        let done = self.taker.finish(expected, host)?;
+        Ok(Coded { done, frames, decoded, carried })
     }
 }

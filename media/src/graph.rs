@@ -146,7 +146,7 @@ pub fn alpha_warning(stream: u32, from: &Frame, to: &Sink, encoder: &str) -> Opt
 }
 
 /// What ffmpeg's autorotation inserts for a display matrix (`configure_input_video_filter`).
-fn rotation(matrix: &[i32; 9]) -> Vec<Step> {
+pub(crate) fn rotation(matrix: &[i32; 9]) -> Vec<Step> {
     let theta = rotation_degrees(matrix);
     let near = |angle: f64| (theta - angle).abs() < 1.0;
     if near(90.0) {

@@ -6,7 +6,7 @@
 //!
 //! Reading order: `packets` (what a source holds), `timeline` (which frames come out), `plan` (where to cut),
 //! `params` (encoder settings), `piece` (a coded track on its way to the join); then the functions that use libav:
-//! `probe`, `encode`, `track`, `assemble`, `validate`, `index`.
+//! `probe`, `encode`, `track`, `assemble`, `validate`, `index`, `quality`.
 
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -34,6 +34,7 @@ pub mod plan;
 pub mod plan_file;
 pub mod planning;
 pub mod probe;
+pub mod quality;
 pub mod timeline;
 pub mod track;
 pub mod validate;
@@ -68,7 +69,7 @@ pub trait Host {
 /// What a function leaves.
 #[derive(Debug)]
 pub struct Product {
-    /// Files in scratch, to be stored as artifacts: name (`index`, `plan`, `chunk`, `track`, `film`, `timeline`) and path.
+    /// Files in scratch, to be stored as artifacts: name (`index`, `plan`, `chunk`, `track`, `film`, `timeline`, …) and path.
     pub files: Vec<(String, PathBuf)>,
     pub warnings: Vec<Warning>,
     pub value: Value,
@@ -85,6 +86,8 @@ pub fn run(args: &Args, host: &mut dyn Host) -> Result<Product, Failure> {
         Args::Assemble(args) => assemble::run(args, host),
         Args::Validate(args) => validate::run(args, host),
         Args::Index(args) => index::run(args, host),
+        Args::Quality(args) => quality::run(args, host),
+        Args::QualityReport(args) => quality::job::run(args, host),
         Args::Probe(args) => probe::run(args, host),
         Args::Plan(args) => planning::run(args, host),
         Args::Encode(args) => encode::run(args, host),

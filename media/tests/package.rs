@@ -1,4 +1,5 @@
 //! Packages: segments that decode alone, and playlists that demuxers follow.
+#![allow(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
 
 mod common;
 mod film;
@@ -83,7 +84,7 @@ fn segment(source: &Path, spec: &EncodeSpec, stream: u32, pieces: &[PathBuf]) ->
         segment: Rational::new(2, 1),
         segments: Some(3),
     };
-    let (product, host) = call(&Args::Segment(args), pieces).unwrap();
+    let (product, host) = call(&Args::Segment(Box::new(args)), pieces).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let keep = |name: &str| host.keep(&product, name, &folder.path().join(name));
     let has_times = product.files.iter().any(|(name, _)| name == "timeline");

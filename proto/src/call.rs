@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Warning;
 use crate::package::PackagedTrack;
+use crate::quality::{Metric, MetricSummary, decibels};
 use crate::spec::title::Package;
 use crate::spec::{Container, EncodeSpec, Rational, Verify};
 
@@ -19,6 +20,8 @@ pub mod function {
     pub const ASSEMBLE: &str = "media.assemble";
     pub const VALIDATE: &str = "media.validate";
     pub const INDEX: &str = "media.index";
+    pub const QUALITY: &str = "media.quality";
+    pub const QUALITY_REPORT: &str = "media.quality-report";
     /// Moves the validated film to where the user asked. Run by the worker itself: it is transfer, not media.
     pub const PUBLISH: &str = "spool.publish";
     pub const SEGMENT: &str = "media.segment";
@@ -66,16 +69,23 @@ pub enum Args {
     /// inputs: joined film, then the artifact `timeline` of the assembly (absent when there is no video)
     #[serde(rename = "media.validate")]
     Validate(ValidateArgs),
-    /// inputs: joined film
+    /// inputs: joined film. Leaves the artifact `table`: the [`KeyframeTable`] whole, as JSON
     #[serde(rename = "media.index")]
     Index(IndexArgs),
-    /// inputs: joined film
+    /// inputs: what [`Pairing`] says. Leaves the artifact `scores`
+    #[serde(rename = "media.quality")]
+    Quality(Box<QualityArgs>),
+    /// inputs: the artifact `table` of the index, then the artifacts `scores` of every chunk, in film order. Leaves the artifacts
+    /// `report` (JSON), `chart` (SVG) and `table` (the index with every frame's scores)
+    #[serde(rename = "media.quality-report")]
+    QualityReport(QualityReportArgs),
+    /// inputs: joined film, then a file for each of [`PublishArgs::beside`]
     #[serde(rename = "spool.publish")]
     Publish(PublishArgs),
     /// inputs: one track's pieces in film order. Leaves the artifacts `track` (header and segments), `segments` (their table,
     /// a [`SegmentTable`](crate::package::SegmentTable) as JSON) and, of video, `timeline`
     #[serde(rename = "media.segment")]
-    Segment(SegmentArgs),
+    Segment(Box<SegmentArgs>),
     /// inputs: the tables of all tracks. Leaves one artifact a playlist, named by its path in the package
     #[serde(rename = "media.manifest")]
     Manifest(ManifestArgs),
@@ -96,6 +106,8 @@ impl Args {
             Args::Assemble(_) => function::ASSEMBLE,
             Args::Validate(_) => function::VALIDATE,
             Args::Index(_) => function::INDEX,
+            Args::Quality(_) => function::QUALITY,
+            Args::QualityReport(_) => function::QUALITY_REPORT,
             Args::Publish(_) => function::PUBLISH,
             Args::Segment(_) => function::SEGMENT,
             Args::Manifest(_) => function::MANIFEST,
@@ -107,7 +119,7 @@ impl Args {
 /// A file a call left behind, stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
-    /// Name the function gave it: `index`, `plan`, `chunk`, `track`, `film`.
+    /// Name the function gave it: `index`, `plan`, `chunk`, `track`, `film`, `scores`, …
     pub name: String,
     pub uri: String,
     pub bytes: u64,
@@ -137,6 +149,7 @@ pub enum Value {
     Index(KeyframeTable),
     Segments(SegmentSummary),
     Manifest,
+    Quality(QualityManifest),
     Published {
         uri: String,
         bytes: u64,
@@ -384,13 +397,41 @@ pub struct FilmManifest {
     pub pts_hash: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct IndexArgs {}
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct IndexArgs {
+    /// First output frame of each chunk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<u64>,
+}
 
+/// Where the film can be entered, and what each of its frames costs. As an answer it holds no frames, which may be millions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeyframeTable {
     pub time_base: Rational,
     pub keyframes: Vec<Keyframe>,
+    /// First frame of each chunk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chunks: Vec<u64>,
+    /// Every frame, in display order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub frames: Vec<FrameEntry>,
+}
+
+/// One coded frame.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FrameEntry {
+    pub pts: i64,
+    pub bytes: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub key: bool,
+    /// Byte offset in the film, where the container has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<u64>,
+    /// Against what the encoder was given, where it was measured. Decibels, `null` where nothing differs.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "decibels::option")]
+    pub psnr: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssim: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -403,14 +444,81 @@ pub struct Keyframe {
     pub bytes: u64,
 }
 
+// ---- quality ----
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityArgs {
+    /// Of them those are scored that need no external scorer: PSNR and SSIM.
+    pub metrics: Vec<Metric>,
+    pub pairing: Pairing,
+    /// For decoding. Does not change the scores.
+    pub threads: u16,
+}
+
+/// Which frame is held against which. Always by number, never by time: two encodes round times differently.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "pair", rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "made once a call; a box would only be in everybody's way")]
+pub enum Pairing {
+    /// inputs: reference, distorted. The first decoded frame of one with the first of the other, and so on.
+    Number {
+        /// Stream indexes. `None`: the first video stream.
+        reference: Option<u32>,
+        distorted: Option<u32>,
+        /// Half-open range of frames to compare. `None`: all.
+        frames: Option<(u64, u64)>,
+        /// Compare what both have, where one has more frames. Else that is an error.
+        shortest: bool,
+    },
+    /// inputs: source, plan, coded chunk. What the chunk's encoder was given with what its packets decode to.
+    Chunk { spec: EncodeSpec, chunk: u32 },
+}
+
+/// Frames scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityManifest {
+    /// Number of the first frame, then how many.
+    pub first_frame: u64,
+    pub frames: u64,
+    /// When the first is shown.
+    pub first_time_us: i64,
+    /// As decoded and turned upright: the first frame of each.
+    pub reference: PictureFacts,
+    pub distorted: PictureFacts,
+    pub scores: Vec<MetricSummary>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct QualityReportArgs {
+    /// What people call the two films.
+    pub reference: String,
+    pub distorted: String,
+    /// Pictures as they were compared.
+    pub reference_picture: PictureFacts,
+    pub distorted_picture: PictureFacts,
+    /// First output frame of each chunk.
+    pub joins: Vec<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PictureFacts {
+    pub width: u32,
+    pub height: u32,
+    pub pix_fmt: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PublishArgs {
     pub output: String,
     pub overwrite: bool,
     /// BLAKE3 of the validated film, hex: what is published is what was checked.
     pub hash: String,
-    /// Keyframe table to write beside it.
+    /// Keyframe table to write beside it: from servers that did not keep it as an artifact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<(String, KeyframeTable)>,
+    /// Where the other inputs go, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<String>,
 }
 
 // ---- packages ----

@@ -9,6 +9,7 @@ pub mod title;
 
 use serde::{Deserialize, Serialize};
 
+use crate::quality::Metric;
 use crate::time::Span;
 
 /// What a job runs. `service` names the workflow.
@@ -119,6 +120,9 @@ pub struct EncodeSpec {
     pub chunk: Option<Span>,
     #[serde(default)]
     pub verify: Verify,
+    /// Score the encode against what the encoder was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<QualitySpec>,
     /// Write the keyframe table as JSON to this URI too (it is always in the job).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<String>,
@@ -148,8 +152,18 @@ impl EncodeSpec {
             index: None,
             on_damage: OnDamage::default(),
             segment_frames: None,
+            quality: None,
         }
     }
+}
+
+/// What the encode is scored by, and where the scores of every frame are written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QualitySpec {
+    pub metrics: Vec<Metric>,
+    /// URI of a JSON report; its chart is written beside it, as `.svg`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::{Failure, Warning};
 use crate::ids::{JobId, TaskId, WorkerName};
 use crate::pool::{Class, Hold, PoolName, PoolSpec};
+use crate::quality::FilmScores;
 use crate::resources::Resources;
 use crate::spec::title::Package;
 use crate::time::{Span, Timestamp};
@@ -131,6 +132,9 @@ pub struct EncodeOutput {
     pub keyframes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unsplit_reason: Option<String>,
+    /// With `--quality`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<FilmScores>,
 }
 
 /// The `output` of a finished `title`.

@@ -1,10 +1,9 @@
 //! A run as a picture: who uses the fleet, who has what it is guaranteed, who waits; over time.
 
-mod panel;
+use spool_chart::{Axis, Document, Line, Panel, colour};
 
 use crate::num::{count, float};
 use crate::report::{Chart, Report, Series};
-use panel::{Line, Panel, escape};
 
 const WIDTH: f64 = 1080.0;
 const LEFT: f64 = 84.0;
@@ -15,10 +14,6 @@ const HEIGHT: f64 = 210.0;
 const STEP: f64 = 270.0;
 /// Pools beyond these are drawn as one.
 const POOLS_MOST: usize = 8;
-
-/// Distinct also for most who do not see all colours (Okabe and Ito).
-const COLOURS: [&str; 9] =
-    ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#7f5fc4", "#999999"];
 
 /// One SVG document.
 pub fn draw(report: &Report) -> String {
@@ -35,49 +30,34 @@ pub fn draw(report: &Report) -> String {
         title,
         end_s: report.simulated_s,
     };
-    let height = TOP + 3.0 * STEP;
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
-         font-family=\"sans-serif\" font-size=\"12\" fill=\"#222\">\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n\
-         <text x=\"{LEFT}\" y=\"26\" font-size=\"17\" font-weight=\"bold\">{}</text>\n",
-        escape(&format!("{} (seed {}, {} workers)", report.title, report.seed, report.workers))
-    );
-    let colour = |n: usize| COLOURS[n.min(COLOURS.len() - 1)];
+    let title = format!("{} (seed {}, {} workers)", report.title, report.seed, report.workers);
+    let mut svg = Document::new(WIDTH, TOP + 3.0 * STEP, LEFT, &title);
+    let line = |colour, values: Vec<f64>| Line::even(colour, values, report.simulated_s);
 
-    let bands: Vec<Line> = (pools.iter().enumerate())
-        .map(|(n, pool)| Line { colour: colour(n), values: scaled(&pool.running), dashed: false })
-        .collect();
-    let capacity = Line { colour: "#222", values: scaled(&chart.capacity), dashed: false };
-    panel(0.0, format!("In use by pool, stacked, {}; black: the fleet", unit.0)).stacked(&mut svg, &bands, &capacity);
+    let bands: Vec<Line> =
+        pools.iter().enumerate().map(|(n, pool)| line(Some(colour(n)), scaled(&pool.running))).collect();
+    let capacity = line(None, scaled(&chart.capacity));
+    panel(0.0, format!("In use by pool, stacked, {}; above: the fleet", unit.0)).stacked(&mut svg, &bands, &capacity);
 
     let guarantees = pools.iter().enumerate().filter(|(_, pool)| pool.guarantee.iter().any(|amount| *amount > 0));
-    let lines: Vec<Line> = (guarantees.map(|(n, pool)| (colour(n), &pool.guarantee, true)))
-        .chain(pools.iter().enumerate().map(|(n, pool)| (colour(n), &pool.running, false)))
-        .map(|(colour, values, dashed)| Line { colour, values: scaled(values), dashed })
+    let lines: Vec<Line> = (guarantees.map(|(n, pool)| line(Some(colour(n)), scaled(&pool.guarantee)).dashed()))
+        .chain(pools.iter().enumerate().map(|(n, pool)| line(Some(colour(n)), scaled(&pool.running))))
         .collect();
-    panel(1.0, format!("Each pool's use, and dashed what it is guaranteed, {}", unit.0)).lines(&mut svg, &lines);
+    panel(1.0, format!("Each pool's use, and dashed what it is guaranteed, {}", unit.0)).lines(
+        &mut svg,
+        Axis::FromZero,
+        &lines,
+        &[],
+    );
 
-    let waiting = |(n, pool): (usize, &Series)| {
-        let values = pool.queued.iter().map(|n| float(*n)).collect();
-        Line { colour: colour(n), values, dashed: false }
-    };
+    let waiting = |(n, pool): (usize, &Series)| line(Some(colour(n)), pool.queued.iter().map(|n| float(*n)).collect());
     let lines: Vec<Line> = pools.iter().enumerate().map(waiting).collect();
-    panel(2.0, "Tasks that wait for a worker".into()).lines(&mut svg, &lines);
+    panel(2.0, "Tasks that wait for a worker".into()).lines(&mut svg, Axis::FromZero, &lines, &[]);
 
     for (n, pool) in pools.iter().enumerate() {
-        let y = TOP + 10.0 + 20.0 * float(count(n));
-        let x = WIDTH - RIGHT + 18.0;
-        let name = escape(&pool.pool.0);
-        svg.push_str(&format!(
-            "<rect x=\"{x}\" y=\"{}\" width=\"12\" height=\"12\" fill=\"{}\"/>\n",
-            y - 10.0,
-            colour(n)
-        ));
-        svg.push_str(&format!("<text x=\"{}\" y=\"{y}\">{name}</text>\n", x + 18.0));
+        svg.key(WIDTH - RIGHT + 18.0, TOP + 10.0 + 20.0 * float(count(n)), colour(n), &pool.pool.0);
     }
-    svg.push_str("</svg>\n");
-    svg
+    svg.finish()
 }
 
 /// Leaves that ever had or wanted anything, the greatest first, the rest of them as one; then by name.

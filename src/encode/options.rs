@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use spool_proto::pool::{Class, Hop, PoolName};
+use spool_proto::quality::Metric;
 use spool_proto::spec::parse;
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, OnDamage, Rational, Size, StreamMap, Subtitles,
-    Trim, Verify, VideoCodec, VideoSpec,
+    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, OnDamage, QualitySpec, Rational, Size, StreamMap,
+    Subtitles, Trim, Verify, VideoCodec, VideoSpec,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -158,7 +159,13 @@ pub struct SpoolArgs {
     /// Where the source is damaged: salvage what can be decoded, with a warning, or fail
     #[arg(long, value_name = "WHAT", default_value = "salvage")]
     on_damage: OnDamage,
-    /// Write the keyframe table as JSON here
+    /// Score the encode against what the encoder was given: psnr, ssim
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    quality: Vec<Metric>,
+    /// Write every frame's scores as JSON here, and their chart beside it (.svg) [implies --quality psnr,ssim]
+    #[arg(long, value_name = "FILE")]
+    pub quality_report: Option<PathBuf>,
+    /// Write the keyframe table as JSON here, with every frame's size and, with --quality, its scores
     #[arg(long, value_name = "FILE")]
     pub index: Option<PathBuf>,
     /// 0 (last) to 100 (first)
@@ -171,6 +178,27 @@ pub struct SpoolArgs {
     pub name: Option<String>,
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+impl SpoolArgs {
+    fn quality(&self, report: Option<String>) -> Option<QualitySpec> {
+        let mut metrics = self.quality.clone();
+        if metrics.is_empty() && report.is_some() {
+            metrics = vec![Metric::Psnr, Metric::Ssim];
+        }
+        metrics.sort_unstable();
+        metrics.dedup();
+        (!metrics.is_empty()).then_some(QualitySpec { metrics, report })
+    }
+}
+
+/// URIs of what is read and written.
+#[derive(Debug)]
+pub struct Places {
+    pub source: String,
+    pub output: String,
+    pub index: Option<String>,
+    pub quality_report: Option<String>,
 }
 
 /// Whose capacity the job uses, and when. For servers that others use too.
@@ -269,8 +297,9 @@ impl EncodeArgs {
         Ok((input.clone(), output.clone()))
     }
 
-    /// The spec for `source` and `output` (URIs), with the container's defaults filled in. Not yet judged.
-    pub fn spec(&self, source: String, output: String, index: Option<String>) -> anyhow::Result<EncodeSpec> {
+    /// The spec for these places, with the container's defaults filled in. Not yet judged.
+    pub fn spec(&self, places: Places) -> anyhow::Result<EncodeSpec> {
+        let Places { source, output, index, quality_report } = places;
         let container = Container::of_path(&output).map_err(|e| Stop::usage(e.to_string()))?;
         if let (true, Some(effort)) = (self.video.none, self.video.effort()) {
             return Err(Stop::usage(format!(
@@ -302,6 +331,7 @@ impl EncodeArgs {
             chunk: self.spool.chunk,
             verify: self.spool.verify,
             on_damage: self.spool.on_damage,
+            quality: self.spool.quality(quality_report),
             index,
             segment_frames: None,
         })

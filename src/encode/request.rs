@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use spool_proto::spec::{EncodeSpec, JobSpec, Service};
 use spool_proto::uri;
 
-use super::options::EncodeArgs;
+use super::options::{EncodeArgs, Places};
 use crate::exit::Stop;
 use crate::roles;
 
@@ -21,8 +21,8 @@ pub struct Request {
     pub hash: String,
     /// Absolute.
     pub output: PathBuf,
-    /// Absolute.
-    index: Option<PathBuf>,
+    /// What is written beside it, absolute.
+    beside: Vec<PathBuf>,
 }
 
 impl Request {
@@ -36,8 +36,17 @@ impl Request {
         if index.as_ref().is_some_and(|index| *index == output || *index == source) {
             return Err(Stop::usage("--index names the film itself: name another file"));
         }
+        let report = args.spool.quality_report.as_deref().map(output_path).transpose()?;
+        // The chart stands beside its report.
+        let chart = report.as_ref().map(|report| report.with_extension("svg"));
+        let beside: Vec<PathBuf> = index.iter().chain(&report).chain(&chart).cloned().collect();
         let uri_of = |path: &Path| uri::from_path(path);
-        let spec = args.spec(uri_of(&source), uri_of(&output), index.as_deref().map(uri_of))?;
+        let spec = args.spec(Places {
+            source: uri_of(&source),
+            output: uri_of(&output),
+            index: index.as_deref().map(uri_of),
+            quality_report: report.as_deref().map(uri_of),
+        })?;
         let name = args.spool.name.clone().unwrap_or_else(|| file_name(&source));
         let mut job = JobSpec::new(name, Service::VideoEncode(spec.clone()));
         job.priority = args.spool.priority;
@@ -45,7 +54,7 @@ impl Request {
         args.spool.queueing.fill(&mut job);
         job.check()?;
         let hash = hash(&spec, &metadata)?;
-        Ok(Request { job, hash, output, index })
+        Ok(Request { job, hash, output, beside })
     }
 
     /// Whether this user may put files where the film will go: better told before it is encoded than after.
@@ -53,7 +62,7 @@ impl Request {
     /// # Errors
     /// A [`Stop`] with exit 2 that names the directory.
     pub fn check_writable(&self) -> anyhow::Result<()> {
-        for path in [Some(&self.output), self.index.as_ref()].into_iter().flatten() {
+        for path in std::iter::once(&self.output).chain(&self.beside) {
             let directory = path.parent().unwrap_or(Path::new("/"));
             // A file without a name: nothing is left there, whatever happens.
             if let Err(error) = tempfile::tempfile_in(directory) {

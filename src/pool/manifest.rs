@@ -12,8 +12,8 @@ use std::collections::btree_map::Entry;
 use serde::{Deserialize, Serialize};
 use spool_proto::pool::{PoolName, PoolSpec, PoolTree, Preemption, WarmSpec};
 
-pub use values::set as set_amount;
 use values::Amounts;
+pub use values::set as set_amount;
 
 use crate::yaml::{Time, read};
 

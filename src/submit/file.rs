@@ -10,7 +10,8 @@ use spool_proto::spec::title::{
     AudioRendition, GOP_DEFAULT, LadderSpec, Package, Rendition, SEGMENT_DEFAULT, TitleSpec,
 };
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, JobSpec, Service, Subtitles, Trim, Verify, VideoCodec, VideoSpec, parse,
+    AudioCodec, AudioSpec, Container, EncodeSpec, JobSpec, Service, Subtitles, Trim, Verify, VideoCodec, VideoSpec,
+    parse,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -342,16 +343,11 @@ impl Body {
         let mut job = JobSpec::new(name, service);
         job.priority = self.priority.unwrap_or(job.priority);
         job.deadline = self.deadline.map(|at| at.0);
-        job.class =
-            self.opportunistic_until.map_or(Class::Standard, |at| Class::Opportunistic { start_by: at.0 });
+        job.class = self.opportunistic_until.map_or(Class::Standard, |at| Class::Opportunistic { start_by: at.0 });
         job.preemptible = self.preemptible.unwrap_or(true);
         job.pool = self.pool.as_deref().map(PoolName::from).unwrap_or_default();
         job.max_attempts = self.retry.as_ref().map_or(job.max_attempts, |retry| retry.max_attempts);
-        let hop = |hop: &HopBody| Hop {
-            after: hop.after.0,
-            pool: hop.pool.as_str().into(),
-            priority: hop.priority,
-        };
+        let hop = |hop: &HopBody| Hop { after: hop.after.0, pool: hop.pool.as_str().into(), priority: hop.priority };
         job.hop = self.hop.iter().flatten().map(hop).collect();
         job.check()?;
         Ok(job)

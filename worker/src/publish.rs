@@ -21,7 +21,7 @@ use crate::transfer::{self, Input};
 pub fn run(call: &Call, alive: &mut dyn FnMut(u64) -> bool) -> Result<(Value, u64), Unanswered> {
     let inputs = Input::of(call);
     match (&call.args, inputs.as_slice()) {
-        (Args::Publish(args), [film]) => publish(args, film, alive),
+        (Args::Publish(args), inputs) if inputs.len() == 1 + args.beside.len() => publish(args, inputs, alive),
         (Args::PublishPackage(args), inputs) => package::publish(args, inputs, alive),
         (args, inputs) => {
             let text = format!("{} with {} inputs publishes nothing", args.function(), inputs.len());
@@ -30,7 +30,7 @@ pub fn run(call: &Call, alive: &mut dyn FnMut(u64) -> bool) -> Result<(Value, u6
     }
 }
 
-/// Publishes `film`. `alive` is told the bytes done so far and answers whether to go on. A retry after a lost answer finds
+/// Publishes the first input, the film, and the others beside it. `alive` is told the bytes done so far and answers whether to go on. A retry after a lost answer finds
 /// its own work done and succeeds. Answers also the film's bytes. Blocks.
 ///
 /// # Errors
@@ -38,9 +38,12 @@ pub fn run(call: &Call, alive: &mut dyn FnMut(u64) -> bool) -> Result<(Value, u6
 /// [`Input::open`].
 pub fn publish(
     args: &PublishArgs,
-    film: &Input,
+    inputs: &[Input],
     alive: &mut dyn FnMut(u64) -> bool,
 ) -> Result<(Value, u64), Unanswered> {
+    let Some((film, others)) = inputs.split_first() else {
+        return Err(Failure::new(Class::Internal, "bad_call", "a publish of nothing").into());
+    };
     let output = Target::new(&args.output, args.overwrite)?;
     let mut opening = film.open()?;
     let film_path = transfer::path_of(&film.uri)?;
@@ -59,8 +62,17 @@ pub fn publish(
         }
         None => None,
     };
-    // Both are looked at before either is touched, and the film, which says that all is done, comes last.
+    // All are looked at before any is touched, and the film, which says that all is done, comes last.
     let film_there = output.holds(bytes, &hash, alive)?;
+    let mut missing = Vec::new();
+    for (uri, input) in args.beside.iter().zip(others) {
+        let (target, path) = (Target::new(uri, args.overwrite)?, transfer::path_of(&input.uri)?);
+        let mut opening = input.open()?;
+        let (hash, _) = transfer::hash(&mut opening.file, alive).map_err(|error| stopped(&error, &path))?;
+        if !target.holds(opening.bytes, &hash, alive)? {
+            missing.push((target, path));
+        }
+    }
     if let Some((target, json)) = &index {
         let hash = blake3::hash(json).to_hex().to_string();
         if !target.holds(json.len() as u64, &hash, alive)? {
@@ -70,6 +82,9 @@ pub fn publish(
                 file.sync_all()
             })?;
         }
+    }
+    for (target, path) in missing {
+        target.put(&mut |part| link_or_copy(&path, part, alive))?;
     }
     if !film_there {
         output.put(&mut |part| link_or_copy(&film_path, part, alive))?;
@@ -201,7 +216,7 @@ mod tests {
 
     struct Fixture {
         dir: tempfile::TempDir,
-        film: Input,
+        film: Vec<Input>,
         args: PublishArgs,
     }
 
@@ -214,8 +229,9 @@ mod tests {
             overwrite: false,
             hash: blake3::hash(b"a film").to_hex().to_string(),
             index: None,
+            beside: Vec::new(),
         };
-        Fixture { film: Input { uri: from_path(&film), owner: Owner::Spool }, args, dir }
+        Fixture { film: vec![Input { uri: from_path(&film), owner: Owner::Spool }], args, dir }
     }
 
     fn code<T: std::fmt::Debug>(result: Result<T, Unanswered>) -> String {
@@ -289,9 +305,32 @@ mod tests {
     fn the_keyframe_table_is_written_beside() {
         let mut f = fixture();
         let path = f.dir.path().join("out.json");
-        let table = KeyframeTable { time_base: Rational { num: 1, den: 25 }, keyframes: Vec::new() };
+        let table = KeyframeTable {
+            time_base: Rational { num: 1, den: 25 },
+            keyframes: Vec::new(),
+            chunks: Vec::new(),
+            frames: Vec::new(),
+        };
         f.args.index = Some((from_path(&path), table.clone()));
         publish(&f.args, &f.film, &mut |_| true).unwrap();
         assert_eq!(serde_json::from_slice::<KeyframeTable>(&std::fs::read(&path).unwrap()).unwrap(), table);
+    }
+    #[test]
+    fn what_goes_beside_is_there_before_the_film_and_never_replaces_a_stranger() {
+        let mut f = fixture();
+        let stored = f.dir.path().join("report.f1.json");
+        std::fs::write(&stored, b"scores").unwrap();
+        f.film.push(Input { uri: from_path(&stored), owner: Owner::Spool });
+        let path = f.dir.path().join("scores.json");
+        f.args.beside = vec![from_path(&path)];
+        std::fs::write(&path, b"mine").unwrap();
+        assert_eq!(code(publish(&f.args, &f.film, &mut |_| true)), "spec/output_exists");
+        assert!(!f.dir.path().join("out put.mp4").exists(), "the film waits for all");
+        std::fs::remove_file(&path).unwrap();
+        for _ in 0..2 {
+            publish(&f.args, &f.film, &mut |_| true).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"scores");
+        }
+        assert!(f.dir.path().join("out put.mp4").exists());
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use spool_proto::call::{Args, Artifact, Call};
+use spool_proto::call::{Args, Artifact, Call, Pairing};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::Fence;
 use spool_proto::uri::{self, BadUri};
@@ -52,13 +52,17 @@ impl Input {
     /// The inputs of a call, in order.
     pub fn of(call: &Call) -> Vec<Input> {
         // What the joined film is made of or checked against is Spool's own; before, the first input is the user's source.
-        let from_source = match call.args {
-            Args::Probe(_) | Args::Plan(_) | Args::Encode(_) => true,
-            Args::Audio(_) | Args::Subtitle(_) | Args::Assemble(_) => true,
-            Args::Noop { .. } | Args::Validate(_) | Args::Index(_) | Args::Publish(_) => false,
-            Args::Segment(_) | Args::Manifest(_) | Args::PublishPackage(_) => false,
+        let from_users = match &call.args {
+            Args::Probe(_) | Args::Plan(_) | Args::Encode(_) => 1,
+            Args::Audio(_) | Args::Subtitle(_) | Args::Assemble(_) => 1,
+            Args::Quality(args) => match args.pairing {
+                Pairing::Number { .. } => 2,
+                Pairing::Chunk { .. } => 1,
+            },
+            Args::Noop { .. } | Args::Validate(_) | Args::Index(_) | Args::Publish(_) | Args::QualityReport(_) => 0,
+            Args::Segment(_) | Args::Manifest(_) | Args::PublishPackage(_) => 0,
         };
-        let owner = |index| if index == 0 && from_source { Owner::User } else { Owner::Spool };
+        let owner = |index| if index < from_users { Owner::User } else { Owner::Spool };
         call.inputs.iter().enumerate().map(|(i, uri)| Input { uri: uri.clone(), owner: owner(i) }).collect()
     }
 

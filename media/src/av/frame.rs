@@ -151,6 +151,12 @@ impl Frame {
         unsafe { (*self.0.as_ptr()).pkt_duration }
     }
 
+    /// What decoders and filters noted on it.
+    pub fn metadata(&self) -> Vec<(String, String)> {
+        // SAFETY: a valid frame's own dictionary, null or valid.
+        unsafe { super::dict::read((*self.0.as_ptr()).metadata) }
+    }
+
     pub fn width(&self) -> i32 {
         // SAFETY: a valid frame.
         unsafe { (*self.0.as_ptr()).width }

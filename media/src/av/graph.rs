@@ -66,8 +66,8 @@ pub struct Sink {
 pub struct Graph {
     graph: *mut ffi::AVFilterGraph,
     /// Both belong to the graph.
-    source: *mut ffi::AVFilterContext,
-    sink: *mut ffi::AVFilterContext,
+    pub(super) source: *mut ffi::AVFilterContext,
+    pub(super) sink: *mut ffi::AVFilterContext,
 }
 
 // SAFETY: the graph and its filters are used through this one owner; libav joins its slice threads inside calls.
@@ -79,45 +79,13 @@ impl Graph {
     /// # Errors
     /// `filter_refused` (class spec) names the filter that does not take what it is given.
     pub fn new(feed: &Feed, steps: &[Step], threads: u16) -> Result<Graph, Failure> {
-        let no_memory = || AvError::NO_MEMORY.failure(Class::Internal, "libav", "building filters");
-        // SAFETY: a fresh graph; the option string comes from libav's allocator, which frees it with the graph.
-        let mut graph = unsafe {
-            let graph = ffi::avfilter_graph_alloc();
-            if graph.is_null() {
-                return Err(no_memory());
-            }
-            (*graph).nb_threads = i32::from(threads.max(1));
-            // What the ffmpeg program sets for the scalers that libav inserts by itself.
-            (*graph).scale_sws_opts = ffi::av_strdup(c"flags=bicubic".as_ptr());
-            Graph { graph, source: ptr::null_mut(), sink: ptr::null_mut() }
-        };
-        let (source, sink, args) = match feed {
-            Feed::Video { width, height, format, time_base, sample_aspect_ratio, frame_rate } => {
-                let sar = if sample_aspect_ratio.den == 0 { Rational::new(0, 1) } else { *sample_aspect_ratio };
-                let mut args =
-                    format!("video_size={width}x{height}:pix_fmt={format}:time_base={time_base}:pixel_aspect={sar}");
-                if let Some(rate) = frame_rate {
-                    args.push_str(&format!(":frame_rate={rate}"));
-                }
-                ("buffer", "buffersink", args)
-            }
-            Feed::Audio { sample_rate, format, layout, time_base } => (
-                "abuffer",
-                "abuffersink",
-                format!("time_base={time_base}:sample_rate={sample_rate}:sample_fmt={format}:channel_layout={layout}"),
-            ),
-        };
-        graph.source = graph.add("in", source, &args)?;
-        let mut last = graph.source;
-        for (number, step) in steps.iter().enumerate() {
-            let next = graph.add(&format!("f{number}"), step.filter, &step.args)?;
-            link(last, next, step.filter)?;
-            last = next;
-        }
+        let mut graph = Graph::empty(threads)?;
+        graph.source = graph.feed("in", feed)?;
+        let last = graph.chain(graph.source, "f", steps)?;
+        let sink = if matches!(feed, Feed::Video { .. }) { "buffersink" } else { "abuffersink" };
         graph.sink = graph.add("out", sink, "")?;
-        link(last, graph.sink, sink)?;
-        // SAFETY: a graph whose filters are all linked.
-        AvError::check(unsafe { ffi::avfilter_graph_config(graph.graph, ptr::null_mut()) }).map_err(|error| {
+        link((last, 0), (graph.sink, 0), sink)?;
+        graph.configure().map_err(|error| {
             let chain: Vec<String> = steps.iter().map(|s| format!("{}={}", s.filter, s.args)).collect();
             error.failure(
                 Class::Spec,
@@ -128,7 +96,63 @@ impl Graph {
         Ok(graph)
     }
 
-    fn add(&mut self, name: &str, filter: &str, args: &str) -> Result<*mut ffi::AVFilterContext, Failure> {
+    /// A graph without filters.
+    pub(super) fn empty(threads: u16) -> Result<Graph, Failure> {
+        // SAFETY: a fresh graph; the option string comes from libav's allocator, which frees it with the graph.
+        unsafe {
+            let graph = ffi::avfilter_graph_alloc();
+            if graph.is_null() {
+                return Err(AvError::NO_MEMORY.failure(Class::Internal, "libav", "building filters"));
+            }
+            (*graph).nb_threads = i32::from(threads.max(1));
+            // What the ffmpeg program sets for the scalers that libav inserts by itself.
+            (*graph).scale_sws_opts = ffi::av_strdup(c"flags=bicubic".as_ptr());
+            Ok(Graph { graph, source: ptr::null_mut(), sink: ptr::null_mut() })
+        }
+    }
+
+    /// Adds a source of frames.
+    pub(super) fn feed(&mut self, name: &str, feed: &Feed) -> Result<*mut ffi::AVFilterContext, Failure> {
+        match feed {
+            Feed::Video { width, height, format, time_base, sample_aspect_ratio, frame_rate } => {
+                let sar = if sample_aspect_ratio.den == 0 { Rational::new(0, 1) } else { *sample_aspect_ratio };
+                let mut args =
+                    format!("video_size={width}x{height}:pix_fmt={format}:time_base={time_base}:pixel_aspect={sar}");
+                if let Some(rate) = frame_rate {
+                    args.push_str(&format!(":frame_rate={rate}"));
+                }
+                self.add(name, "buffer", &args)
+            }
+            Feed::Audio { sample_rate, format, layout, time_base } => self.add(
+                name,
+                "abuffer",
+                &format!("time_base={time_base}:sample_rate={sample_rate}:sample_fmt={format}:channel_layout={layout}"),
+            ),
+        }
+    }
+
+    /// Puts the steps behind a filter, one by one. Gives the last.
+    pub(super) fn chain(
+        &mut self,
+        mut last: *mut ffi::AVFilterContext,
+        name: &str,
+        steps: &[Step],
+    ) -> Result<*mut ffi::AVFilterContext, Failure> {
+        for (number, step) in steps.iter().enumerate() {
+            let next = self.add(&format!("{name}{number}"), step.filter, &step.args)?;
+            link((last, 0), (next, 0), step.filter)?;
+            last = next;
+        }
+        Ok(last)
+    }
+
+    /// Makes ready what is linked.
+    pub(super) fn configure(&mut self) -> Result<(), AvError> {
+        // SAFETY: a graph of ours whose filters are all linked.
+        AvError::check(unsafe { ffi::avfilter_graph_config(self.graph, ptr::null_mut()) }).map(|_| ())
+    }
+
+    pub(super) fn add(&mut self, name: &str, filter: &str, args: &str) -> Result<*mut ffi::AVFilterContext, Failure> {
         let refused = |error: AvError| {
             error.failure(Class::Spec, "filter_refused", format_args!("the filter {filter} refuses {args}"))
         };
@@ -160,11 +184,8 @@ impl Graph {
 
     /// Gives a frame, or with `None` the end.
     pub fn push(&mut self, frame: Option<&Frame>) -> Result<(), AvError> {
-        // KEEP_REF: the frame stays the caller's. PUSH: filter at once.
-        const FLAGS: i32 = 8 | 4;
-        let frame = frame.map_or(ptr::null_mut(), Frame::as_ptr);
-        // SAFETY: a configured graph's own source; the frame is valid or null, and with KEEP_REF only referred to.
-        AvError::check(unsafe { ffi::av_buffersrc_add_frame_flags(self.source, frame, FLAGS) }).map(|_| ())
+        // SAFETY: a configured graph's own source.
+        unsafe { push(self.source, frame) }
     }
 
     pub fn pull(&mut self, frame: &mut Frame) -> Result<Received, AvError> {
@@ -212,9 +233,26 @@ impl Drop for Graph {
     }
 }
 
-fn link(from: *mut ffi::AVFilterContext, to: *mut ffi::AVFilterContext, filter: &str) -> Result<(), Failure> {
+/// Gives a frame, or with `None` the end, to a source.
+///
+/// # Safety
+/// `source` is a buffer source of a configured graph.
+pub(super) unsafe fn push(source: *mut ffi::AVFilterContext, frame: Option<&Frame>) -> Result<(), AvError> {
+    // KEEP_REF: the frame stays the caller's. PUSH: filter at once.
+    const FLAGS: i32 = 8 | 4;
+    let frame = frame.map_or(ptr::null_mut(), Frame::as_ptr);
+    // SAFETY: the caller's source; the frame is valid or null, and with KEEP_REF only referred to.
+    AvError::check(unsafe { ffi::av_buffersrc_add_frame_flags(source, frame, FLAGS) }).map(|_| ())
+}
+
+/// Links an output pad of one filter with an input pad of another.
+pub(super) fn link(
+    (from, output): (*mut ffi::AVFilterContext, u32),
+    (to, input): (*mut ffi::AVFilterContext, u32),
+    filter: &str,
+) -> Result<(), Failure> {
     // SAFETY: two filters of one graph; libav checks the pads.
-    AvError::check(unsafe { ffi::avfilter_link(from, 0, to, 0) })
+    AvError::check(unsafe { ffi::avfilter_link(from, output, to, input) })
         .map(|_| ())
         .map_err(|error| error.failure(Class::Internal, "libav", format_args!("linking the filter {filter}")))
 }

@@ -20,7 +20,7 @@ use crate::piece::Parameters;
 
 /// Containers and raw streams that Spool takes, by libav's names. Missing on purpose: everything that opens other files
 /// (playlists, concat, image sequences), devices, and formats with no video, sound or subtitles.
-const FORMATS: &str = "mov,mp4,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,mxf,ogg,wav,w64,aiff,flac,mp3,aac,ac3,eac3,dts,\
+pub const FORMATS: &str = "mov,mp4,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,mxf,ogg,wav,w64,aiff,flac,mp3,aac,ac3,eac3,dts,\
                        h264,hevc,m4v,ivf,obu,asf,gif,dv,nut,rm,yuv4mpegpipe,caf,gxf,swf,amr,apng";
 
 /// Bounds on what a file may make us do.

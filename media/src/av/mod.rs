@@ -4,7 +4,7 @@
 //! fields are read as the numbers they are, because bitstreams put values there that a Rust enum does not know; user
 //! strings never reach a libav parser (filters are made one by one from known fields).
 //!
-//! Reading order: `error`, `names`, `dict`, `packet`, `frame`, `io`, `input`, `codec`, `encoder`, `graph`.
+//! Reading order: `error`, `names`, `dict`, `packet`, `frame`, `io`, `input`, `codec`, `encoder`, `graph`, `pair`.
 
 pub mod audio;
 pub mod codec;
@@ -19,6 +19,7 @@ pub mod log;
 pub mod names;
 pub mod output;
 pub mod packet;
+pub mod pair;
 pub mod parameters;
 mod sniff;
 

@@ -366,8 +366,8 @@ impl Output {
     pub fn fragment(&mut self) -> Result<(u64, u64), Failure> {
         let Layout::Fragments { begun } = &mut self.layout else { panic!("only a CMAF track has fragments") };
         let first = !std::mem::replace(begun, true);
-        // SAFETY: the header was written. A null packet flushes the muxer.
         let flush = || -> Result<u64, Failure> {
+            // SAFETY: the header was written, and `pb` is open until the file is finished. A null packet flushes the muxer.
             unsafe {
                 check(ffi::av_interleaved_write_frame(self.context.as_ptr(), ptr::null_mut()), "ending a fragment")?;
                 check(ffi::av_write_frame(self.context.as_ptr(), ptr::null_mut()), "ending a fragment")?;

@@ -7,7 +7,7 @@ use std::path::Path;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::spec::{EncodeSpec, Rational, VideoCodec};
 
-use super::hdr;
+use super::{Taker, Task, hdr};
 use crate::av::codec::Received;
 use crate::av::encoder::{Encoder, VideoSetup};
 use crate::av::frame::{ContentLight, Frame, MasteringDisplay};
@@ -25,7 +25,7 @@ const BOTTOM_CODED_TOP_SHOWN: i32 = 5;
 
 /// What the film's first picture decides for all chunks.
 #[derive(Debug, Clone)]
-pub(super) struct Opening {
+pub(crate) struct Opening {
     pub sink: Sink,
     setup: VideoSetup,
     mastering: Option<MasteringDisplay>,
@@ -86,13 +86,7 @@ pub(super) struct Coder {
 }
 
 impl Coder {
-    pub fn open(
-        spec: &EncodeSpec,
-        opening: &Opening,
-        threads: u16,
-        is_first: bool,
-        path: &Path,
-    ) -> Result<Coder, Failure> {
+    fn new(spec: &EncodeSpec, opening: &Opening, threads: u16, is_first: bool, path: &Path) -> Result<Coder, Failure> {
         let video = spec
             .video
             .as_ref()
@@ -120,37 +114,17 @@ impl Coder {
         })
     }
 
-    /// Frames taken.
-    pub fn frames(&self) -> u64 {
-        self.frames
-    }
-
     /// Packets written.
-    pub fn packets(&self) -> u64 {
+    fn packets(&self) -> u64 {
         u64::try_from(self.pts.len()).unwrap_or(u64::MAX)
     }
 
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    pub fn out_time_us(&self) -> u64 {
+    fn out_time_us(&self) -> u64 {
         let us = self.last_fed.map_or(0, |pts| rescale(pts + 1, self.time_base, MICROSECONDS));
         u64::try_from(us).unwrap_or(0)
     }
 
-    /// Encodes one picture at `pts` (encoder's timebase).
-    pub fn encode(&mut self, frame: &mut Frame, pts: i64) -> Result<(), Failure> {
-        frame.set_pts(Some(pts));
-        // The source's picture types are not the encoder's.
-        frame.set_picture_type(false);
-        self.encoder.send(Some(frame)).map_err(failed)?;
-        self.frames += 1;
-        self.last_fed = Some(pts);
-        self.take()
-    }
-
-    fn take(&mut self) -> Result<(), Failure> {
+    fn receive(&mut self) -> Result<(), Failure> {
         while self.encoder.receive(&mut self.packet).map_err(failed)? == Received::One {
             self.write()?;
         }
@@ -186,9 +160,37 @@ impl Coder {
         self.pts.push(pts);
         Ok(())
     }
+}
+
+impl Taker for Coder {
+    type Done = Summary;
+
+    fn open(task: &mut Task<'_>, opening: &Opening) -> Result<Coder, Failure> {
+        let args = task.args;
+        Coder::new(&args.spec, opening, args.threads, args.chunk == 0, task.path)
+    }
+
+    /// Encodes one picture at `pts` (encoder's timebase).
+    fn take(&mut self, frame: &mut Frame, pts: i64) -> Result<(), Failure> {
+        frame.set_pts(Some(pts));
+        // The source's picture types are not the encoder's.
+        frame.set_picture_type(false);
+        self.encoder.send(Some(frame)).map_err(failed)?;
+        self.frames += 1;
+        self.last_fed = Some(pts);
+        self.receive()
+    }
+
+    fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    fn progress(&self) -> (u64, u64, u64) {
+        (self.packets(), self.bytes, self.out_time_us())
+    }
 
     /// Drains the encoder. `expected`: the pts every packet must have, in display order; without it, one packet a frame.
-    pub fn finish(mut self, expected: Option<Vec<i64>>, host: &mut dyn Host) -> Result<Summary, Failure> {
+    fn finish(mut self, expected: Option<Vec<i64>>, host: &mut dyn Host) -> Result<Summary, Failure> {
         match self.encoder.send(None) {
             Ok(()) | Err(AvError::END) => {}
             Err(error) => return Err(failed(error)),

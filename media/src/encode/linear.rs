@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use spool_proto::failure::Failure;
 
-use super::{CONCEALED, Coded, Differs, Opening, Task, Work, at, different};
+use super::{CONCEALED, Coded, Differs, Opening, Taker, Task, Work, at, different};
 use crate::av::frame::Frame;
 use crate::damage::{Damage, seconds};
 use crate::decode::{Frames, no_memory};
@@ -14,10 +14,14 @@ use crate::timeline;
 impl Task<'_> {
     /// What the decoder conceals is what ffmpeg would encode too, and pictures that it does not give, though the packets promise them,
     /// are missing in ffmpeg's film too: damage is told and, if the user will have it so, taken.
-    pub(super) fn linear(&mut self, table: &FrameTable, opening: &Opening) -> Result<Result<Coded, Differs>, Failure> {
+    pub(super) fn linear<T: Taker>(
+        &mut self,
+        table: &FrameTable,
+        opening: &Opening,
+    ) -> Result<Result<Coded<T::Done>, Differs>, Failure> {
         let mut frames = self.frames(true)?;
         frames.remember();
-        let mut work = Work::new(self, &frames, opening)?;
+        let mut work = Work::<T>::new(self, &frames, opening)?;
         let mut damage = Damage::new(self.plan.stream, self.args.spec.on_damage);
         let mut last: Option<Frame> = None;
         let mut number = 0;
@@ -103,7 +107,7 @@ fn next_at(table: &FrameTable, from: u64, pts: i64) -> u64 {
     at
 }
 
-impl Work {
+impl<T: Taker> Work<T> {
     /// Fills the time of missing pictures as ffmpeg's frame-rate conversion does: with the picture before them, and the last time with
     /// the one that follows, which is the frame just decoded.
     fn fill(
@@ -122,7 +126,7 @@ impl Work {
                 Some(before) => self.filters.apply(before, &mut self.filtered)?,
                 None => self.filters.apply(&self.frame, &mut self.filtered)?,
             };
-            self.coder.encode(&mut self.filtered, output.pts)?;
+            self.taker.take(&mut self.filtered, output.pts)?;
             self.next_output += 1;
         }
         Ok(())

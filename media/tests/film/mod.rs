@@ -106,6 +106,7 @@ pub struct Made {
     pub plan: PlanSummary,
     pub tracks: Vec<Pieces>,
     pub chunks: Vec<TrackManifest>,
+    pub plan_path: PathBuf,
     hosts: Vec<FileHost>,
 }
 
@@ -118,7 +119,8 @@ pub fn make(source: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
     let args = PlanArgs { spec: spec.clone(), source: *facts, unsplit_threads: 1 };
     let (planned, plan_host) = call(&Args::Plan(args), &inputs)?;
     let Value::Plan(plan) = planned.value else { panic!("{:?}", planned.value) };
-    let mut made = Made { plan, tracks: Vec::new(), chunks: Vec::new(), hosts: vec![host] };
+    let plan_path = planned.files.first().map(|(_, path)| path.clone()).unwrap_or_default();
+    let mut made = Made { plan, tracks: Vec::new(), chunks: Vec::new(), plan_path, hosts: vec![host] };
     if let Some(video) = &made.plan.video {
         let mut paths = Vec::new();
         for (chunk, summary) in (0..).zip(&video.chunks) {
@@ -167,9 +169,12 @@ impl Film {
         Ok(manifest)
     }
 
+    /// The table as it is kept, with every frame.
     pub fn index(&self) -> KeyframeTable {
-        let (product, _host) = call(&Args::Index(IndexArgs {}), [&self.path]).unwrap();
-        let Value::Index(table) = product.value else { panic!("{:?}", product.value) };
+        let (product, _host) = call(&Args::Index(IndexArgs::default()), [&self.path]).unwrap();
+        let table: KeyframeTable = serde_json::from_slice(&std::fs::read(&product.files[0].1).unwrap()).unwrap();
+        let Value::Index(told) = product.value else { panic!("{:?}", product.value) };
+        assert_eq!(told, KeyframeTable { frames: Vec::new(), ..table.clone() }, "the answer leaves the frames out");
         table
     }
 }

@@ -6,11 +6,12 @@ mod encoder;
 use encoder::Encoder;
 
 use super::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, HOPS_MAX, JobSpec, PRIORITY_MAX, Service, Size, VideoCodec,
-    VideoSpec,
+    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, HOPS_MAX, JobSpec, PRIORITY_MAX, QualitySpec, Service, Size,
+    VideoCodec, VideoSpec,
 };
 use crate::failure::{Class, Failure};
 use crate::pool::{Class as PoolClass, PoolName};
+use crate::quality::Metric;
 use crate::time::Span;
 
 /// Chunks shorter than this cost more than they win.
@@ -105,6 +106,27 @@ fn check_pool(option: &str, pool: &PoolName) -> Result<(), Failure> {
 }
 
 impl EncodeSpec {
+    fn check_quality(&self, quality: &QualitySpec) -> Result<(), Failure> {
+        if self.video.is_none() {
+            return Err(conflict("--quality with -vn: only pictures are scored; drop one of them"));
+        }
+        if quality.metrics.is_empty() {
+            return Err(refused("--quality: name psnr, ssim or both"));
+        }
+        if let Some(report) = &quality.report {
+            if report.ends_with(".svg") {
+                return Err(refused("--quality-report: .svg is its chart's; name the report .json"));
+            }
+            if [Some(&self.source), Some(&self.output), self.index.as_ref()].contains(&Some(report)) {
+                return Err(conflict("--quality-report names the film or the index: name another file"));
+            }
+        }
+        if quality.metrics.contains(&Metric::Vmaf) {
+            return Err(refused("--quality vmaf: jobs score psnr and ssim; afterwards `spool quality` reckons VMAF"));
+        }
+        Ok(())
+    }
+
     /// Judges all that can be judged without the source.
     ///
     /// # Errors
@@ -116,6 +138,9 @@ impl EncodeSpec {
         }
         if self.video.is_none() && self.audio.is_none() {
             return Err(conflict("-vn with -an: nothing is left to encode, drop one of them"));
+        }
+        if let Some(quality) = &self.quality {
+            self.check_quality(quality)?;
         }
         if let Some(video) = &self.video {
             video.check()?;

@@ -6,7 +6,7 @@ use super::{BadField, from_name, name_of, narrow, v1};
 use crate::pool::{Class, Hop, PoolName};
 use crate::spec::{
     AudioSpec, BenchSpec, EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, OnDamage, PRIORITY_DEFAULT, PRIORITY_MAX,
-    Rational, Service, Trim, Verify, VideoSpec, parse,
+    QualitySpec, Rational, Service, Trim, Verify, VideoSpec, parse,
 };
 use crate::time::{Span, Timestamp};
 
@@ -142,6 +142,10 @@ impl From<&EncodeSpec> for v1::EncodeSpec {
             index: spec.index.clone(),
             on_damage: name_of(spec.on_damage),
             segment_frames: spec.segment_frames,
+            quality: spec.quality.as_ref().map(|quality| v1::Quality {
+                metrics: quality.metrics.iter().map(ToString::to_string).collect(),
+                report: quality.report.clone(),
+            }),
         }
     }
 }
@@ -175,7 +179,17 @@ impl TryFrom<v1::EncodeSpec> for EncodeSpec {
                 name => from_name("on_damage", name)?,
             },
             segment_frames: wire.segment_frames,
+            quality: wire.quality.map(TryInto::try_into).transpose()?,
         })
+    }
+}
+
+impl TryFrom<v1::Quality> for QualitySpec {
+    type Error = BadField;
+
+    fn try_from(wire: v1::Quality) -> Result<Self, BadField> {
+        let metric = |name: &String| name.parse().map_err(|e: String| BadField::new("quality.metrics", e));
+        Ok(QualitySpec { metrics: wire.metrics.iter().map(metric).collect::<Result<_, _>>()?, report: wire.report })
     }
 }
 
@@ -314,6 +328,10 @@ mod tests {
             on_damage: OnDamage::Fail,
             index: Some("file:///out.json".into()),
             segment_frames: Some(480),
+            quality: Some(QualitySpec {
+                metrics: vec![crate::quality::Metric::Ssim],
+                report: Some("file:///out.quality.json".into()),
+            }),
         };
         JobSpec {
             name: "in.mov".into(),

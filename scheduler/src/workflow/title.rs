@@ -100,7 +100,8 @@ impl Title<'_> {
             }
         }
         for track in &self.tracks.audio {
-            let args = TrackArgs { spec: track.spec.clone(), stream: track.stream };
+            let jumps = self.stream(track.stream)?.jumps.clone();
+            let args = TrackArgs { spec: track.spec.clone(), stream: track.stream, jumps };
             let call = self.work.call(vec![self.spec.source.clone()], Args::Audio(args));
             let resources = Resources::cpu_memory(CORE, limits::AUDIO_MEMORY);
             orders.push(Order {
@@ -122,7 +123,7 @@ impl Title<'_> {
             let pieces = tasks.iter().map(|task| Ok(task.artifact(name)?.uri.clone()));
             let args =
                 SegmentArgs { spec: track.spec.clone(), stream: self.stream(track.stream)?.clone(), segment, segments };
-            let call = self.work.call(pieces.collect::<Result<_, Failure>>()?, Args::Segment(args));
+            let call = self.work.call(pieces.collect::<Result<_, Failure>>()?, Args::Segment(Box::new(args)));
             let resources = Resources::cpu_memory(CORE, limits::TABLES_MEMORY);
             orders.push(Order { label: track.name.clone(), ..Order::new(call, resources, limits::READ_TIMEOUT) });
         }
@@ -158,7 +159,7 @@ impl Title<'_> {
                 verify: track.spec.verify,
                 frames: None,
                 joins: Vec::new(),
-                codecs: vec![self.codec(track)?],
+                codecs: vec![self.codec(track, plan.is_some())?],
             };
             if let Some(plan) = plan {
                 inputs.push(cut.artifact("timeline")?.uri.clone());
@@ -303,9 +304,9 @@ impl Title<'_> {
             .ok_or_else(|| Failure::new(Class::Internal, "no_such_stream", format!("the source has no stream {index}")))
     }
 
-    fn codec(&self, track: &Track) -> Result<String, Failure> {
+    fn codec(&self, track: &Track, pictures: bool) -> Result<String, Failure> {
         let audio = track.spec.audio.as_ref().map(|audio| audio.codec);
-        Ok(match (track.spec.video.as_ref(), audio) {
+        Ok(match (track.spec.video.as_ref().filter(|_| pictures), audio) {
             (Some(video), _) => codec(video.codec).to_owned(),
             (None, Some(AudioCodec::Aac)) => "aac".into(),
             (None, Some(AudioCodec::Libopus)) => "opus".into(),

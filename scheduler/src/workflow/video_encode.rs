@@ -1,13 +1,15 @@
-//! `video-encode`: probe, plan, encode chunks and tracks, assemble, validate, publish.
+//! `video-encode`: probe, plan, encode chunks and tracks, assemble, validate (and score), publish.
 
 use spool_core::io::Next;
 use spool_proto::call::{
-    Args, AssembleArgs, AssembleTrack, ChunkSummary, EncodeArgs, IndexArgs, KeyframeTable, MediaFacts, PlanArgs,
-    PlanSummary, ProbeArgs, PublishArgs, TrackArgs, TrackManifest, ValidateArgs, Value, VideoPlan, function,
+    Args, AssembleArgs, AssembleTrack, ChunkSummary, EncodeArgs, IndexArgs, KeyframeTable, MediaFacts, Pairing,
+    PlanArgs, PlanSummary, ProbeArgs, PublishArgs, QualityArgs, QualityReportArgs, TrackArgs, TrackManifest,
+    ValidateArgs, Value, VideoPlan, function,
 };
 use spool_proto::failure::{Class, Failure};
+use spool_proto::quality::{ChunkScores, FilmScores};
 use spool_proto::resources::Resources;
-use spool_proto::spec::{AudioCodec, Container, EncodeSpec, VideoCodec};
+use spool_proto::spec::{AudioCodec, Container, EncodeSpec, QualitySpec, VideoCodec};
 use spool_proto::uri;
 use spool_proto::view::{ChunkView, EncodeOutput};
 
@@ -21,7 +23,8 @@ pub(super) fn next(spec: &EncodeSpec, work: Work<'_>, phase: Option<&str>) -> Re
         Some("planning") => film.encoding(),
         Some("encoding") => film.assembling(),
         Some("assembling") => film.validating(),
-        Some("validating") => film.packaging(),
+        Some("validating") if spec.quality.is_some() => film.reporting(),
+        Some("validating" | "reporting") => film.packaging(),
         Some("packaging") => film.finish(),
         Some(other) => Err(unknown_phase("video-encode", other)),
     }
@@ -162,13 +165,18 @@ impl Film<'_> {
         };
         let mut inputs = vec![film.clone()];
         let mut memory = limits::TABLES_MEMORY;
+        let mut scoring = Vec::new();
         if let (Some(video), Some(asked)) = (&plan.video, &self.spec.video) {
             inputs.push(assembly.artifact("timeline")?.uri.clone());
             args.frames = Some(self.chunks(video)?.iter().map(|(_, piece)| piece.units).sum());
             args.joins = video.chunks.iter().map(|chunk| chunk.start).collect();
             args.codecs.push(codec(asked.codec).into());
             memory += limits::decoder_memory(video);
+            if let Some(quality) = &self.spec.quality {
+                scoring = self.scoring(video, quality)?;
+            }
         }
+        let joins = args.joins.clone();
         // A stream without packets becomes no track there; Matroska keeps it as an empty one. As in ffmpeg.
         let keeps_empty = !matches!(self.spec.container, Container::Mp4 | Container::Mov);
         for (of, planned) in [(function::AUDIO, &plan.audio), (function::SUBTITLE, &plan.subtitles)] {
@@ -183,29 +191,119 @@ impl Film<'_> {
             }
         }
         let validate = self.work.call(inputs, Args::Validate(args));
-        let index = self.work.call(vec![film], Args::Index(IndexArgs {}));
+        let index = self.work.call(vec![film], Args::Index(IndexArgs { joins }));
+        let mut orders = vec![
+            Order::new(validate, Resources::cpu_memory(limits::CORE, memory), limits::CODEC_TIMEOUT),
+            Order::new(index, Resources::cpu_memory(limits::CORE, limits::TABLES_MEMORY), limits::READ_TIMEOUT),
+        ];
+        orders.extend(scoring);
+        Ok(phase("validating", orders))
+    }
+
+    /// Each chunk against what its encoder was given.
+    fn scoring(&self, video: &VideoPlan, quality: &QualitySpec) -> Result<Vec<Order>, Failure> {
+        let table = &self.work.one(function::PLAN)?.artifact("plan")?.uri;
+        let mut orders = Vec::new();
+        for ((number, planned), (task, _)) in (0u32..).zip(&video.chunks).zip(self.chunks(video)?) {
+            let args = QualityArgs {
+                metrics: quality.metrics.clone(),
+                pairing: Pairing::Chunk { spec: self.spec.clone(), chunk: number },
+                threads: 1,
+            };
+            let inputs = vec![self.spec.source.clone(), table.clone(), task.artifact("chunk")?.uri.clone()];
+            // The source's decoder and the chunk's; the source's pictures may be larger than what is made of them.
+            let memory = limits::TABLES_MEMORY + 2 * limits::decoder_memory(video).max(planned.memory_mib);
+            orders.push(Order {
+                no_progress: limits::NO_PROGRESS,
+                label: format!("quality {number}"),
+                weight: planned.weight,
+                ..Order::new(
+                    self.work.call(inputs, Args::Quality(Box::new(args))),
+                    Resources::cpu_memory(limits::CORE, memory),
+                    limits::CODEC_TIMEOUT,
+                )
+            });
+        }
+        Ok(orders)
+    }
+
+    /// What every chunk scored, and the film.
+    fn reporting(&self) -> Result<Next, Failure> {
+        let scored = self.work.of(function::QUALITY);
+        let Some(first) = scored.first() else { return self.packaging() };
+        let Value::Quality(manifest) = &first.answer.value else { return Err(first.wrong_kind()) };
+        let mut inputs = vec![self.work.one(function::INDEX)?.artifact("table")?.uri.clone()];
+        for task in &scored {
+            inputs.push(task.artifact("scores")?.uri.clone());
+        }
+        let path = |uri: &str| uri::to_path(uri).map_or(uri.to_owned(), |path| path.to_string_lossy().into_owned());
+        let args = QualityReportArgs {
+            reference: path(&self.spec.source),
+            distorted: path(&self.spec.output),
+            reference_picture: manifest.reference.clone(),
+            distorted_picture: manifest.distorted.clone(),
+            joins: self.plan()?.video.iter().flat_map(|video| &video.chunks).map(|chunk| chunk.start).collect(),
+        };
+        let call = self.work.call(inputs, Args::QualityReport(args));
         Ok(phase(
-            "validating",
-            [
-                Order::new(validate, Resources::cpu_memory(limits::CORE, memory), limits::CODEC_TIMEOUT),
-                Order::new(index, Resources::cpu_memory(limits::CORE, limits::TABLES_MEMORY), limits::READ_TIMEOUT),
-            ],
+            "reporting",
+            [Order::new(call, Resources::cpu_memory(limits::CORE, limits::TABLES_MEMORY), limits::READ_TIMEOUT)],
         ))
     }
 
     fn packaging(&self) -> Result<Next, Failure> {
         let film = self.work.one(function::ASSEMBLE)?.artifact("film")?;
+        let (mut inputs, mut beside) = (vec![film.uri.clone()], Vec::new());
+        let mut index = None;
+        let reported = self.work.of(function::QUALITY_REPORT).first().copied();
+        if let Some(to) = &self.spec.index {
+            let from = reported.map_or_else(|| self.work.one(function::INDEX), Ok)?;
+            match from.artifact("table") {
+                Ok(table) => {
+                    inputs.push(table.uri.clone());
+                    beside.push(to.clone());
+                }
+                // A worker of the release before this one answered.
+                Err(_) => index = Some((to.clone(), self.keyframes()?.clone())),
+            }
+        }
+        let report = self.spec.quality.as_ref().and_then(|quality| quality.report.as_ref());
+        if let (Some(task), Some(to)) = (reported, report) {
+            for (name, to) in [("report", to.clone()), ("chart", chart_of(to))] {
+                inputs.push(task.artifact(name)?.uri.clone());
+                beside.push(to);
+            }
+        }
         let args = PublishArgs {
             output: self.spec.output.clone(),
             overwrite: self.spec.overwrite,
             hash: film.hash.clone(),
-            index: self.spec.index.clone().map(|uri| self.keyframes().map(|table| (uri, table.clone()))).transpose()?,
+            index,
+            beside,
         };
-        let call = self.work.call(vec![film.uri.clone()], Args::Publish(args));
+        let call = self.work.call(inputs, Args::Publish(args));
         Ok(phase(
             "packaging",
             [Order::new(call, Resources::cpu_memory(limits::CORE, limits::PUBLISH_MEMORY), limits::READ_TIMEOUT)],
         ))
+    }
+
+    /// With `--quality`: the film's scores and each chunk's.
+    fn scores(&self) -> Result<Option<FilmScores>, Failure> {
+        let Some(report) = self.work.of(function::QUALITY_REPORT).first().copied() else { return Ok(None) };
+        let Value::Quality(whole) = &report.answer.value else { return Err(report.wrong_kind()) };
+        let mut chunks = Vec::new();
+        for (chunk, task) in (0u32..).zip(self.work.of(function::QUALITY)) {
+            let Value::Quality(part) = &task.answer.value else { return Err(task.wrong_kind()) };
+            chunks.push(ChunkScores {
+                chunk,
+                start: part.first_frame,
+                end: part.first_frame + part.frames,
+                time_us: part.first_time_us,
+                scores: part.scores.clone(),
+            });
+        }
+        Ok(Some(FilmScores { scores: whole.scores.clone(), chunks }))
     }
 
     fn finish(&self) -> Result<Next, Failure> {
@@ -243,6 +341,7 @@ impl Film<'_> {
             chunks,
             keyframes: u64::try_from(self.keyframes()?.keyframes.len()).unwrap_or(u64::MAX),
             unsplit_reason: plan.video.as_ref().and_then(|video| video.unsplit_reason.clone()),
+            quality: self.scores()?,
         };
         let output = serde_json::to_vec(&output).expect("an output is plain data with string keys");
         Ok(Next::Finish { output: output.into() })
@@ -298,6 +397,13 @@ impl Film<'_> {
     }
 }
 
+/// The chart stands beside its report: `scores.json`, `scores.svg`.
+fn chart_of(report: &str) -> String {
+    let name = report.rfind('/').map_or(0, |slash| slash + 1);
+    let stem = report[name..].rfind('.').filter(|dot| *dot > 0).map_or(report, |dot| &report[..name + dot]);
+    format!("{stem}.svg")
+}
+
 pub(super) fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
@@ -309,5 +415,21 @@ pub(super) fn codec(codec: VideoCodec) -> &'static str {
         VideoCodec::Libx265 => "hevc",
         VideoCodec::Libsvtav1 => "av1",
         VideoCodec::LibvpxVp9 => "vp9",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chart_has_its_reports_name() {
+        for (report, chart) in [
+            ("file:///a.b/scores.json", "file:///a.b/scores.svg"),
+            ("file:///a.b/scores", "file:///a.b/scores.svg"),
+            ("file:///a/.scores", "file:///a/.scores.svg"),
+        ] {
+            assert_eq!(chart_of(report), chart);
+        }
     }
 }

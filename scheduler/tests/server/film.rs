@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use spool_proto::call::{
-    Answer, Args, Artifact, AudioFacts, Call, ChunkSummary, FilmManifest, Keyframe, KeyframeTable, MediaFacts,
-    PlanSummary, SourceFacts, StreamFacts, TrackArgs, TrackManifest, Value, VideoFacts, VideoPlan,
+    Answer, Args, Artifact, AudioFacts, Call, ChunkSummary, FilmManifest, Keyframe, KeyframeTable, MediaFacts, Pairing,
+    PictureFacts, PlanSummary, QualityManifest, SourceFacts, StreamFacts, TrackArgs, TrackManifest, Value, VideoFacts,
+    VideoPlan,
 };
 use spool_proto::failure::Warning;
+use spool_proto::quality::{Metric, MetricSummary};
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, JobSpec, Rational, Service, VideoCodec, VideoSpec,
+    AudioCodec, AudioSpec, Container, EncodeSpec, JobSpec, QualitySpec, Rational, Service, VideoCodec, VideoSpec,
 };
 use spool_proto::uri;
 use spool_proto::view::{EncodeOutput, JobState};
@@ -76,15 +78,69 @@ pub fn answers(call: &Call, lease: &v1::Lease) -> Fate {
             assert_eq!(args.joins, [0, 48, 96, 144]);
             answer(Vec::new(), Value::Film(film()))
         }
-        Args::Index(_) => answer(Vec::new(), Value::Index(keyframes())),
+        Args::Index(args) => {
+            assert_eq!(args.joins, [0, 48, 96, 144]);
+            answer(vec![artifact("table")], Value::Index(keyframes()))
+        }
         Args::Publish(args) => {
             assert_eq!(args.hash, "hash of film", "what is published is what was checked");
-            assert!(args.index.is_some());
+            assert!(args.index.is_none(), "the table goes as a file");
+            let files: Vec<&str> = call.inputs.iter().map(|uri| name_of(uri)).collect();
+            let beside: Vec<&str> = args.beside.iter().map(|uri| uri.rsplit('/').next().unwrap_or(uri)).collect();
+            match beside.len() {
+                1 => assert_eq!((files, beside), (vec!["film", "table"], vec!["out.json"])),
+                _ => {
+                    assert_eq!(files, ["film", "table", "report", "chart"]);
+                    assert_eq!(beside, ["out.json", "scores.json", "scores.svg"]);
+                }
+            }
             answer(Vec::new(), Value::Published { uri: args.output.clone(), bytes: 7_000 })
+        }
+        Args::Quality(args) => {
+            let Pairing::Chunk { chunk, .. } = args.pairing else { panic!("{args:?}") };
+            assert_eq!(call.inputs.len(), 3, "the source, the plan, the chunk");
+            answer(vec![artifact("scores")], Value::Quality(scores(u64::from(chunk) * FRAMES, FRAMES)))
+        }
+        Args::QualityReport(args) => {
+            assert_eq!(args.joins, [0, 48, 96, 144]);
+            assert!(args.distorted.ends_with("/out.mp4"), "{}", args.distorted);
+            let files: Vec<&str> = call.inputs.iter().map(|uri| name_of(uri)).collect();
+            assert_eq!(files, ["table", "scores", "scores", "scores", "scores"]);
+            let files = ["report", "chart", "table"].map(artifact).to_vec();
+            answer(files, Value::Quality(scores(0, FRAMES * u64::from(CHUNKS))))
         }
         other => panic!("no film needs {other:?}"),
     };
     Fate::Answer(serde_json::to_vec(&answer).expect("JSON"))
+}
+
+/// What the artifact at a URI was called.
+fn name_of(uri: &str) -> &str {
+    let file = uri.rsplit('/').next().unwrap_or(uri);
+    file.split('-').next().unwrap_or(file)
+}
+
+fn scores(first_frame: u64, frames: u64) -> QualityManifest {
+    let picture = PictureFacts { width: 1920, height: 1080, pix_fmt: "yuv420p".into() };
+    let summary = MetricSummary {
+        metric: Metric::Ssim,
+        mean: 0.98,
+        min: 0.9,
+        min_frame: first_frame,
+        min_time_us: 0,
+        p1: 0.91,
+        p5: 0.95,
+        p50: 0.985,
+        planes: Vec::new(),
+    };
+    QualityManifest {
+        first_frame,
+        frames,
+        first_time_us: 0,
+        reference: picture.clone(),
+        distorted: picture,
+        scores: vec![summary],
+    }
 }
 
 fn source() -> SourceFacts {
@@ -180,7 +236,7 @@ fn film() -> FilmManifest {
 
 fn keyframes() -> KeyframeTable {
     let keyframes = vec![Keyframe { frame: 0, pts: 0, position: Some(48), bytes: 100 }];
-    KeyframeTable { time_base: Rational::new(1, 24), keyframes }
+    KeyframeTable { time_base: Rational::new(1, 24), keyframes, chunks: Vec::new(), frames: Vec::new() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,6 +265,29 @@ async fn a_film_goes_through_all_phases() {
     assert_eq!((output.chunks[3].start, output.chunks[3].end), (144, 192));
     assert_eq!(output.chunks[3].encode_time.as_millis(), 2_000);
     super::until("the pieces are removed", async || !data.path().join("artifacts").join(&job).exists()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_film_that_is_to_be_scored_is_scored_chunk_by_chunk_and_reported() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = start(data.path()).await;
+    let mut client = Client::of(&server);
+    let mut job = spec(data.path());
+    let Service::VideoEncode(encode) = &mut job.service else { panic!("an encode") };
+    let report = Some(uri::from_path(&data.path().join("scores.json")));
+    encode.quality = Some(QualitySpec { metrics: vec![Metric::Ssim], report });
+    let (job, _) = client.submit("", &job).await.expect("submitted");
+    let _worker = Worker::attach(&server, "w1", 1, answers).await;
+    let view = client.wait_done(&job).await;
+    let phases: Vec<&str> = view.phases.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(phases, ["probing", "planning", "encoding", "assembling", "validating", "reporting", "packaging"]);
+    let labels: Vec<&str> = view.tasks.iter().filter(|t| t.phase == "validating").map(|t| t.label.as_str()).collect();
+    assert_eq!(labels[2..], ["quality 0", "quality 1", "quality 2", "quality 3"]);
+    let output: EncodeOutput = serde_json::from_value(view.output.expect("an output")).expect("of an encode");
+    let quality = output.quality.expect("scores");
+    assert_eq!(quality.scores[0].mean, 0.98);
+    let chunks: Vec<(u64, u64)> = quality.chunks.iter().map(|chunk| (chunk.start, chunk.end)).collect();
+    assert_eq!(chunks, [(0, 48), (48, 96), (96, 144), (144, 192)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -320,7 +320,8 @@ async fn a_film_is_published_by_the_worker_itself() {
     std::fs::write(&film, b"a film").unwrap();
     let output = uri::from_path(&b.dir.path().join("out.mp4"));
     let hash = blake3::hash(b"a film").to_hex().to_string();
-    let args = Args::Publish(PublishArgs { output: output.clone(), overwrite: false, hash, index: None });
+    let args =
+        Args::Publish(PublishArgs { output: output.clone(), overwrite: false, hash, index: None, beside: Vec::new() });
     let call = Call { inputs: vec![uri::from_path(&film)], output_prefix: String::new(), args };
     session.lease(vec![lease(1, &call)]).await;
     let (_, kind) = session.verdict().await;

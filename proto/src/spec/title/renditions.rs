@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{AudioTracks, TitleSpec, ladder};
 use crate::call::{AudioFacts, MediaFacts, SourceFacts, StreamFacts, VideoFacts};
 use crate::failure::{Class, Failure};
-use crate::spec::{Container, EncodeSpec, Rational, Size, StreamMap, Subtitles, VideoSpec};
+use crate::spec::{Container, EncodeSpec, Rational, Size, StreamKind, StreamMap, Subtitles, VideoSpec};
 use crate::time::Span;
 
 /// Segments and keyframes on a grid of frames that all renditions share in time.
@@ -23,7 +23,7 @@ pub struct Track {
     pub name: String,
     /// Source stream index.
     pub stream: u32,
-    /// Only this track's own settings in it.
+    /// How this track is encoded, and which streams are used beside it: those count for where the film begins.
     pub spec: EncodeSpec,
 }
 
@@ -42,7 +42,13 @@ impl TitleSpec {
     pub fn probed(&self) -> EncodeSpec {
         let video = self.video.first().map(|rendition| rendition.video.clone());
         let codec = self.ladder.as_ref().and_then(|ladder| ladder.codecs.first().copied());
-        EncodeSpec { video: video.or(codec.map(VideoSpec::new)), ..self.encode() }
+        let kind = |kind| StreamMap { negative: false, optional: true, kind: Some(kind), index: None };
+        EncodeSpec {
+            video: video.or(codec.map(VideoSpec::new)),
+            audio: self.audio.first().map(|rendition| rendition.audio.clone()),
+            maps: vec![kind(StreamKind::Video), kind(StreamKind::Audio)],
+            ..self.encode()
+        }
     }
 
     /// An encode of nothing yet.
@@ -62,11 +68,12 @@ impl TitleSpec {
     /// # Errors
     /// Class `input`: `no_video_stream`, `no_audio_stream`; class `spec`: `no_such_stream` (a track that is not there), `size_refused`.
     pub fn tracks(&self, source: &SourceFacts) -> Result<Tracks, Failure> {
-        let tracks = Tracks { video: self.video_tracks(source)?, audio: self.audio_tracks(source)? };
+        let mut tracks = Tracks { video: self.video_tracks(source)?, audio: self.audio_tracks(source)? };
         if tracks.video.is_empty() && tracks.audio.is_empty() {
             let why = "the title has neither pictures nor sound: name renditions under video, ladder or audio";
             return Err(Failure::new(Class::Spec, "nothing_to_encode", why));
         }
+        tracks.share();
         Ok(tracks)
     }
 
@@ -74,7 +81,7 @@ impl TitleSpec {
         if self.video.is_empty() && self.ladder.is_none() {
             return Ok(Vec::new());
         }
-        let (stream, facts) = best_video(source).ok_or_else(|| {
+        let (stream, facts) = first_video(source).ok_or_else(|| {
             Failure::new(Class::Input, "no_video_stream", "the source has no pictures, and the title asks for some")
         })?;
         let shown = Shown::of(facts);
@@ -97,13 +104,7 @@ impl TitleSpec {
             video.frame_rate = Some(grid.rate);
             video.gop_frames = Some(grid.gop_frames);
             video.fixed_gop = true;
-            let map = StreamMap { negative: false, optional: false, kind: None, index: Some(stream) };
-            let spec = EncodeSpec {
-                video: Some(video),
-                maps: vec![map],
-                segment_frames: Some(grid.segment_frames),
-                ..self.encode()
-            };
+            let spec = EncodeSpec { video: Some(video), segment_frames: Some(grid.segment_frames), ..self.encode() };
             tracks.push(Track { name: rendition.name, stream, spec });
         }
         Ok(tracks)
@@ -148,12 +149,31 @@ impl TitleSpec {
                     1 => rendition.name.clone(),
                     _ => format!("{}-{}", rendition.name, suffix(number, stream, &chosen)),
                 };
-                let map = StreamMap { negative: false, optional: false, kind: None, index: Some(stream.index) };
-                let spec = EncodeSpec { audio: Some(rendition.audio.clone()), maps: vec![map], ..self.encode() };
+                let spec = EncodeSpec { audio: Some(rendition.audio.clone()), ..self.encode() };
                 tracks.push(Track { name, stream: stream.index, spec });
             }
         }
         Ok(tracks)
+    }
+}
+
+impl Tracks {
+    /// Makes every encode name all streams, so that all count from the same start.
+    fn share(&mut self) {
+        let video = self.video.first().and_then(|track| track.spec.video.clone());
+        let audio = self.audio.first().and_then(|track| track.spec.audio.clone());
+        let mut streams: Vec<u32> = Vec::new();
+        for track in self.video.iter().chain(&self.audio) {
+            if !streams.contains(&track.stream) {
+                streams.push(track.stream);
+            }
+        }
+        let map = |stream: &u32| StreamMap { negative: false, optional: false, kind: None, index: Some(*stream) };
+        for track in self.video.iter_mut().chain(&mut self.audio) {
+            track.spec.maps = streams.iter().map(map).collect();
+            track.spec.video = track.spec.video.take().or_else(|| video.clone());
+            track.spec.audio = track.spec.audio.take().or_else(|| audio.clone());
+        }
     }
 }
 
@@ -191,18 +211,12 @@ fn best_audio<'a>(all: &[(&'a StreamFacts, &AudioFacts)]) -> Option<&'a StreamFa
     all.iter().rev().max_by_key(|(stream, facts)| (is_default(stream), facts.channels)).map(|(stream, _)| *stream)
 }
 
-fn best_video(source: &SourceFacts) -> Option<(u32, &VideoFacts)> {
-    let video = source.streams.iter().filter_map(|stream| match &stream.media {
-        MediaFacts::Video(facts) if !facts.attached_picture => Some((stream, facts)),
+/// The first that is one, as the probe chooses it.
+fn first_video(source: &SourceFacts) -> Option<(u32, &VideoFacts)> {
+    source.streams.iter().find_map(|stream| match &stream.media {
+        MediaFacts::Video(facts) if !facts.attached_picture && facts.width > 0 => Some((stream.index, facts)),
         _ => None,
-    });
-    let videos: Vec<(&StreamFacts, &VideoFacts)> = video.collect();
-    let pixels = |facts: &VideoFacts| u64::from(facts.width) * u64::from(facts.height);
-    videos
-        .iter()
-        .rev()
-        .max_by_key(|(stream, facts)| (is_default(stream), pixels(facts)))
-        .map(|(stream, facts)| (stream.index, *facts))
+    })
 }
 
 /// The constant rate a title is encoded with: the source's, where it is one.

@@ -32,6 +32,7 @@ fn stream(index: u32, media: MediaFacts) -> StreamFacts {
         title: None,
         disposition: Vec::new(),
         tags: Vec::new(),
+        jumps: Vec::new(),
         media,
     }
 }
