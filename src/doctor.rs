@@ -10,6 +10,7 @@ use spool_worker::capacity;
 use spool_worker::executor::{ExecutorOptions, Executors};
 
 use crate::exit::Exit;
+use crate::quality::Scorer;
 use crate::run::folder;
 use crate::{output, roles};
 
@@ -60,6 +61,7 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
     findings.extend(machine(&root));
     findings.push(data_directory(&root));
     findings.extend(kernel());
+    findings.push(scorer().await);
     let worst = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
     if args.json {
         output::print_json(&findings)?;
@@ -131,6 +133,14 @@ fn data_directory(root: &Path) -> Finding {
     match written {
         Ok(_) => finding("data", Verdict::Ok, format!("{shown} can be written")),
         Err(error) => finding("data", Verdict::Fail, format!("{shown}: {error}; name another with --data DIR")),
+    }
+}
+
+/// What reckons VMAF for `spool quality`.
+async fn scorer() -> Finding {
+    match Scorer::find().await {
+        Ok(scorer) => finding("vmaf", Verdict::Ok, scorer.name),
+        Err(why) => finding("vmaf", Verdict::Warn, format!("not reckoned, PSNR and SSIM are: {why}")),
     }
 }
 

@@ -222,6 +222,16 @@ pub fn summary(job: &JobView) -> String {
         },
         state => format!("{} {} after {}", job.job, state.name(), output::span(took)),
     };
+    if let Some(quality) = output_of(job).and_then(|film| film.quality) {
+        let scores = quality.scores.iter().map(|score| {
+            let number = |value| spool_media::quality::chart::text(score.metric, value);
+            let unit = score.metric.unit();
+            let space = if unit.is_empty() { "" } else { " " };
+            let (metric, mean, min) = (score.metric, number(score.mean), number(score.min));
+            format!("{metric} {mean}{space}{unit} (worst {min}, frame {})", score.min_frame)
+        });
+        text.push_str(&format!("\nquality: {}", scores.collect::<Vec<_>>().join(", ")));
+    }
     if let Some(reason) = output_of(job).and_then(|film| film.unsplit_reason) {
         text.push_str(&format!("\nnote: encoded in one piece: {reason}"));
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use common::{corpus, ffmpeg};
 use film::{Film, Made, Pieces, extension, make, probe_lines, spec};
 use spool_media::piece::{PieceReader, PieceWriter};
-use spool_proto::call::ValidateArgs;
+use spool_proto::call::{FrameEntry, KeyframeTable, ValidateArgs};
 use spool_proto::spec::{AudioCodec, AudioSpec, Container, EncodeSpec, Rational, Subtitles, VideoCodec, VideoSpec};
 use spool_proto::time::Span;
 
@@ -159,13 +159,47 @@ fn every_encoder_and_container_is_joined_as_ffmpeg_writes_it() {
         println!("{codec:?} {container:?} {audio:?}");
         let (film, made) = same_as_ffmpeg(&source, &film_spec(codec, container, audio));
         assert!(made.chunks.len() > 2, "{:?}", made.plan);
-        let keys: Vec<u64> = film.index().keyframes.iter().map(|key| key.frame).collect();
+        let index = film.index();
+        assert_eq!(
+            index.frames.len(),
+            usize::try_from(made.chunks.iter().map(|chunk| chunk.units).sum::<u64>()).unwrap()
+        );
+        assert_eq!(sizes(&index), packet_sizes(&film.path), "every frame at its time, with its bytes and its key flag");
+        let keys: Vec<u64> = index.keyframes.iter().map(|key| key.frame).collect();
         let mut start = 0;
         for chunk in &made.chunks {
             assert!(keys.contains(&start), "chunk at {start}: {keys:?}");
             start += chunk.units;
         }
     }
+}
+
+fn sizes(index: &KeyframeTable) -> Vec<(i64, u64, bool)> {
+    index.frames.iter().map(|frame| (frame.pts, frame.bytes, frame.key)).collect()
+}
+
+/// The same by ffprobe.
+fn packet_sizes(film: &Path) -> Vec<(i64, u64, bool)> {
+    let lines = probe_lines("-select_streams v:0 -show_entries packet=pts,size,flags -of csv=p=0", film);
+    let mut packets: Vec<(i64, u64, bool)> = (lines.iter())
+        .map(|line| {
+            let fields: Vec<&str> = line.split(',').collect();
+            (fields[0].parse().unwrap(), fields[1].parse().unwrap(), fields[2].starts_with('K'))
+        })
+        .collect();
+    packets.sort_unstable();
+    packets
+}
+
+#[test]
+fn an_index_of_a_release_without_frames_is_read() {
+    let old = r#"{"time_base":{"num":1,"den":24},"keyframes":[{"frame":0,"pts":0,"position":48,"bytes":100}]}"#;
+    let table: KeyframeTable = serde_json::from_str(old).unwrap();
+    assert_eq!((table.keyframes.len(), table.frames.len(), table.chunks.len()), (1, 0, 0));
+    let equal = r#"{"pts":7,"bytes":9,"key":true,"psnr":null,"ssim":1.0}"#;
+    let frame: FrameEntry = serde_json::from_str(equal).unwrap();
+    assert_eq!(frame.psnr, Some(f64::INFINITY));
+    assert_eq!(serde_json::to_string(&frame).unwrap(), equal);
 }
 
 #[test]

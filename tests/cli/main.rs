@@ -5,6 +5,7 @@
 mod docs;
 mod encode;
 mod pools;
+mod quality;
 mod refusals;
 
 use std::path::Path;

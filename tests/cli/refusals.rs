@@ -36,6 +36,16 @@ fn bad_command_lines_name_what_was_wrong_and_end_with_2() {
         ("job get nonsense", &["nonsense", "j17"]),
         ("server --data d --listen 0.0.0.0:0", &["0.0.0.0", "--insecure"]),
         ("probe none.mov", &["none.mov"]),
+        ("encode in.mov -o out.mp4 --quality mos", &["\"mos\"", "psnr, ssim and vmaf"]),
+        ("encode in.mov -o out.mp4 --quality vmaf", &["--quality vmaf", "spool quality"]),
+        ("encode in.mov -o out.mp4 -vn --quality ssim", &["--quality with -vn"]),
+        ("encode in.mov -o out.mp4 --quality-report q.svg", &["--quality-report", ".json"]),
+        ("encode in.mov -o out.mp4 --quality-report in.mov", &["--quality-report", "another file"]),
+        ("quality in.mov none.mov", &["none.mov"]),
+        ("quality in.mov in.mov --frames 9..3", &["9..3"]),
+        ("quality in.mov in.mov --min ssim", &["ssim=0.98"]),
+        ("quality in.mov in.mov --metrics psnr --min ssim=0.9", &["--min ssim.mean=0.9", "--metrics"]),
+        ("quality in.mov in.mov --chunks in.mov", &["in.mov", "--index"]),
         ("worker --slots 0", &["0"]),
     ];
     for (line, says) in cases {
@@ -116,7 +126,7 @@ fn help_shows_every_option_of_ffmpeg_that_is_taken() {
         assert!(listed, "{option} is not in the help:\n{help}");
     }
     let all = stdout(&run(dir.path(), &["--help"]));
-    for noun in ["encode", "job", "worker", "server", "up", "probe", "doctor", "bench"] {
+    for noun in ["encode", "job", "worker", "server", "up", "probe", "quality", "doctor", "bench"] {
         assert!(all.contains(&format!("  {noun} ")), "{noun} is not in the help:\n{all}");
     }
     assert!(!all.contains("exec"), "executors are nobody's business:\n{all}");

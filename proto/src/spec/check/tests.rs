@@ -41,6 +41,29 @@ fn judge_video(codec: VideoCodec, change: impl FnOnce(&mut VideoSpec)) -> String
 use VideoCodec::{Libsvtav1 as Svt, LibvpxVp9 as Vp9, Libx264 as X264, Libx265 as X265};
 
 #[test]
+fn scores_are_of_pictures_and_reported_beside_the_film() {
+    let scored = |metrics: &[Metric], report: Option<&str>| {
+        let quality = QualitySpec { metrics: metrics.to_vec(), report: report.map(Into::into) };
+        judge(|spec| spec.quality = Some(quality))
+    };
+    assert_eq!(scored(&[Metric::Psnr, Metric::Ssim], Some("file:///out.q.json")), "ok");
+    for (metrics, report, says) in [
+        (&[][..], None, "name psnr, ssim or both"),
+        (&[Metric::Vmaf], None, "`spool quality` reckons VMAF"),
+        (&[Metric::Ssim], Some("file:///q.svg"), "name the report .json"),
+        (&[Metric::Ssim], Some(&*film().output), "name another file"),
+    ] {
+        let judged = scored(metrics, report);
+        assert!(judged.contains(says), "{judged}");
+    }
+    let judged = judge(|spec| {
+        spec.video = None;
+        spec.quality = Some(QualitySpec { metrics: vec![Metric::Ssim], report: None });
+    });
+    assert!(judged.starts_with("options_conflict: --quality with -vn"), "{judged}");
+}
+
+#[test]
 fn quality_is_bounded_by_the_encoder() {
     for (codec, crf, expected) in [
         (X264, 70.0, "option_refused: -crf 70: libx264 takes 0 to 51"),
