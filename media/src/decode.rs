@@ -51,17 +51,7 @@ impl Frames {
         input.select(&[stream]);
         let decoder = Decoder::open(&input, stream, threads)?;
         let packet = Packet::new().map_err(no_memory)?;
-        Ok(Frames {
-            input,
-            decoder,
-            stream,
-            packet,
-            pending: false,
-            draining: false,
-            clock,
-            read: None,
-            errors: 0,
-        })
+        Ok(Frames { input, decoder, stream, packet, pending: false, draining: false, clock, read: None, errors: 0 })
     }
 
     pub fn input(&self) -> &Input {
