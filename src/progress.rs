@@ -230,7 +230,10 @@ pub fn summary(job: &JobView) -> String {
         text.push_str(&format!("\nwarning: {stream}{} ({})", warning.text, warning.code));
     }
     if let more @ 1.. = job.warnings.len().saturating_sub(WARNINGS_SHOWN) {
-        text.push_str(&format!("\nwarning: and {more} more, which --json (or spool job get {} -o json) shows", job.job));
+        text.push_str(&format!(
+            "\nwarning: and {more} more, which --json (or spool job get {} -o json) shows",
+            job.job
+        ));
     }
     if let Some(failure) = &job.failure {
         text.push_str(&format!("\nerror: {}", crate::exit::failure_text(failure)));
