@@ -34,8 +34,8 @@ CODECS = {
     "x265": ("mp4", "-c:v libx265 -crf 28 -preset ultrafast -c:a aac -sn"),
     "svt-av1": ("mkv", "-c:v libsvtav1 -crf 40 -preset 12 -c:a libopus -c:s copy"),
     "vp9": ("webm", "-c:v libvpx-vp9 -crf 40 -b:v 0 -deadline realtime -cpu-used 8 -c:a libopus"),
-    # A keyframe a second, so that a film can be cut into as many chunks.
-    "long": ("mp4", "-c:v libx264 -crf 23 -preset ultrafast -g 24 -c:a aac -sn"),
+    # Two keyframes a second, so that a film can be cut wherever one likes.
+    "long": ("mp4", "-c:v libx264 -crf 23 -preset ultrafast -g 12 -c:a aac -sn"),
     # Everything that an mkv holds: all sound, subtitles and attachments.
     "all": ("mkv", "-map 0:v? -map 0:a? -map 0:s? -map 0:t? -c:v libx264 -crf 23 -preset ultrafast -c:a aac -c:s copy"),
 }
