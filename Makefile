@@ -1,5 +1,6 @@
 # make demo   a film encoded end to end, from a fresh clone      make test    every test
 # make check  formatting, lints, licences                        make bench   Spool against ffmpeg, and dispatch
+# make truth  every film of the corpus against ffmpeg
 
 SHELL := /bin/bash
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/spool-target
@@ -10,10 +11,10 @@ DEMO_FILM := .demo/film.mp4
 IN ?= $(DEMO_FILM)
 OUT ?= .demo/out.mp4
 
-.PHONY: help deps build demo test check bench bench-core
+.PHONY: help deps build demo test check bench bench-core truth
 
 help:
-	@sed -n '1,2p' Makefile
+	@sed -n '1,3p' Makefile
 
 # Debian's packages that are missing. Nothing is touched when all are there.
 deps:
@@ -61,3 +62,7 @@ bench-core: deps
 bench: build $(if $(filter $(DEMO_FILM),$(IN)),$(DEMO_FILM))
 	$(SPOOL) bench encode "$(IN)"
 	$(SPOOL) bench dispatch --tasks 200000
+
+# Hours for all of it; what was compared is kept. A part: make truth ARGS="--only 'odd/ts__*' --codec x264"
+truth: build
+	python3 benches/truth $(ARGS)

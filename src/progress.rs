@@ -201,6 +201,9 @@ fn json_line(job: &JobView, figures: &Figures) -> String {
     .to_string()
 }
 
+/// Warnings that are printed; a badly damaged film has one for each chunk.
+const WARNINGS_SHOWN: usize = 20;
+
 /// What a finished job comes to, a line or more.
 pub fn summary(job: &JobView) -> String {
     let took = job.finished.map_or(Span::ZERO, |at| at.since(job.submitted));
@@ -235,9 +238,15 @@ pub fn summary(job: &JobView) -> String {
     if let Some(reason) = output_of(job).and_then(|film| film.unsplit_reason) {
         text.push_str(&format!("\nnote: encoded in one piece: {reason}"));
     }
-    for warning in &job.warnings {
+    for warning in job.warnings.iter().take(WARNINGS_SHOWN) {
         let stream = warning.stream.map(|stream| format!("stream {stream}: ")).unwrap_or_default();
-        text.push_str(&format!("\nwarning: {stream}{}", warning.text));
+        text.push_str(&format!("\nwarning: {stream}{} ({})", warning.text, warning.code));
+    }
+    if let more @ 1.. = job.warnings.len().saturating_sub(WARNINGS_SHOWN) {
+        text.push_str(&format!(
+            "\nwarning: and {more} more, which --json (or spool job get {} -o json) shows",
+            job.job
+        ));
     }
     if let Some(failure) = &job.failure {
         text.push_str(&format!("\nerror: {}", crate::exit::failure_text(failure)));

@@ -34,6 +34,8 @@ CODECS = {
     "x265": ("mp4", "-c:v libx265 -crf 28 -preset ultrafast -c:a aac -sn"),
     "svt-av1": ("mkv", "-c:v libsvtav1 -crf 40 -preset 12 -c:a libopus -c:s copy"),
     "vp9": ("webm", "-c:v libvpx-vp9 -crf 40 -b:v 0 -deadline realtime -cpu-used 8 -c:a libopus"),
+    # Two keyframes a second, so that a film can be cut wherever one likes.
+    "long": ("mp4", "-c:v libx264 -crf 23 -preset ultrafast -g 12 -c:a aac -sn"),
     # Everything that an mkv holds: all sound, subtitles and attachments.
     "all": ("mkv", "-map 0:v? -map 0:a? -map 0:s? -map 0:t? -c:v libx264 -crf 23 -preset ultrafast -c:a aac -c:s copy"),
 }
@@ -199,24 +201,23 @@ def sources(args, folder):
 
 
 def long_film(args, folder):
-    """Ten minutes, made by repeating a real film without encoding it again. 31 chunks and 600 are asked for by their length."""
-    film = folder / "long.mp4"
+    """Ten minutes, made by repeating a real film by stream copy. 31 chunks and 600 are asked for by their length."""
+    film, small = folder / "long.mp4", folder / "small.mp4"
     original = args.films[0] if args.films else args.corpus / "bench/bbb_720p24_cut120s.mp4"
-    small = folder / "small.mp4"
-    # Small pictures with many keyframes: joins are what is tried here.
+    # Small pictures: joins are what is tried here.
     films.call(
         ["ffmpeg", "-v", "error", "-nostdin", "-y", "-i", original, "-vf", "scale=320:180", "-c:v", "libx264", "-preset", "veryfast"]
         + ["-g", "24", "-c:a", "copy", small]
     )
     films.call(["ffmpeg", "-v", "error", "-nostdin", "-y", "-stream_loop", "-1", "-i", small, "-t", "600", "-c", "copy", film])
-    return "ten minutes", film, ["20s", "1s"]
+    return "ten minutes", film, args.chunk or ["19350ms", "1s"]
 
 
 def compare(args, spool, kept, folder):
     count = {}
     for name, source, chunks in sources(args, folder):
         limit = [] if args.long else limit_of(source, args.limit)
-        for codec in args.codec or (["x264"] if args.long else USUAL):
+        for codec in args.codec or (["long"] if args.long else USUAL):
             container, text = CODECS[codec]
             options = text.split()
             key = hashlib.md5(f"{stamp(source)}|{container} {text} {limit}".encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 # SSIM that the whole film, and any one frame of it, may lose against ffmpeg's: chunks end rate control early.
 SSIM_MEAN = 0.002
-SSIM_FRAME = 0.05
+SSIM_FRAME = 0.08
 # How much larger the film may be, by the target of its chunks. Small films are given the cost of a few keyframes.
 SIZE_PERCENT = {"2s": 12.0, "5s": 6.0, "10s": 4.0}
 SIZE_SLACK_BYTES = 20_000

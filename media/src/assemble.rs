@@ -16,9 +16,10 @@ use spool_proto::call::{AssembleArgs, FilmManifest, MediaFacts, StreamFacts, Val
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::spec::{Container, Rational};
 
-use crate::av::input::{Input, InputChapter, Limits};
+use crate::av::input::{Input, InputChapter, Limits, MediaKind};
 use crate::av::output::{Output, SIDE_BUFFER_SIZES, SIDE_DOLBY_VISION, StreamSetup};
 use crate::av::packet::SIDE_DISPLAY_MATRIX;
+use crate::choose::choose;
 use crate::piece::{Packet, Parameters, PieceReader};
 use crate::{Host, Product, Source, scratch_failed};
 use dts::Schedule;
@@ -57,8 +58,9 @@ pub fn run(args: &AssembleArgs, host: &mut dyn Host) -> Result<Product, Failure>
     let source = Input::open(host.open(0)?, &Limits::default())?;
     let chapters = source.chapters();
     let warnings = add_side_data(&mut tracks, &source);
-    drop(source);
     describe(args, &tracks, &chapters, &mut output)?;
+    attach(args, &source, &mut output)?;
+    drop(source);
     output.begin()?;
     let written = write(&tracks, &mut output, host)?;
     let shift_us = shift_us(args.spec.container, &tracks);
@@ -287,6 +289,17 @@ fn describe(
     output.set_tags(&setup::film_tags(&args.spec, &args.source))?;
     for chapter in setup::chapters(&args.spec, args.source.start_us, chapters) {
         output.add_chapter(&chapter)?;
+    }
+    Ok(())
+}
+
+/// Fonts and the like, behind the tracks.
+fn attach(args: &AssembleArgs, source: &Input, output: &mut Output) -> Result<(), Failure> {
+    for index in choose(&args.source, &args.spec)?.attachments {
+        let stream = source.streams().iter().find(|stream| u32::try_from(stream.index) == Ok(index));
+        if let Some(stream) = stream.filter(|stream| stream.kind == MediaKind::Attachment) {
+            output.attach(stream)?;
+        }
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ pub struct Choice {
     pub video: Option<u32>,
     pub audio: Vec<u32>,
     pub subtitles: Vec<u32>,
+    /// Fonts and other files, which have no packets: the assembly takes them from the source.
+    pub attachments: Vec<u32>,
     /// What a user may miss.
     pub warnings: Vec<Warning>,
 }
@@ -215,8 +217,14 @@ fn by_maps(source: &SourceFacts, spec: &EncodeSpec) -> Result<Choice, Failure> {
             StreamKind::Subtitle if spec.subtitles == Subtitles::None => {}
             StreamKind::Subtitle => choice.subtitles.push(index),
             StreamKind::Data => choice.warnings.push(dropped(stream, "data streams are not kept")),
-            // Attachments are kept by the assembly where the container holds them.
-            StreamKind::Attachment => {}
+            StreamKind::Attachment if !stream.tags.iter().any(|(key, _)| key.eq_ignore_ascii_case("filename")) => {
+                choice.warnings.push(dropped(stream, "it has no file name"));
+            }
+            StreamKind::Attachment if spec.container == Container::Mkv => choice.attachments.push(index),
+            StreamKind::Attachment => {
+                let why = format!("{} does not hold attachments; .mkv does", muxer_name(spec.container));
+                choice.warnings.push(dropped(stream, &why));
+            }
         }
     }
     Ok(choice)

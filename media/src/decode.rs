@@ -11,6 +11,7 @@ use crate::av::frame::Frame;
 use crate::av::input::{Input, Read};
 use crate::av::packet::Packet;
 use crate::av::{AvError, Stream};
+use crate::jumps::{Shift, Times};
 use crate::plan_file::Entry;
 pub use clock::Clock;
 
@@ -33,6 +34,8 @@ pub struct Frames {
     draining: bool,
     /// Present when timestamps are mended as the ffmpeg program mends them: whole-film decodes.
     clock: Option<Clock>,
+    /// Present when the stream's timestamps jump and are not mended otherwise.
+    shift: Option<Shift>,
     /// pts, as demuxed, of packets that were read, where they are remembered.
     read: Option<BTreeSet<i64>>,
     errors: u64,
@@ -51,7 +54,23 @@ impl Frames {
         input.select(&[stream]);
         let decoder = Decoder::open(&input, stream, threads)?;
         let packet = Packet::new().map_err(no_memory)?;
-        Ok(Frames { input, decoder, stream, packet, pending: false, draining: false, clock, read: None, errors: 0 })
+        Ok(Frames {
+            input,
+            decoder,
+            stream,
+            packet,
+            pending: false,
+            draining: false,
+            clock,
+            shift: None,
+            read: None,
+            errors: 0,
+        })
+    }
+
+    /// Undoes the jumps of timestamps: frames come with the times that plans keep. For a stream that is entered.
+    pub fn follow(&mut self, shift: Shift) {
+        self.shift = Some(shift).filter(Shift::jumps);
     }
 
     pub fn input(&self) -> &Input {
@@ -132,8 +151,9 @@ impl Frames {
                 if let (Some(read), Some(pts)) = (&mut self.read, self.packet.pts()) {
                     read.insert(pts);
                 }
-                if let Some(clock) = &mut self.clock {
-                    clock.packet(&mut self.packet, &self.decoder);
+                match &mut self.clock {
+                    Some(clock) => clock.packet(&mut self.packet, &self.decoder),
+                    None => self.undo_jumps(),
                 }
             } else {
                 self.draining = true;
@@ -145,6 +165,13 @@ impl Frames {
         }
         self.pending = false;
         self.sent(Some(()))
+    }
+
+    fn undo_jumps(&mut self) {
+        if let Some(shift) = &mut self.shift {
+            let times = shift.unbroken(Times { pts: self.packet.pts(), dts: self.packet.dts() });
+            self.packet.set_times(times.pts, times.dts, self.packet.duration());
+        }
     }
 
     fn sent(&mut self, packet: Option<()>) -> Result<(), Failure> {
@@ -213,6 +240,10 @@ impl Frames {
             };
             if self.packet.pts() == Some(entry.pts) && same_place {
                 self.pending = true;
+                if let Some(shift) = &mut self.shift {
+                    shift.go_to(entry.packet);
+                }
+                self.undo_jumps();
                 return Ok(true);
             }
             if self.packet.pts().is_none_or(|pts| pts > entry.pts) {

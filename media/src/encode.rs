@@ -20,7 +20,7 @@ use crate::av::input::{Input, Limits};
 use crate::damage::Damage;
 use crate::decode::{Clock, Decoded, Frames, no_memory};
 use crate::graph::{Filters, alpha_warning};
-use crate::jumps::{Shift, ShiftSetup};
+use crate::jumps::Shift;
 use crate::params;
 use crate::plan_file::{Chunk, Entry, FrameTable, PlanFile};
 use crate::timeline::Timeline;
@@ -165,15 +165,16 @@ impl Task<'_> {
                 ),
             ));
         }
-        let clock = match input.streams().get(stream) {
-            Some(facts) if mend => {
-                let (offset_us, jumps) = (self.plan.timeline.ts_offset_us, self.plan.jumps.clone());
-                let shift = Shift::new(ShiftSetup::of(&input, facts, offset_us, jumps));
-                Some(Clock::new(facts, input.may_jump(), shift))
-            }
-            _ => None,
-        };
-        Frames::new(input, stream, self.args.threads, clock)
+        let (offset_us, jumps) = (self.plan.timeline.ts_offset_us, self.plan.jumps.clone());
+        let known = input.streams().get(stream);
+        let shift = known.map(|facts| Shift::new(input.shift_of(facts, offset_us, jumps)));
+        let clock = known.zip(shift.clone()).filter(|_| mend);
+        let clock = clock.map(|(facts, shift)| Clock::new(facts, input.may_jump(), shift));
+        let mut frames = Frames::new(input, stream, self.args.threads, clock)?;
+        if let Some(shift) = shift.filter(|_| !mend) {
+            frames.follow(shift);
+        }
+        Ok(frames)
     }
 
     fn filters(&self, frames: &Frames) -> Result<Filters, Failure> {

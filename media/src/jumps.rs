@@ -4,14 +4,13 @@
 //! In formats whose timestamps may jump (MPEG-TS and its like), ffmpeg moves *all* streams of the file by what the first stream
 //! that meets a jump is off. Each track is made by another task that reads its own stream alone, so the probe reads all of them once,
 //! in file order ([`JumpScan`]), and writes down from which packet of each stream on which shift holds; every task follows that
-//! ([`Shift`]).
+//! ([`Shift`]). Pure.
 
 use spool_proto::call::Jump;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::spec::Rational;
 
-use crate::av::input::{Input, Stream};
-use crate::av::{MICROSECONDS, rescale};
+use crate::timeline::{MICROSECOND, rescale};
 
 /// A step beyond which ffmpeg moves everything after it (`-dts_delta_threshold`). Microseconds.
 const JUMP_US: i64 = 10_000_000;
@@ -47,19 +46,6 @@ pub struct ShiftSetup {
     pub jumps: Vec<Jump>,
 }
 
-impl ShiftSetup {
-    /// `offset_us`: [`Input::ts_offset_us`] of the streams in use.
-    pub fn of(input: &Input, stream: &Stream, offset_us: i64, jumps: Vec<Jump>) -> ShiftSetup {
-        ShiftSetup {
-            time_base: stream.time_base,
-            offset_us,
-            start_us: input.start_us(),
-            wrap_bits: stream.pts_wrap_bits,
-            jumps,
-        }
-    }
-}
-
 /// Shifts the packets of one stream, one by one from the first on.
 #[derive(Debug, Clone)]
 pub struct Shift {
@@ -80,13 +66,27 @@ impl Shift {
         self.setup.offset_us
     }
 
+    /// As if all packets before this one had been shifted.
+    pub fn go_to(&mut self, packet: u64) {
+        let passed = self.setup.jumps.partition_point(|jump| jump.packet < packet);
+        self.packet = packet;
+        self.wrap = Wrap::default();
+        self.offset_us = passed.checked_sub(1).map_or(self.setup.offset_us, |last| self.setup.jumps[last].offset_us);
+    }
+
+    /// The next packet's times as if there were no jumps: on the clock that the stream began with, unshifted. Plans keep such.
+    pub fn unbroken(&mut self, times: Times) -> Times {
+        let first = rescale(self.setup.offset_us, MICROSECOND, self.setup.time_base);
+        self.packet(times).moved(first.saturating_neg())
+    }
+
     pub fn jumps(&self) -> bool {
         !self.setup.jumps.is_empty()
     }
 
     /// The next packet's times on the film's clock.
     pub fn packet(&mut self, times: Times) -> Times {
-        let ticks = |us: i64| rescale(us, MICROSECONDS, self.setup.time_base);
+        let ticks = |us: i64| rescale(us, MICROSECOND, self.setup.time_base);
         let here = self.setup.jumps.binary_search_by_key(&self.packet, |jump| jump.packet);
         self.packet += 1;
         let times = self.wrap.undo(times, &self.setup);
@@ -111,7 +111,7 @@ impl Wrap {
             return times;
         }
         self.checked = true;
-        let start = rescale(start_us, MICROSECONDS, setup.time_base);
+        let start = rescale(start_us, MICROSECOND, setup.time_base);
         let half = 1i64 << (setup.wrap_bits - 1);
         for ts in [&mut times.dts, &mut times.pts] {
             if let Some(late) = ts.filter(|ts| *ts > start.saturating_add(half)) {
@@ -179,10 +179,10 @@ impl JumpScan {
     pub fn packet(&mut self, stream: usize, times: Times, step_us: i64) -> Result<(), Failure> {
         let Some(track) = self.streams.iter_mut().find(|track| track.index == stream) else { return Ok(()) };
         let base = track.setup.time_base;
-        let micros = |ts: i64| rescale(ts, base, MICROSECONDS);
+        let micros = |ts: i64| rescale(ts, base, MICROSECOND);
         let times = track.wrap.undo(times, &track.setup);
         let before_us = self.offset_us;
-        let mut dts_us = times.dts.map(|dts| micros(dts.saturating_add(rescale(self.offset_us, MICROSECONDS, base))));
+        let mut dts_us = times.dts.map(|dts| micros(dts.saturating_add(rescale(self.offset_us, MICROSECOND, base))));
         if let Some(at_us) = dts_us {
             let delta = match (track.paced, track.at) {
                 (Paced::Along, _) => 0,
@@ -286,6 +286,21 @@ mod tests {
         let mut shift = Shift::new(setup(-1_000_000, vec![]));
         assert_eq!(shift.packet(at(SECOND)), at(0));
         assert_eq!(shift.packet(at(SECOND + 3_600)), at(3_600));
+    }
+
+    #[test]
+    fn a_stream_entered_in_its_middle_is_shifted_as_from_the_start() {
+        let jumps = [(2, -5_000_000), (4, 7)].map(|(packet, offset_us)| Jump { packet, offset_us, first: true });
+        let mut whole = Shift::new(setup(-1, jumps.to_vec()));
+        let all: Vec<Times> = (0..6).map(|n| whole.unbroken(at(n * 3_600))).collect();
+        for entry in 0..6 {
+            let mut entered = Shift::new(setup(-1, jumps.to_vec()));
+            entered.go_to(entry);
+            for n in entry..6 {
+                let n = i64::try_from(n).unwrap();
+                assert_eq!(entered.unbroken(at(n * 3_600)), all[usize::try_from(n).unwrap()], "{n} from {entry}");
+            }
+        }
     }
 
     #[test]

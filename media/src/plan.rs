@@ -61,9 +61,10 @@ fn video(index: &PacketIndex, args: &PlanArgs) -> Result<(VideoPlan, PlanFile), 
         let message = format!("stream {} is not the video the plan was asked for", index.stream);
         return Err(Failure::new(Class::Internal, "index_of_another_stream", message));
     };
+    let jumps = jumps(args, index.stream);
     let timeline = TimelineSpec::of(index, &args.source, &args.spec).expect("the spec has video");
     let rate = timeline.encoder_rate();
-    let (pieces, frames, unsplit_reason) = match Known::of(index) {
+    let (pieces, frames, unsplit_reason) = match Known::of(index, &jumps) {
         Ok(known) => {
             let output = output(&known, &timeline)?;
             let pieces = cut(&known, &output, &timeline, &args.spec, spec);
@@ -97,7 +98,7 @@ fn video(index: &PacketIndex, args: &PlanArgs) -> Result<(VideoPlan, PlanFile), 
         time_base: index.time_base,
         frame_rate: rate,
         timeline,
-        jumps: jumps(args, index.stream),
+        jumps,
         frames,
         chunks: pieces.into_iter().map(|(chunk, _)| chunk).collect(),
     };

@@ -10,7 +10,7 @@ use spool_proto::spec::{Container, Rational, Trim};
 
 use crate::av::input::{Input, Limits, MediaKind};
 use crate::choose::choose;
-use crate::jumps::{Shift, ShiftSetup};
+use crate::jumps::Shift;
 use crate::piece::Summary;
 use crate::{Host, Product, memory, params, probe};
 use clock::Clock;
@@ -59,7 +59,7 @@ fn open(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<(Input
         used.push(index);
     }
     let stream = &input.streams()[index];
-    let shift = Shift::new(ShiftSetup::of(&input, stream, input.ts_offset_us(&used), args.jumps.clone()));
+    let shift = Shift::new(input.shift_of(stream, input.ts_offset_us(&used), args.jumps.clone()));
     let clock = Clock::new(stream.time_base, input.may_jump(), shift);
     input.select(&[index]);
     Ok((input, clock))

@@ -172,11 +172,10 @@ fn warnings(engine: &Engine, job: &Job) -> Vec<Warning> {
         warnings: Vec<Warning>,
     }
     let mut all: Vec<Warning> = Vec::new();
-    if job.task_count() > DETAILED_TASKS {
-        return all;
-    }
+    // Of a very large job the chunks are not asked: what concerns the film as a whole, probe and plan have said.
+    let asked = |task: &TaskInfo<'_>| job.task_count() <= DETAILED_TASKS || task.shape.function != function::ENCODE;
     // Few answers have any; the others are not parsed for it.
-    let answers = engine.tasks(job).filter_map(|task| std::str::from_utf8(task.answer?).ok());
+    let answers = engine.tasks(job).filter(asked).filter_map(|task| std::str::from_utf8(task.answer?).ok());
     for answer in answers.filter(|text| text.contains("\"warnings\"")) {
         let warned = serde_json::from_str::<Warned>(answer).map(|w| w.warnings).unwrap_or_default();
         for warning in warned {

@@ -24,6 +24,32 @@ fn codes(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The codes of warnings made in `text`: literals of a field `code`, and pairs of a code and a text that end in `_dropped`.
+fn warning_codes(text: &str) -> impl Iterator<Item = &str> {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let fields = code.split("code: \"").skip(1).filter_map(|rest| rest.split('"').next());
+    let pairs = code.split('"').filter(|literal| literal.ends_with("_dropped") && !literal.contains(' '));
+    fields.chain(pairs)
+}
+
+#[test]
+fn every_warning_is_listed_in_docs_errors() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_to_string(root.join("docs/errors.md")).expect("the list");
+    let (_, listed) = docs.split_once("## Warnings").expect("a section of its own");
+    let mut files = Vec::new();
+    sources(&root.join("media/src"), &mut files);
+    let mut seen = std::collections::BTreeSet::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("text");
+        for code in warning_codes(&text) {
+            assert!(listed.contains(&format!("| `{code}` |")), "{code} of {} is not in docs/errors.md", file.display());
+            seen.insert(code.to_owned());
+        }
+    }
+    assert!(seen.len() >= 10, "only {seen:?} were found: the search is broken");
+}
+
 #[test]
 fn every_failure_is_listed_in_docs_errors() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -15,3 +15,4 @@ mod processes;
 mod reclaim;
 mod refusals;
 mod server;
+mod truth;

@@ -6,6 +6,7 @@ use std::io;
 use std::ptr;
 
 use ffmpeg_next::ffi;
+use spool_proto::call::Jump;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::spec::Rational;
 
@@ -16,6 +17,7 @@ use super::names::{self, owned};
 use super::packet::{Packet, SIDE_DISPLAY_MATRIX};
 use super::{AvError, known_rational, log, number, parameters, rational, sniff, timestamp};
 use crate::Source;
+use crate::jumps::ShiftSetup;
 use crate::piece::Parameters;
 
 /// Containers and raw streams that Spool takes, by libav's names. Missing on purpose: everything that opens other files
@@ -313,6 +315,17 @@ impl Input {
             .filter_map(|s| Some(super::rescale(s.start_pts?, s.time_base, super::MICROSECONDS)))
             .min();
         -first.map_or(start, |first| first.max(start))
+    }
+
+    /// How a stream of this film counts. `offset_us`: [`Input::ts_offset_us`] of the streams in use.
+    pub fn shift_of(&self, stream: &Stream, offset_us: i64, jumps: Vec<Jump>) -> ShiftSetup {
+        ShiftSetup {
+            time_base: stream.time_base,
+            offset_us,
+            start_us: self.start_us(),
+            wrap_bits: stream.pts_wrap_bits,
+            jumps,
+        }
     }
 
     pub fn chapters(&self) -> Vec<InputChapter> {

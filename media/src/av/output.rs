@@ -261,6 +261,22 @@ impl Output {
         Ok(index)
     }
 
+    /// Adds a stream that is a file of its own (a font), with its name and type as tags; after all other streams.
+    pub fn attach(&mut self, from: &super::Stream) -> Result<(), Failure> {
+        let codec = descriptor(&from.codec).map_or(ffi::AVCodecID::AV_CODEC_ID_NONE, |codec| codec.id);
+        // SAFETY: as in `add_stream`; the type number is AVMEDIA_TYPE_ATTACHMENT.
+        unsafe {
+            let stream = ffi::avformat_new_stream(self.context.as_ptr(), ptr::null());
+            let stream = stream.as_mut().ok_or_else(|| out_of_memory("adding an attachment"))?;
+            stream.disposition = from.disposition;
+            stream.metadata = dictionary(&from.tags)?;
+            parameters::write_attachment(codec, &from.extradata, stream.codecpar)
+                .map_err(|error| error.failure(Class::Internal, "mux_failed", "adding an attachment"))?;
+        }
+        self.streams.push(Stream { time_base: av_rational(Rational::new(1, 1000)), last_dts: None, sparse: true });
+        Ok(())
+    }
+
     /// Tags of the whole file, in place of those set before.
     pub fn set_tags(&mut self, tags: &[(String, String)]) -> Result<(), Failure> {
         let new = dictionary(tags)?;

@@ -186,6 +186,27 @@ pub(crate) unsafe fn write(from: &Parameters, raw: *mut ffi::AVCodecParameters) 
     Ok(())
 }
 
+/// Fills libav's parameters for an attached file, whose bytes are the extradata.
+///
+/// # Errors
+/// No memory, or more bytes than libav counts.
+///
+/// # Safety
+/// `raw` points to valid parameters that nobody else uses.
+pub(crate) unsafe fn write_attachment(
+    codec: ffi::AVCodecID,
+    bytes: &[u8],
+    raw: *mut ffi::AVCodecParameters,
+) -> Result<(), AvError> {
+    const ATTACHMENT: c_int = 4;
+    // SAFETY: the caller's parameters.
+    unsafe {
+        (*raw).codec_id = codec;
+        set_number(&raw mut (*raw).codec_type, ATTACHMENT);
+        set_extradata(raw, bytes)
+    }
+}
+
 /// A native layout by its mask, else just that many channels.
 ///
 /// # Safety

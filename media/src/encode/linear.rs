@@ -24,7 +24,7 @@ impl Task<'_> {
         let mut work = Work::<T>::new(self, &frames, opening)?;
         let mut damage = Damage::new(self.plan.stream, self.args.spec.on_damage);
         let mut last: Option<Frame> = None;
-        let mut number = 0;
+        let (mut number, mut missing) = (0, Missing::default());
         while number < self.chunk.source.end {
             let Some(found) = work.next(&mut frames, self.host)? else { break };
             // The plan holds no frames without a time.
@@ -39,7 +39,8 @@ impl Task<'_> {
             if expected != Some(pts) {
                 return Ok(Err(Differs { what: different(here, expected, pts), damaged: frames.errors() > 0 }));
             }
-            if let Some(differs) = gone(table, number..here, &frames) {
+            missing.owed.extend(number..here);
+            if let Err(differs) = missing.settle(table, &frames, here) {
                 return Ok(Err(differs));
             }
             frames.forget(pts);
@@ -59,13 +60,21 @@ impl Task<'_> {
                 let what = format!("the stream ends before frame {number}");
                 return Ok(Err(Differs { what, damaged: frames.errors() > 0 }));
             };
-            let missing = number..self.chunk.source.end;
-            if let Some(differs) = gone(table, missing.clone(), &frames) {
-                return Ok(Err(differs));
-            }
-            self.note_missing(table, missing.clone(), &mut damage)?;
+            let rest = number..self.chunk.source.end;
+            missing.owed.extend(rest.clone());
+            self.note_missing(table, rest.clone(), &mut damage)?;
             work.frame = last;
-            work.fill(table, self.chunk, missing, None)?;
+            work.fill(table, self.chunk, rest, None)?;
+        }
+        let mut next = number;
+        while let (Ok(()), Some(frame)) = (missing.settle(table, &frames, next), missing.owed.first()) {
+            if work.next(&mut frames, self.host)?.is_none() {
+                return Ok(Err(gone(*frame, &frames)));
+            }
+            next += 1;
+        }
+        if let Some(frame) = missing.owed.first() {
+            return Ok(Err(gone(*frame, &frames)));
         }
         self.warnings.extend(damage.into_warnings());
         work.finish(Some((table, self.chunk)), self.host).map(Ok)
@@ -89,11 +98,28 @@ impl Task<'_> {
 
 /// A picture may be missing because its packet cannot be decoded. Where there is no such packet, the source is another one than was
 /// planned for.
-fn gone(table: &FrameTable, missing: Range<u64>, frames: &Frames) -> Option<Differs> {
-    let frame =
-        missing.into_iter().find(|frame| at(&table.source, *frame).is_none_or(|(pts, _)| !frames.was_read(*pts)))?;
-    let what = format!("frame {frame} is gone, and its packet");
-    Some(Differs { what, damaged: frames.errors() > 0 })
+#[derive(Default)]
+struct Missing {
+    /// Whose packets have not been read yet.
+    owed: Vec<u64>,
+}
+
+impl Missing {
+    /// More packets than any decoder reads ahead of a picture that is displayed before it.
+    const READ_AHEAD: u64 = 64;
+
+    /// `next`: the frame that is to come now. `Err`: a packet is not there.
+    fn settle(&mut self, table: &FrameTable, frames: &Frames, next: u64) -> Result<(), Differs> {
+        self.owed.retain(|frame| at(&table.source, *frame).is_none_or(|(pts, _)| !frames.was_read(*pts)));
+        match self.owed.first() {
+            Some(frame) if *frame + Missing::READ_AHEAD < next => Err(gone(*frame, frames)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn gone(frame: u64, frames: &Frames) -> Differs {
+    Differs { what: format!("frame {frame} is gone, and its packet"), damaged: frames.errors() > 0 }
 }
 
 /// The first of the table's frames, from `from` on, that is not before `pts`.

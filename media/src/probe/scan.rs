@@ -89,7 +89,7 @@ pub(super) fn scan(
     let may_jump = input.may_jump();
     let own =
         jumps.iter().find(|(index, _)| *index == stream.index).map(|(_, jumps)| jumps.clone()).unwrap_or_default();
-    let shift = Shift::new(ShiftSetup::of(&input, &stream, offset_us, own));
+    let shift = Shift::new(input.shift_of(&stream, offset_us, own));
     let VideoScan { mut index, mut doubts, mut damage, layered, .. } = scanned;
     if let Some(what) = cut_short(&input, &stream, &index.packets, reading.end_us) {
         damage.note(|| what, "what there is was taken")?;
@@ -176,7 +176,7 @@ fn paced<'a>(
             MediaKind::Video | MediaKind::Audio => Paced::Decoded,
             _ => Paced::Along,
         };
-        (stream.index, paced, ShiftSetup::of(input, stream, offset_us, Vec::new()))
+        (stream.index, paced, input.shift_of(stream, offset_us, Vec::new()))
     })
 }
 
