@@ -1,6 +1,8 @@
 //! The command line, as clap sees it: nouns and verbs here, the arguments of each beside what it does.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
+use spool_worker::executor::Sandbox;
 
 use crate::logging::LogFormat;
 use crate::{bench, doctor, encode, job, pool, probe, quality, queue, server, submit, up, worker};
@@ -71,6 +73,18 @@ pub struct ServerArg {
     /// The server to ask
     #[arg(long, global = true, env = "SPOOL_SERVER", value_name = "URL", default_value = DEFAULT_URL)]
     pub server: String,
+}
+
+/// How far executors are locked in.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub struct SandboxArg {
+    /// How executors are locked in: fully, or the worker does not start; as far as this kernel can; not at all
+    #[arg(long = "sandbox", env = "SPOOL_SANDBOX", value_name = "MODE", default_value = "best-effort", value_parser = sandbox())]
+    pub mode: Sandbox,
+}
+
+fn sandbox() -> impl TypedValueParser<Value = Sandbox> {
+    PossibleValuesParser::new(["require", "best-effort", "off"]).try_map(|name| name.parse::<Sandbox>())
 }
 
 pub const DEFAULT_URL: &str = "http://127.0.0.1:7400";

@@ -7,8 +7,9 @@ use clap::Args;
 use serde::Serialize;
 use spool_proto::failure::Failure;
 use spool_worker::capacity;
-use spool_worker::executor::{ExecutorOptions, Executors};
+use spool_worker::executor::{ExecutorOptions, Executors, Walls};
 
+use crate::cli::SandboxArg;
 use crate::exit::Exit;
 use crate::quality::Scorer;
 use crate::run::folder;
@@ -28,6 +29,8 @@ pub struct DoctorArgs {
     /// Findings as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    sandbox: SandboxArg,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -57,10 +60,18 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
     findings.extend(
         spool_media::versions::versions().into_iter().map(|(name, version)| finding(name, Verdict::Ok, version)),
     );
-    findings.extend(encoders().await?);
+    let directory = tempfile::tempdir()?;
+    let options = ExecutorOptions {
+        program: roles::program()?,
+        args: roles::exec_args(),
+        directory: directory.path().to_owned(),
+        sandbox: args.sandbox.mode,
+    };
+    let executors = Executors::new(options, 1);
+    findings.extend(encoders(&executors).await);
     findings.extend(machine(&root));
     findings.push(data_directory(&root));
-    findings.extend(kernel());
+    findings.extend(sandbox(&executors).await);
     findings.push(scorer().await);
     let worst = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
     if args.json {
@@ -83,14 +94,7 @@ pub async fn run(args: &DoctorArgs) -> anyhow::Result<Exit> {
 }
 
 /// Every encoder does a small real encode, in an executor.
-async fn encoders() -> anyhow::Result<Vec<Finding>> {
-    let directory = tempfile::tempdir()?;
-    let options = ExecutorOptions {
-        program: roles::program()?,
-        args: roles::exec_args(),
-        directory: directory.path().to_owned(),
-    };
-    let executors = Executors::new(options, 1);
+async fn encoders(executors: &Executors) -> Vec<Finding> {
     let mut findings = Vec::new();
     for backend in roles::all_backends() {
         let found = match executors.golden(&backend, GOLDEN_WITHIN).await {
@@ -105,7 +109,7 @@ async fn encoders() -> anyhow::Result<Vec<Finding>> {
     if findings.iter().all(|finding| finding.verdict != Verdict::Ok) {
         findings.push(finding("encoders", Verdict::Fail, "none is usable; is Debian's libavcodec installed whole?"));
     }
-    Ok(findings)
+    findings
 }
 
 fn machine(root: &Path) -> Vec<Finding> {
@@ -144,24 +148,33 @@ async fn scorer() -> Finding {
     }
 }
 
-/// What executors could be locked in with, as the kernel tells it.
-fn kernel() -> Vec<Finding> {
+/// What an executor is locked in with on this kernel: asked of one, which tried each wall.
+async fn sandbox(executors: &Executors) -> Vec<Finding> {
     let release = rustix::system::uname();
-    let release = release.release().to_string_lossy().into_owned();
-    let modules = std::fs::read_to_string("/sys/kernel/security/lsm");
-    let landlock = match &modules {
-        Ok(list) if list.trim().split(',').any(|module| module == "landlock") => {
-            finding("landlock", Verdict::Ok, "the kernel has it")
+    let mut findings = vec![finding("kernel", Verdict::Ok, release.release().to_string_lossy())];
+    match executors.walls().await {
+        Ok(walls) => findings.extend(walls_found(&walls)),
+        Err(Failure { class, code, message, .. }) => {
+            findings.push(finding("sandbox", Verdict::Fail, format!("{message} ({class}: {code})")));
         }
-        Ok(list) => finding("landlock", Verdict::Warn, format!("not among the kernel's modules: {}", list.trim())),
-        Err(error) => finding("landlock", Verdict::Warn, format!("the kernel's list cannot be read: {error}")),
+    }
+    findings
+}
+
+fn walls_found(walls: &Walls) -> Vec<Finding> {
+    let Walls { landlock_abi, files, network, syscalls, privileges, limits, missing } = walls;
+    let wall = |what: &str, held: bool, text: &str| {
+        let (verdict, text) = if held { (Verdict::Ok, text) } else { (Verdict::Warn, "not enforced") };
+        finding(format!("sandbox: {what}"), verdict, text)
     };
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let seccomp = if status.lines().any(|line| line.starts_with("Seccomp:")) {
-        let actions = std::fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
-        finding("seccomp", Verdict::Ok, format!("the kernel has it: {}", actions.trim()))
-    } else {
-        finding("seccomp", Verdict::Warn, "the kernel does not have it")
-    };
-    vec![finding("kernel", Verdict::Ok, release), landlock, seccomp]
+    let opened = format!("an executor opens nothing but its own directory (Landlock {landlock_abi})");
+    let mut findings = vec![
+        wall("files", *files, &opened),
+        wall("network", *network, "an executor gets no socket (seccomp)"),
+        wall("system calls", *syscalls, "an executor makes those that coding takes, starts no program (seccomp)"),
+        wall("privileges", *privileges, "an executor has no capability and gains none (no_new_privs)"),
+        wall("limits", *limits, "no core dumps, no real-time class; memory, file size and processor time by call"),
+    ];
+    findings.extend(missing.iter().map(|why| finding("sandbox: missing", Verdict::Warn, why)));
+    findings
 }

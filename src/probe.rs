@@ -11,6 +11,7 @@ use spool_proto::uri;
 use spool_worker::executor::Limits;
 use spool_worker::local::{self, LocalOptions};
 
+use crate::cli::SandboxArg;
 use crate::exit::{Exit, Stop};
 use crate::output;
 use crate::roles;
@@ -27,6 +28,8 @@ pub struct ProbeArgs {
     /// Print all that is known, as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    sandbox: SandboxArg,
 }
 
 pub async fn run(args: &ProbeArgs) -> anyhow::Result<Exit> {
@@ -45,7 +48,8 @@ pub async fn run(args: &ProbeArgs) -> anyhow::Result<Exit> {
         program: roles::program()?,
         args: roles::exec_args(),
         scratch: scratch.path().to_owned(),
-        limits: Limits { timeout: WITHIN, no_progress: WITHIN, memory_mib: MEMORY_MIB },
+        limits: Limits { timeout: WITHIN, no_progress: WITHIN, memory_mib: MEMORY_MIB, scratch_mib: 0 },
+        sandbox: args.sandbox.mode,
     };
     let answer = local::call(options, &call, Arc::new(|_| {})).await?;
     for warning in &answer.warnings {

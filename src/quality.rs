@@ -21,6 +21,7 @@ use spool_proto::uri;
 use spool_worker::executor::Limits;
 use spool_worker::local::{self, LocalOptions};
 
+use crate::cli::SandboxArg;
 use crate::exit::{Exit, Stop};
 use crate::{output, roles};
 use ask::{Least, Streams};
@@ -71,6 +72,8 @@ pub struct QualityArgs {
     /// Print the summaries as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    sandbox: SandboxArg,
 }
 
 pub async fn run(args: &QualityArgs) -> anyhow::Result<Exit> {
@@ -188,7 +191,8 @@ async fn in_process(
         program: roles::program()?,
         args: roles::exec_args(),
         scratch: scratch.to_owned(),
-        limits: Limits { timeout: WITHIN, no_progress: NO_PROGRESS, memory_mib: MEMORY_MIB },
+        limits: Limits { timeout: WITHIN, no_progress: NO_PROGRESS, memory_mib: MEMORY_MIB, scratch_mib: 0 },
+        sandbox: args.sandbox.mode,
     };
     let shows = io::stderr().is_terminal();
     let tell = move |frames: u64| {

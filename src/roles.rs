@@ -9,6 +9,7 @@ use spool_proto::failure::Failure;
 use spool_proto::ids::WorkerName;
 use spool_proto::spec::VideoCodec;
 use spool_scheduler::{Server, ServerError, ServerHandle, ServerOptions};
+use spool_worker::executor::Sandbox;
 use spool_worker::{BATCH_TARGET, Worker, WorkerHandle, WorkerOptions, capacity};
 use tonic::transport::Channel;
 
@@ -39,26 +40,32 @@ pub fn host_name() -> WorkerName {
     rustix::system::uname().nodename().to_string_lossy().into_owned().into()
 }
 
-/// Starts a worker that offers those of `backends` that prove usable.
+/// How a worker works, wherever it is attached.
+#[derive(Debug, Clone)]
+pub struct WorkerTerms {
+    /// Cores it offers. `None`: all.
+    pub slots: Option<u16>,
+    /// Offered where they prove usable.
+    pub backends: Vec<String>,
+    /// Executor time that a batch of calls should fill.
+    pub batch_target: Duration,
+    pub sandbox: Sandbox,
+}
+
+impl WorkerTerms {
+    pub fn new(slots: Option<u16>, backends: Vec<String>, sandbox: Sandbox) -> WorkerTerms {
+        WorkerTerms { slots, backends, batch_target: BATCH_TARGET, sandbox }
+    }
+}
+
+/// Starts a worker.
 pub async fn start_worker(
     name: WorkerName,
     server: Channel,
-    slots: Option<u16>,
     scratch: PathBuf,
-    backends: Vec<String>,
+    terms: WorkerTerms,
 ) -> anyhow::Result<WorkerHandle> {
-    start_batching_worker(name, server, slots, scratch, backends, BATCH_TARGET).await
-}
-
-/// As [`start_worker`], with the executor time that a batch of calls should fill.
-pub async fn start_batching_worker(
-    name: WorkerName,
-    server: Channel,
-    slots: Option<u16>,
-    scratch: PathBuf,
-    backends: Vec<String>,
-    batch_target: Duration,
-) -> anyhow::Result<WorkerHandle> {
+    let WorkerTerms { slots, backends, batch_target, sandbox } = terms;
     let capacity = capacity::of_this_machine(
         slots.map(u32::from),
         scratch.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")),
@@ -72,6 +79,7 @@ pub async fn start_batching_worker(
         args: exec_args(),
         backends,
         batch_target,
+        sandbox,
     };
     Ok(Worker::start(options).await?)
 }
@@ -107,8 +115,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// `folder` is the run's own. The worker proves and offers `backends` alone.
-    pub async fn start(folder: &Path, slots: Option<u16>, backends: Vec<String>) -> anyhow::Result<Embedded> {
+    /// `folder` is the run's own.
+    pub async fn start(folder: &Path, terms: WorkerTerms) -> anyhow::Result<Embedded> {
         let server = Server::start(ServerOptions::new(folder)).await.map_err(|error| match error {
             ServerError::Locked { holder, .. } => Stop::usage(format!(
                 "this very command is already running{}",
@@ -117,7 +125,7 @@ impl Embedded {
             error => error.into(),
         })?;
         let channel = server.connect();
-        let worker = start_worker(host_name(), channel.clone(), slots, folder.join("scratch"), backends).await?;
+        let worker = start_worker(host_name(), channel.clone(), folder.join("scratch"), terms).await?;
         Ok(Embedded {
             folder: folder.to_owned(),
             server,

@@ -11,12 +11,13 @@ use clap::Args;
 use spool_proto::spec::JobSpec;
 use spool_proto::view::{JobState, JobView};
 
+use crate::cli::SandboxArg;
 use crate::client::Client;
 use crate::exit::{Exit, Stop};
 use crate::follow::{self, End, Fleet, Interrupts};
 use crate::output;
 use crate::progress::{self, Mode, Progress};
-use crate::roles::Embedded;
+use crate::roles::{Embedded, WorkerTerms};
 use folder::Folder;
 
 /// How a job is run, and what is told of it.
@@ -31,6 +32,8 @@ pub struct RunArgs {
     /// Cores to use [default: all]
     #[arg(long, value_name = "N", conflicts_with = "detach", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub slots: Option<u16>,
+    #[command(flatten)]
+    pub sandbox: SandboxArg,
     /// Print the job's id and leave it to the server
     #[arg(long)]
     pub detach: bool,
@@ -124,7 +127,8 @@ impl Run<'_> {
         let mut interrupts = Interrupts::listen()?;
         let mut progress = Progress::new(args.progress);
         folder.make()?;
-        let embedded = Embedded::start(&folder.path, args.slots, self.backends.clone()).await?;
+        let terms = WorkerTerms::new(args.slots, self.backends.clone(), args.sandbox.mode);
+        let embedded = Embedded::start(&folder.path, terms).await?;
         let end = tokio::select! {
             end = self.drive(&embedded, args, &mut progress, &mut interrupts) => end,
             reason = embedded.stuck() => Err(reason.into()),

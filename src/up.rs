@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::cli::SandboxArg;
 use crate::exit::Exit;
 use crate::follow::Interrupts;
-use crate::roles;
+use crate::roles::{self, WorkerTerms};
 use crate::run::folder;
 use crate::server::ListenArgs;
 
@@ -20,6 +21,8 @@ pub struct UpArgs {
     /// Cores the worker offers [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     slots: Option<u16>,
+    #[command(flatten)]
+    sandbox: SandboxArg,
 }
 
 pub async fn run(args: &UpArgs) -> anyhow::Result<Exit> {
@@ -33,7 +36,7 @@ pub async fn run(args: &UpArgs) -> anyhow::Result<Exit> {
         eprintln!("spool is up at http://{addr}, data in {}; Ctrl-C drains and stops", data.display());
     }
     let scratch = data.join("scratch");
-    let worker =
-        roles::start_worker(roles::host_name(), server.connect(), args.slots, scratch, roles::all_backends()).await?;
+    let terms = WorkerTerms::new(args.slots, roles::all_backends(), args.sandbox.mode);
+    let worker = roles::start_worker(roles::host_name(), server.connect(), scratch, terms).await?;
     roles::serve(server, Some(worker), &mut interrupts).await
 }

@@ -8,13 +8,13 @@ use spool_proto::spec::parse;
 use spool_proto::time::Span;
 use spool_proto::view::{WorkerHealth, WorkerView};
 
-use crate::cli::ServerArg;
+use crate::cli::{SandboxArg, ServerArg};
 use crate::client::Client;
 use crate::exit::Exit;
 use crate::follow::Interrupts;
 use crate::output::{self, Style};
 use crate::quantity::amount_text;
-use crate::roles;
+use crate::roles::{self, WorkerTerms};
 use crate::run::folder;
 
 #[derive(Debug, Args)]
@@ -43,6 +43,8 @@ pub struct RoleArgs {
     /// Calls that wait are handed over in batches that fill this much time; 0 hands over each alone
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse::time)]
     batch_target: Span,
+    #[command(flatten)]
+    sandbox: SandboxArg,
 }
 
 #[derive(Debug, Subcommand)]
@@ -110,9 +112,11 @@ async fn role(args: RoleArgs) -> anyhow::Result<Exit> {
     };
     let name = args.name.map_or_else(roles::host_name, WorkerName::from);
     let channel = spool_worker::channel(&args.server.server)?;
-    let target = args.batch_target.into();
-    let backends = roles::all_backends();
-    let mut worker = roles::start_batching_worker(name, channel, args.slots, scratch, backends, target).await?;
+    let terms = WorkerTerms {
+        batch_target: args.batch_target.into(),
+        ..WorkerTerms::new(args.slots, roles::all_backends(), args.sandbox.mode)
+    };
+    let mut worker = roles::start_worker(name, channel, scratch, terms).await?;
     tokio::select! {
         exit = worker.wait() => return Ok(roles::exit_of_worker(exit)),
         () = interrupts.next() => worker.leave(),

@@ -24,7 +24,7 @@ use crate::jumps::Shift;
 use crate::params;
 use crate::plan_file::{Chunk, Entry, FrameTable, PlanFile};
 use crate::timeline::Timeline;
-use crate::{Host, Product, memory};
+use crate::{Host, Product, process};
 use coder::Coder;
 pub(crate) use coder::Opening;
 use kept::Carried;
@@ -59,7 +59,7 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
         parameters: summary.parameters,
         entry,
         decoded: coded.decoded,
-        peak_memory_mib: memory::peak_mib(),
+        peak_memory_mib: process::peak_mib(),
     };
     let mut warnings = task.warnings;
     if let Some(video) = &args.spec.video {

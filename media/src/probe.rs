@@ -2,6 +2,8 @@
 
 pub(crate) mod scan;
 
+mod tags;
+
 use std::io::BufWriter;
 
 use spool_proto::call::{AudioFacts, Chapter, MediaFacts, ProbeArgs, SourceFacts, StreamFacts, Value, VideoFacts};
@@ -14,6 +16,8 @@ use crate::graph::rotation_degrees;
 use crate::piece::Kind;
 use crate::{Host, Product};
 
+use tags::Room;
+
 /// Runs `media.probe`.
 ///
 /// # Errors
@@ -22,9 +26,10 @@ pub fn run(args: &ProbeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let source = host.open(0)?;
     let bytes = source.len();
     let input = Input::open(source, &Limits::default())?;
-    let mut facts = facts(&input, bytes);
+    let mut room = Room::default();
+    let mut facts = facts_within(&input, bytes, &mut room);
     let mut files = Vec::new();
-    let mut warnings: Vec<Warning> = Vec::new();
+    let mut warnings: Vec<Warning> = room.warning().into_iter().collect();
     if let Some(spec) = &args.index_for {
         let choice = choose(&facts, spec)?;
         let scanned = scan::scan(input, spec, &choice, host)?;
@@ -56,20 +61,27 @@ fn count(facts: &mut SourceFacts, video: u32, packets: usize) {
 
 /// What libav tells of an open film.
 pub fn facts(input: &Input, bytes: u64) -> SourceFacts {
+    facts_within(input, bytes, &mut Room::default())
+}
+
+fn facts_within(input: &Input, bytes: u64, room: &mut Room) -> SourceFacts {
     let title = |tags: &[(String, String)]| tag(tags, "title").unwrap_or_default();
+    let tags = room.tags(input.tags());
     SourceFacts {
         format: input.format(),
         bytes,
         start_us: input.start_us(),
         duration_us: input.duration_us(),
         bit_rate_bps: input.bit_rate_bps(),
-        streams: input.streams().iter().map(stream_facts).collect(),
-        chapters: input
-            .chapters()
-            .into_iter()
-            .map(|c| Chapter { start_us: c.start_us, end_us: c.end_us, title: title(&c.tags) })
-            .collect(),
-        tags: input.tags(),
+        streams: input.streams().iter().map(|stream| stream_facts(stream, room)).collect(),
+        chapters: room.chapters(
+            input
+                .chapters()
+                .into_iter()
+                .map(|c| Chapter { start_us: c.start_us, end_us: c.end_us, title: title(&c.tags) })
+                .collect(),
+        ),
+        tags,
     }
 }
 
@@ -77,7 +89,8 @@ fn tag(tags: &[(String, String)], name: &str) -> Option<String> {
     tags.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
 }
 
-fn stream_facts(stream: &Stream) -> StreamFacts {
+fn stream_facts(stream: &Stream, room: &mut Room) -> StreamFacts {
+    let tags = room.tags(stream.tags.clone());
     StreamFacts {
         index: u32::try_from(stream.index).unwrap_or(u32::MAX),
         codec: stream.codec.clone(),
@@ -86,10 +99,10 @@ fn stream_facts(stream: &Stream) -> StreamFacts {
         start_pts: stream.start_pts,
         duration: stream.duration,
         bit_rate_bps: u64::try_from(stream.bit_rate).ok().filter(|r| *r > 0),
-        language: tag(&stream.tags, "language"),
-        title: tag(&stream.tags, "title"),
+        language: tag(&tags, "language"),
+        title: tag(&tags, "title"),
         disposition: names::dispositions(stream.disposition),
-        tags: stream.tags.clone(),
+        tags,
         jumps: Vec::new(),
         media: media_facts(stream),
     }

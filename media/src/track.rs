@@ -12,7 +12,7 @@ use crate::av::input::{Input, Limits, MediaKind};
 use crate::choose::choose;
 use crate::jumps::Shift;
 use crate::piece::Summary;
-use crate::{Host, Product, memory, params, probe};
+use crate::{Host, Product, params, probe, process};
 use clock::Clock;
 
 /// Encodes or copies one audio track into the artifact `track`.
@@ -112,7 +112,7 @@ fn product(args: &TrackArgs, made: Made, path: std::path::PathBuf, mut warnings:
             parameters: summary.parameters,
             entry: entry.to_string(),
             decoded,
-            peak_memory_mib: memory::peak_mib(),
+            peak_memory_mib: process::peak_mib(),
         }),
     }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 use spool_proto::spec::VideoCodec;
 use spool_worker::bench::{self, Starts};
-use spool_worker::executor::ExecutorOptions;
+use spool_worker::executor::{ExecutorOptions, Sandbox};
 
 use super::dispatch::Fleet;
 use super::percentile;
@@ -68,6 +68,7 @@ pub async fn run(args: &StartArgs) -> anyhow::Result<()> {
         program: roles::program()?,
         args: roles::exec_args(),
         directory: directory.path().to_owned(),
+        sandbox: Sandbox::default(),
     };
     let key = format!("media.encode/{}", roles::backend(args.codec));
     let (warm, cold) = bench::starts(options, &key, args.calls).await?;

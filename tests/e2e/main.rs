@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bench;
+#[path = "../../media/tests/ebml/mod.rs"]
+mod ebml;
 mod exact;
 mod faults;
 mod films;

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::ebml;
 use crate::films;
 use crate::processes::Sandbox;
 
@@ -51,5 +52,35 @@ fn doctor_proves_the_encoders() {
     let report: Value = serde_json::from_str(&text).unwrap();
     for backend in ["libx264", "libx265", "libsvtav1", "libvpx-vp9"] {
         assert!(report.to_string().contains(backend), "{backend} in {report}");
+    }
+    let verdict = |what: &str| {
+        let found = report.as_array().unwrap().iter().find(|finding| finding["what"] == what);
+        found.unwrap_or_else(|| panic!("{what} in {report}"))["verdict"].as_str().unwrap().to_owned()
+    };
+    for wall in ["files", "network", "system calls", "privileges", "limits"] {
+        assert!(["ok", "warn"].contains(&verdict(&format!("sandbox: {wall}")).as_str()), "{wall} in {report}");
+    }
+    let output = sandbox.spool().args(["doctor", "--json", "--sandbox", "off"]).output().unwrap();
+    let open = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        open.contains("not enforced") && open.contains("--sandbox off"),
+        "it tells what is, not what could be: {open}"
+    );
+}
+
+/// A gigabyte of one picture in a hundred bytes: told, where it is gone again before the watch looks, else the executor goes and
+/// its worker says why.
+#[test]
+fn a_picture_of_a_gigabyte_is_told_or_ends_the_probe_and_no_more() {
+    let sandbox = Sandbox::new();
+    let folder = tempfile::tempdir().unwrap();
+    let film = folder.path().join("bomb.png");
+    std::fs::write(&film, ebml::animated_png(16_000, 16_000)).unwrap();
+    let output = sandbox.spool().arg("probe").arg(&film).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    match output.status.code() {
+        Some(0) => assert!(String::from_utf8_lossy(&output.stdout).contains("apng"), "{stderr}"),
+        Some(1) => assert!(stderr.contains("capacity: memory_exceeded") || stderr.contains("(input: "), "{stderr}"),
+        other => panic!("{other:?} {stderr}"),
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! `exec` is an executor; `worker URL SCRATCH` a worker; `bench EXECUTORS CALLS` measures executors alone.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use spool_media::{Host, Product};
 use spool_proto::call::{Args, TrackManifest, Value};
 use spool_proto::failure::{Class, Failure, Warning};
-use spool_worker::executor::{self, ExecutorOptions, Functions};
+use spool_worker::executor::{self, ExecutorOptions, Functions, Sandbox};
+
+#[path = "test_worker/escapes.rs"]
+mod escapes;
 
 /// The text of input 0 is a line of words: what to do, and how much.
 struct Scripted;
@@ -78,6 +81,23 @@ impl Functions for Scripted {
                 let names: Vec<_> = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
                 return Err(Failure::new(Class::Internal, "environment", names.join(" ")));
             }
+            // Writes a file that never ends.
+            "flood" => {
+                let mut file = std::fs::File::create(host.scratch().join("flood")).map_err(|e| io_failure(&e))?;
+                let zeros = vec![0; 1 << 20];
+                loop {
+                    file.write_all(&zeros).map_err(|e| io_failure(&e))?;
+                    host.progress(1, 1, 1);
+                }
+            }
+            // Asks for so many MiB at once, and touches every page.
+            "gulp" => {
+                let eaten = vec![1_u8; usize::try_from(amount << 20).unwrap_or(usize::MAX)];
+                std::thread::sleep(Duration::from_secs(2));
+                drop(eaten);
+            }
+            "pid" => return Err(Failure::new(Class::Internal, "pid", std::process::id().to_string())),
+            "get-out" => escapes::try_all(host, words.next().unwrap_or_default())?,
             other => return Err(Failure::new(Class::Spec, "script", format!("no such verb: {other:?}"))),
         }
         let warnings = vec![Warning { code: "scripted".into(), stream: None, text: verb.into() }];
@@ -97,6 +117,10 @@ impl Functions for Scripted {
             other => Err(Failure::new(Class::Host, "no_such_encoder", format!("{other} is not built in"))),
         }
     }
+}
+
+fn io_failure(error: &std::io::Error) -> Failure {
+    Failure::new(Class::Host, "io", error.to_string())
 }
 
 fn manifest(units: u64) -> TrackManifest {
@@ -131,13 +155,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 args: vec!["exec".into()],
                 backends: Vec::new(),
                 batch_target: spool_worker::BATCH_TARGET,
+                sandbox: Sandbox::default(),
             })
             .await?;
             handle.wait().await;
             Ok(())
         }),
         ["bench", executors, calls] => tokio::runtime::Runtime::new()?.block_on(async {
-            let options = ExecutorOptions { program, args: vec!["exec".into()], directory: std::env::temp_dir() };
+            let directory = std::env::temp_dir();
+            let options =
+                ExecutorOptions { program, args: vec!["exec".into()], directory, sandbox: Sandbox::default() };
             println!("{:?}", spool_worker::bench::exec(&options, executors.parse()?, calls.parse()?).await?);
             Ok(())
         }),

@@ -9,7 +9,7 @@ use spool_proto::ids::{Fence, WorkerName};
 use tokio::sync::watch;
 
 use crate::blocking;
-use crate::executor::{ExecutorOptions, Executors, Limits, Stops, Unanswered};
+use crate::executor::{ExecutorOptions, Executors, Limits, Sandbox, Stops, Unanswered};
 use crate::runner::{Progress, Runner, Terms, Told, Work};
 use crate::scratch::Scratch;
 
@@ -22,6 +22,8 @@ pub struct LocalOptions {
     /// A directory of one's own is made in it and removed.
     pub scratch: PathBuf,
     pub limits: Limits,
+    /// What the executor locks itself in with.
+    pub sandbox: Sandbox,
 }
 
 /// Runs one call in one executor of its own. When the future is dropped, the executor is killed.
@@ -29,12 +31,12 @@ pub struct LocalOptions {
 /// # Errors
 /// The call's.
 pub async fn call(options: LocalOptions, call: &Call, progress: Progress) -> Result<Answer, Failure> {
-    let LocalOptions { program, args, scratch: root, limits } = options;
+    let LocalOptions { program, args, scratch: root, limits, sandbox } = options;
     let name = WorkerName::from(format!("local-{}", std::process::id()));
     let scratch = blocking(move || Scratch::take(&root, &name)).await?;
     let directory = scratch.directory().to_owned();
     let _removed = Removed(directory.clone());
-    let executors = Executors::new(ExecutorOptions { program, args, directory }, 0);
+    let executors = Executors::new(ExecutorOptions { program, args, directory, sandbox }, 0);
     let runner = Runner { scratch: Arc::new(scratch), executors };
     let (_never, stop) = watch::channel(Stops::NONE);
     let work = Work { call: Arc::new(call.clone()), fence: Fence(0), limits, progress };

@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::agent::{Agent, Identity};
 use crate::batch::Batching;
-use crate::executor::{ExecutorOptions, Executors, GOLDEN_WITHIN};
+use crate::executor::{ExecutorOptions, Executors, GOLDEN_WITHIN, Sandbox};
 use crate::runner::Runner;
 use crate::scratch::Scratch;
 use crate::{blocking, capacity};
@@ -39,6 +39,8 @@ pub struct WorkerOptions {
     pub backends: Vec<String>,
     /// Executor time that calls handed over in one batch should fill. Zero: each call goes alone.
     pub batch_target: Duration,
+    /// What its executors lock themselves in with.
+    pub sandbox: Sandbox,
 }
 
 /// A lazy channel to a server.
@@ -102,16 +104,23 @@ impl Worker {
     /// one.
     ///
     /// # Errors
-    /// Class `host`: those of scratch (`scratch_in_use`, …) and `executor_start_failed`. A backend that fails its proof is
+    /// Class `host`: those of scratch (`scratch_in_use`, …), `executor_start_failed`, and `sandbox_incomplete`
+    /// where all of it is required. A backend that fails its proof is
     /// logged and not offered.
     pub async fn start(options: WorkerOptions) -> Result<WorkerHandle, Failure> {
-        let WorkerOptions { name, server, capacity, scratch, program, args, backends, batch_target } = options;
+        let WorkerOptions { name, server, capacity, scratch, program, args, backends, batch_target, sandbox } = options;
         let taken = name.clone();
         let scratch = blocking(move || Scratch::take(&scratch, &taken)).await?;
         let capacity = capacity.unwrap_or_else(|| capacity::of_this_machine(None, scratch.directory()));
         let slots = usize::try_from(capacity.cpu / 1000).unwrap_or(WARM).clamp(1, WARM);
         let directory = scratch.directory().to_owned();
-        let executors = Executors::new(ExecutorOptions { program, args, directory }, slots);
+        let executors = Executors::new(ExecutorOptions { program, args, directory, sandbox }, slots);
+        let walls = executors.walls().await?;
+        if walls.is_whole() {
+            tracing::info!(%sandbox, %walls, "executors are locked in");
+        } else {
+            tracing::warn!(%sandbox, %walls, "executors are not fully locked in");
+        }
         let backends = prove(&executors, backends, slots).await;
         executors.fill().await?;
         let identity =

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use spool_proto::call::{Args, Call, ProbeArgs, Value};
 use spool_proto::failure::{Class, Failure};
-use spool_worker::executor::{Executor, ExecutorOptions, Executors, Input, Job, Limits, Stops, Unanswered};
+use spool_worker::executor::{Executor, ExecutorOptions, Executors, Input, Job, Limits, Sandbox, Stops, Unanswered};
 use tokio::sync::watch;
 
 mod common;
@@ -57,7 +57,12 @@ impl Bench {
 }
 
 fn options(dir: &Path) -> ExecutorOptions {
-    ExecutorOptions { program: test_worker(), args: vec!["exec".into()], directory: dir.to_owned() }
+    ExecutorOptions {
+        program: test_worker(),
+        args: vec!["exec".into()],
+        directory: dir.to_owned(),
+        sandbox: Sandbox::default(),
+    }
 }
 
 fn probe() -> Args {
@@ -111,7 +116,7 @@ async fn limits_kill() {
         ("hang", Limits { no_progress: ms(200), ..Limits::default() }, Class::Internal, "no_progress"),
         (
             "eat 400",
-            Limits { memory_mib: 150, no_progress: ms(10_000), timeout: ms(30_000) },
+            Limits { memory_mib: 150, no_progress: ms(10_000), timeout: ms(30_000), ..Limits::default() },
             Class::Capacity,
             "memory_exceeded",
         ),
@@ -150,6 +155,8 @@ async fn a_stopped_call_is_killed_at_once() {
 async fn a_failure_of_the_function_keeps_the_executor_warm() {
     let dir = tempfile::tempdir().unwrap();
     let mut executor = Executor::spawn(&options(dir.path())).await.unwrap();
+    let scratch = dir.path().join("call");
+    std::fs::create_dir(&scratch).unwrap();
     let script = dir.path().join("script");
     std::fs::write(&script, "fail").unwrap();
     let call = Call { inputs: vec![spool_proto::uri::from_path(&script)], output_prefix: String::new(), args: probe() };
@@ -160,7 +167,7 @@ async fn a_failure_of_the_function_keeps_the_executor_warm() {
             position: 0,
             args: &args,
             inputs: &Input::of(&call),
-            scratch: Some(dir.path()),
+            scratch: Some(&scratch),
             limits: Limits::default(),
             progress: None,
         };
@@ -202,8 +209,19 @@ async fn an_executor_cannot_name_files_outside_its_scratch_nor_see_secrets() {
     let failure = bench.failure("escape", Limits::default()).await;
     assert_eq!((failure.class, failure.code.as_str()), (Class::Internal, "executor_protocol"));
     let environment = bench.failure("environment", Limits::default()).await;
-    let known =
-        ["PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "RUST_LOG", "RUST_BACKTRACE", "SVT_LOG", ""];
+    let known = [
+        "PATH",
+        "LD_LIBRARY_PATH",
+        "LANG",
+        "LC_ALL",
+        "LC_CTYPE",
+        "TZ",
+        "RUST_LOG",
+        "RUST_BACKTRACE",
+        "SVT_LOG",
+        "SPOOL_SANDBOX",
+        "",
+    ];
     let mut ours = std::env::vars_os();
     assert!(ours.any(|(name, _)| known.iter().all(|known| name != *known)), "this process has something to hide");
     for name in environment.message.split(' ') {
@@ -227,6 +245,7 @@ async fn what_is_no_executor_is_refused_with_its_last_words() {
         program: "/bin/sh".into(),
         args: vec!["-c".into(), "echo broken library >&2; exit 9".into()],
         directory: dir.path().into(),
+        sandbox: Sandbox::default(),
     };
     let failure = Executor::spawn(&sh).await.unwrap_err();
     assert_eq!((failure.class, failure.code.as_str()), (Class::Host, "executor_start_failed"));
@@ -247,6 +266,7 @@ async fn a_call_without_a_server_leaves_nothing_behind() {
         args: vec!["exec".into()],
         scratch: scratch.clone(),
         limits: Limits::default(),
+        sandbox: Sandbox::default(),
     };
     let call = Call { inputs: vec![spool_proto::uri::from_path(&script)], output_prefix: String::new(), args: probe() };
     let answer = spool_worker::local::call(options, &call, std::sync::Arc::new(|_| {})).await.unwrap();

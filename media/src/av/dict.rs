@@ -27,8 +27,9 @@ pub(crate) unsafe fn read(dictionary: *const ffi::AVDictionary) -> Vec<(String, 
     }
 }
 
-/// An owned dictionary of options.
+/// An owned dictionary of options. A list of them is to libav a list of its own.
 #[derive(Debug)]
+#[repr(transparent)]
 pub struct Dictionary(*mut ffi::AVDictionary);
 
 impl Dictionary {

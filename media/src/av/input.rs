@@ -133,6 +133,12 @@ fn not_media(what: &str, error: AvError) -> Failure {
     )
 }
 
+fn too_many_streams(has: impl std::fmt::Display, limits: &Limits) -> Failure {
+    let text =
+        format!("the source has {has}; at most {} streams are taken: keep those that are wanted", limits.streams);
+    Failure::new(Class::Input, "too_many_streams", text)
+}
+
 fn source_failed(error: &io::Error) -> Failure {
     Failure::new(
         Class::Transient,
@@ -174,6 +180,11 @@ impl Input {
             if let Err(error) = AvError::check(answer) {
                 return Err(match reader.take_error() {
                     Some(error) => source_failed(&error),
+                    // What a demuxer hears when it asks for one stream more than `max_streams`.
+                    None if error == AvError::NO_MEMORY => too_many_streams(
+                        format_args!("more than {} streams, or tables larger than memory", limits.streams),
+                        limits,
+                    ),
                     None => not_media(sniff::what_it_is(&reader.head(SNIFFED)), error),
                 });
             }
@@ -182,7 +193,15 @@ impl Input {
         // From here on `Drop` closes the context.
         let mut input = Input { context, reader, streams: Vec::new(), limits: *limits };
         // SAFETY: an open context.
-        let answer = unsafe { ffi::avformat_find_stream_info(context, ptr::null_mut()) };
+        let streams = unsafe { (*context).nb_streams };
+        // It decodes a little of each stream: within the bounds that hold later too.
+        let within = || Dictionary::new([("max_pixels", limits.pixels.to_string())]);
+        let mut looks = (0..streams).map(|_| within()).collect::<Result<Vec<Dictionary>, AvError>>().map_err(setup)?;
+        // SAFETY: an open context, and a dictionary for each of its streams; of those that appear meanwhile libav knows that they
+        // have none. It takes used entries out and leaves the rest ours.
+        let answer =
+            unsafe { ffi::avformat_find_stream_info(context, looks.as_mut_ptr().cast::<*mut ffi::AVDictionary>()) };
+        drop(looks);
         if let Some(error) = input.reader.take_error() {
             return Err(source_failed(&error));
         }
@@ -192,11 +211,7 @@ impl Input {
             return Err(not_media("no streams in it", AvError::INVALID_DATA));
         }
         if input.streams.len() > usize::try_from(limits.streams).unwrap_or(usize::MAX) {
-            return Err(Failure::new(
-                Class::Input,
-                "too_many_streams",
-                format!("the source has {} streams, at most {} are taken", input.streams.len(), limits.streams),
-            ));
+            return Err(too_many_streams(format_args!("{} streams", input.streams.len()), limits));
         }
         Ok(input)
     }

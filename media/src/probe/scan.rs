@@ -397,7 +397,7 @@ fn decode_all(
     let (index, damage) = scanned;
     let input = Input::open(host.open(0)?, &Limits::default())?;
     // The times of frames do not depend on the threads; a probe has the machine's other cores to itself.
-    let threads = std::thread::available_parallelism().map_or(1, |n| u16::try_from(n.get().min(16)).unwrap_or(1));
+    let threads = u16::try_from(crate::process::cores().min(16)).unwrap_or(1);
     let mut frames = Frames::new(input, stream.index, threads, Some(clock))?;
     let mut frame = Frame::new().map_err(no_memory)?;
     let mut decoded: Vec<(i64, i64)> = Vec::new();

@@ -105,6 +105,7 @@ impl Agent {
                         timeout: Duration::from_micros(held.lease.timeout_us),
                         no_progress: Duration::from_micros(held.lease.no_progress_us),
                         memory_mib: held.need.memory,
+                        scratch_mib: held.need.scratch,
                     },
                     progress: Arc::new(move |advance| advances.try_send((key, advance)).unwrap_or_default()),
                 });

@@ -1,4 +1,4 @@
-//! The executor's own side: reads a call, runs it, answers.
+//! The executor's own side: locks itself in, then reads a call, runs it, answers.
 //!
 //! One thread works and reads the socket when it expects something; another only waits for the socket to close and then
 //! kills the process at once, whatever the first is doing: without its worker an executor has nobody to work for.
@@ -21,7 +21,7 @@ use spool_proto::failure::{Class, Failure};
 
 use super::Functions;
 use super::link::Inbox;
-use super::watch::resident_bytes;
+use super::sandbox::{self, Walls};
 use crate::wire::{self, FromExecutor, Opened, ToExecutor, from_executor, to_executor};
 
 /// Progress is told at most this often.
@@ -30,7 +30,10 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// Is an executor until the socket on stdin closes: the whole of `spool exec`.
 pub fn main(functions: &dyn Functions) -> ! {
     renounce_real_time();
-    let served = io::stdin().as_fd().try_clone_to_owned().and_then(|socket| serve(functions, socket));
+    // Whoever says nothing of it, or nothing that is understood, gets the sandbox.
+    let mode = std::env::var(sandbox::VARIABLE).ok().and_then(|mode| mode.parse().ok()).unwrap_or_default();
+    let walls = sandbox::enter(mode);
+    let served = io::stdin().as_fd().try_clone_to_owned().and_then(|socket| serve(functions, socket, walls));
     if let Err(error) = served {
         // The worker keeps the tail of stderr as evidence.
         eprintln!("spool exec: {error} (it is started by a worker, with a socket as stdin)");
@@ -52,12 +55,12 @@ fn renounce_real_time() {
     let _refused = set_capabilities(None, own);
 }
 
-fn serve(functions: &dyn Functions, socket: OwnedFd) -> io::Result<()> {
+fn serve(functions: &dyn Functions, socket: OwnedFd, walls: Walls) -> io::Result<()> {
     let socket = UnixStream::from(socket);
     let watched = socket.try_clone()?;
     std::thread::Builder::new().name("spool-hangup".into()).spawn(move || leave_when_closed(&watched))?;
     let mut link = Link { socket, inbox: Inbox::default(), unsent: Vec::new(), dropped: wire::Drop::default() };
-    link.send(from_executor::Kind::Ready(wire::Ready { pid: std::process::id() }))?;
+    link.send(from_executor::Kind::Ready(wire::Ready { pid: std::process::id(), walls: Some(walls.into()) }))?;
     while let Some(message) = link.receive()? {
         match message {
             to_executor::Kind::Batch(calls) => batch(functions, &calls, &mut link)?,
@@ -92,7 +95,7 @@ fn batch(functions: &dyn Functions, batch: &wire::Batch, link: &mut Link) -> io:
         link.put(answer);
         full = !call.scratch.is_empty()
             && batch.resident_max > 0
-            && resident_bytes(rustix::process::getpid()).is_some_and(|resident| resident > batch.resident_max);
+            && spool_media::process::resident_bytes().is_some_and(|resident| resident > batch.resident_max);
     }
     link.flush()
 }
@@ -126,7 +129,7 @@ fn run(functions: &dyn Functions, call: &wire::Call, link: &mut Link) -> Result<
     if !call.scratch.is_empty() {
         // What a library leaves in its working directory is swept away with the call.
         std::env::set_current_dir(&scratch).map_err(|e| internal("the scratch directory cannot be entered", &e))?;
-        reset_peak_memory();
+        spool_media::process::forget_peak();
     }
     let inputs = usize::try_from(call.inputs).expect("usize has at least 32 bits");
     let mut host = Ours { link, scratch, files: vec![None; inputs], last: wire::Progress::default(), told: None };
@@ -145,21 +148,9 @@ fn run(functions: &dyn Functions, call: &wire::Call, link: &mut Link) -> Result<
         },
         files: relative,
         progress: Some(host.last),
-        peak_memory_bytes: if call.scratch.is_empty() { 0 } else { peak_memory_bytes().unwrap_or(0) },
+        peak_memory_bytes: if call.scratch.is_empty() { 0 } else { spool_media::process::peak_bytes().unwrap_or(0) },
         busy_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
     }))
-}
-
-/// So that the peak is the call's own (proc(5), `clear_refs`). Where the kernel does not know it, the peak is the process's.
-fn reset_peak_memory() {
-    drop(std::fs::write("/proc/self/clear_refs", "5"));
-}
-
-fn peak_memory_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
 }
 
 /// The socket, waited on.

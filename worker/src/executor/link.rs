@@ -57,6 +57,10 @@ impl Inbox {
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(handles) = message {
                 self.handles.extend(handles);
+                if self.handles.len() > HANDLES {
+                    let text = format!("more than {HANDLES} handles that nobody asked for");
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+                }
             }
         }
         Ok(read.bytes)
@@ -131,7 +135,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     fn ready(pid: u32) -> FromExecutor {
-        FromExecutor { kind: Some(from_executor::Kind::Ready(Ready { pid })) }
+        FromExecutor { kind: Some(from_executor::Kind::Ready(Ready { pid, walls: None })) }
     }
 
     #[test]

@@ -1,17 +1,22 @@
 //! Executors: child processes that run functions, so that a codec's crash, hang or leak hurts one call and not the worker.
 //!
 //! An executor holds no credentials, no network and no paths: inputs are asked for by number and come as open file handles
-//! over its socket; outputs go to one scratch directory. It is warm when it waits, loaded, for its next call, and runs one
-//! call at a time, of those it was handed in one batch.
+//! over its socket; outputs go to one scratch directory. It locks itself in before its first call. It is warm when it waits,
+//! loaded, for its next call, and runs one call at a time, of those it was handed in one batch.
 //!
-//! Reading order: `link` (framing and handles), `child` (inside the process), `process` (the worker's end), `watch`
-//! (what gets a call killed), `stops` (which calls are to stop), `warmth` (who of the idle serves, stays or goes), `pool` (all of a
+//! Reading order: `link` (framing and handles), `child` (inside the process), `sandbox` (what it locks itself in with), `process`
+//! (the worker's end), `den` (its directory), `ended` (how a call ends), `bounds` (what the kernel holds it to), `watch` (what
+//! gets a call killed), `stops` (which calls are to stop), `warmth` (who of the idle serves, stays or goes), `pool` (all of a
 //! worker's, kept warm and replaced).
 
+mod bounds;
 mod child;
+mod den;
+mod ended;
 mod link;
 mod pool;
 mod process;
+mod sandbox;
 mod stderr;
 mod stops;
 mod warmth;
@@ -24,8 +29,11 @@ use spool_proto::call::Args;
 use spool_proto::failure::Failure;
 
 pub use child::main;
+#[doc(hidden)]
+pub use ended::read_messages;
 pub use pool::{Executors, Taken};
 pub use process::{CallOutput, Executor, ExecutorOptions, Job, Produced, Tell, Told, Unanswered};
+pub use sandbox::{Sandbox, Walls};
 pub use stops::Stops;
 pub(crate) use stops::{asked, stopped};
 pub use warmth::{Target, WarmKey};

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 
 use super::GOLDEN_WITHIN;
 use super::process::{CallOutput, Executor, ExecutorOptions, Job, Unanswered};
+use super::sandbox::Walls;
 use super::stops::Stops;
 use super::warmth::{Target, Targets, WarmKey, Warmth, backend};
 use super::watch::Limits;
@@ -164,6 +165,17 @@ impl Executors {
     /// Told when [`Executors::warm`] may have changed.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.shared.changed.subscribe()
+    }
+
+    /// What one of them is locked in with, as it found out itself.
+    ///
+    /// # Errors
+    /// As [`Executor::spawn`].
+    pub async fn walls(&self) -> Result<Walls, Failure> {
+        let mut taken = self.take(None, None).await?;
+        let walls = taken.executor().walls().clone();
+        taken.give(None);
+        Ok(walls)
     }
 
     /// How they are started.

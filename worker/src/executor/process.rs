@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -20,11 +20,15 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::bounds::{self, Bounds};
+use super::den::{Den, Guest};
+use super::ended::{describe, read_done};
 use super::link::{self, Inbox};
+use super::sandbox::{self, Sandbox, Walls};
 use super::stderr::Stderr;
 use super::stops::{self, Stops};
 use super::watch::{Advance, Limits, Pulse, resident_bytes};
-use crate::transfer::Input;
+use crate::transfer::{Input, write_failure};
 use crate::wire::{self, FromExecutor, ToExecutor, from_executor, to_executor};
 
 /// From spawn to ready. Loading the codec libraries takes tens of milliseconds; a machine under load takes longer.
@@ -44,8 +48,10 @@ const ENVIRONMENT: [&str; 8] =
 pub struct ExecutorOptions {
     pub program: PathBuf,
     pub args: Vec<OsString>,
-    /// Its working directory until its first call; must exist.
+    /// Where it gets a directory of its own; must exist, on the file system of its calls' scratch.
     pub directory: PathBuf,
+    /// What it locks itself in with.
+    pub sandbox: Sandbox,
 }
 
 /// One call of a batch, for an executor.
@@ -57,7 +63,7 @@ pub struct Job<'a> {
     /// `Args`, as JSON.
     pub args: &'a [u8],
     pub inputs: &'a [Input],
-    /// Where outputs go. `None`: the call leaves none.
+    /// Where outputs go: the executor's own while it has the call. `None`: the call leaves none.
     pub scratch: Option<&'a Path>,
     pub limits: Limits,
     /// Told how far the call is, at most ten times a second.
@@ -125,22 +131,33 @@ pub struct Executor {
     /// The process ended, or was made to.
     gone: bool,
     batches: u64,
+    walls: Walls,
+    /// Removed after the process was killed.
+    den: Den,
 }
 
 impl Executor {
     /// Starts a process and waits until it is ready.
     ///
     /// # Errors
-    /// Class `host`, code `executor_start_failed`.
+    /// Class `host`: `executor_start_failed`; `sandbox_incomplete` where all of it is required.
     pub async fn spawn(options: &ExecutorOptions) -> Result<Executor, Failure> {
         let failed = |what: &dyn std::fmt::Display| {
             let text = format!("executor {} could not be started: {what}", options.program.display());
             Failure::new(Class::Host, "executor_start_failed", text)
         };
-        let (child, link) = start(options).map_err(|error| failed(&error))?;
-        let mut executor = Executor::around(child, link);
+        let den = Den::make(&options.directory).map_err(|error| failed(&error))?;
+        let (child, link) = start(options, den.path()).map_err(|error| failed(&error))?;
+        let mut executor = Executor::around(child, link, den);
         match tokio::time::timeout(READY_WITHIN, executor.link.receive()).await {
-            Ok(Ok(Some(from_executor::Kind::Ready(_)))) => return Ok(executor),
+            Ok(Ok(Some(from_executor::Kind::Ready(ready)))) => {
+                executor.walls = ready.walls.unwrap_or_default().into();
+                if options.sandbox == Sandbox::Require && !executor.walls.is_whole() {
+                    executor.kill().await;
+                    return Err(incomplete(&executor.walls));
+                }
+                return Ok(executor);
+            }
             Ok(Ok(None) | Err(_)) => {
                 let (status, evidence) = executor.bury().await;
                 Err(failed(&describe(status)).with_evidence(evidence))
@@ -151,10 +168,16 @@ impl Executor {
         .inspect_err(|failure| tracing::debug!(%failure, "executor"))
     }
 
-    fn around(mut child: Child, link: Link) -> Executor {
+    fn around(mut child: Child, link: Link, den: Den) -> Executor {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         let stderr = Stderr::drain(child.stderr.take(), child.id().unwrap_or_default());
-        Executor { child, pid, link, stderr, media_calls: 0, usable: true, gone: false, batches: 0 }
+        let walls = Walls::default();
+        Executor { child, pid, link, stderr, media_calls: 0, usable: true, gone: false, batches: 0, walls, den }
+    }
+
+    /// What it is locked in with, as it found out itself before its first call.
+    pub fn walls(&self) -> &Walls {
+        &self.walls
     }
 
     /// Alive, and not yet due to be replaced.
@@ -201,9 +224,21 @@ impl Executor {
         let jobs = jobs.get(..most).unwrap_or(jobs);
         self.batches += 1;
         self.stderr.forget();
+        let guests = match jobs.iter().map(|job| job.scratch.map(|path| self.den.admit(path)).transpose()).collect() {
+            Ok(guests) => guests,
+            Err(error) => {
+                let failure = write_failure(&error, self.den.path(), "scratch_unwritable");
+                tell(jobs[0].position, Told::Begun);
+                return tell(jobs[0].position, Told::Ended(Err(failure.into())));
+            }
+        };
+        if media {
+            self.bind(jobs[0].limits, jobs.len(), true);
+        }
         let mut batch = Batch {
             number: self.batches,
             jobs,
+            guests,
             out: Stops::NONE,
             ends: patience.filter(|_| jobs.len() > 1).map(|patience| Instant::now() + patience),
         };
@@ -217,11 +252,21 @@ impl Executor {
             }
             tell(job.position, Told::Begun);
             let ended = self.turn(&mut batch, index, message.take(), stop, tell).await;
+            batch.guests[index] = None;
             tell(job.position, Told::Ended(ended));
             if self.gone {
                 return;
             }
         }
+    }
+
+    /// Has the kernel hold it to what so many calls of these limits may use, from now on.
+    fn bind(&self, limits: Limits, calls: usize, writes: bool) {
+        let Some(pid) = self.pid else { return };
+        let calls = u32::try_from(calls).unwrap_or(u32::MAX);
+        let cores = u64::try_from(spool_media::process::cores()).unwrap_or(u64::MAX);
+        let scratch = writes.then(|| self.den.path());
+        Bounds::of(limits, calls, scratch, bounds::cpu_used(pid), cores).set(pid);
     }
 
     /// What the executor says of the next call of its batch. False: it is left, or the executor is gone.
@@ -292,6 +337,7 @@ impl Executor {
                     batch.ends = None;
                     let out: Vec<usize> = batch.behind(index).collect();
                     for at in out.iter().rev() {
+                        batch.guests[*at] = None;
                         tell(batch.jobs[*at].position, Told::Back);
                     }
                     self.take_out(batch, out).await.map(|()| None).map_err(End::Broken)
@@ -395,6 +441,7 @@ impl Executor {
         self.stderr.forget();
         let message = to_executor::Kind::Golden(wire::Golden { backend: backend.into() });
         let limits = Limits { timeout: within, ..Limits::default() };
+        self.bind(limits, 1, false);
         let pulse = Pulse::new();
         let talk = async {
             self.link.send(message, None).await?;
@@ -432,8 +479,11 @@ impl Executor {
 
     async fn died(&mut self) -> Failure {
         let (status, evidence) = self.bury().await;
-        let text = format!("the executor died in the middle of the call: {}", describe(status));
-        Failure::new(Class::Internal, "executor_died", text).with_evidence(evidence)
+        let failure = bounds::failure(status.and_then(|status| status.signal()), &evidence).unwrap_or_else(|| {
+            let text = format!("the executor died in the middle of the call: {}", describe(status));
+            Failure::new(Class::Internal, "executor_died", text)
+        });
+        failure.with_evidence(evidence)
     }
 
     async fn mad(&mut self, text: &str) -> Failure {
@@ -456,7 +506,16 @@ impl Executor {
     }
 }
 
-fn start(options: &ExecutorOptions) -> io::Result<(Child, Link)> {
+fn incomplete(walls: &Walls) -> Failure {
+    let text = format!(
+        "this machine cannot lock executors in as asked ({}); `spool doctor` shows what it has, and without --sandbox require \
+         that is made do with",
+        walls.missing.join("; ")
+    );
+    Failure::new(Class::Host, "sandbox_incomplete", text)
+}
+
+fn start(options: &ExecutorOptions, directory: &Path) -> io::Result<(Child, Link)> {
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let ours = std::os::unix::net::UnixStream::from(ours);
     ours.set_nonblocking(true)?;
@@ -467,7 +526,8 @@ fn start(options: &ExecutorOptions) -> io::Result<(Child, Link)> {
         .envs(kept)
         // Or it prints a banner for every chunk.
         .env("SVT_LOG", "1")
-        .current_dir(&options.directory)
+        .env(sandbox::VARIABLE, options.sandbox.to_string())
+        .current_dir(directory)
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -482,6 +542,8 @@ fn start(options: &ExecutorOptions) -> io::Result<(Child, Link)> {
 struct Batch<'a> {
     number: u64,
     jobs: &'a [Job<'a>],
+    /// By index in `jobs`: its scratch, with the executor.
+    guests: Vec<Option<Guest>>,
     /// By index in `jobs`: taken out, though the executor may not know it yet.
     out: Stops,
     /// When those still waiting go back.
@@ -490,14 +552,14 @@ struct Batch<'a> {
 
 impl Batch<'_> {
     fn message(&self) -> to_executor::Kind {
-        let call = |job: &Job<'_>| wire::Call {
+        let call = |(job, guest): (&Job<'_>, &Option<Guest>)| wire::Call {
             args: job.args.to_vec(),
             inputs: u32::try_from(job.inputs.len()).unwrap_or(u32::MAX),
-            scratch: job.scratch.map(|path| path.as_os_str().as_bytes().to_vec()).unwrap_or_default(),
+            scratch: guest.as_ref().map(|guest| guest.path().as_os_str().as_bytes().to_vec()).unwrap_or_default(),
         };
         let memory_mib = self.jobs.iter().map(|job| job.limits.memory_mib).filter(|mib| *mib > 0).min();
         let resident_max = memory_mib.map_or(RESIDENT_AFTER, |mib| (mib << 20) / 2).min(RESIDENT_AFTER);
-        let calls = self.jobs.iter().map(call).collect();
+        let calls = self.jobs.iter().zip(&self.guests).map(call).collect();
         to_executor::Kind::Batch(wire::Batch { number: self.number, calls, resident_max })
     }
 
@@ -590,60 +652,4 @@ impl From<wire::Progress> for Advance {
     fn from(wire::Progress { frames, bytes, out_time_us }: wire::Progress) -> Advance {
         Advance { frames, bytes, out_time_us }
     }
-}
-
-/// The executor is not trusted: what it names must lie in its scratch directory.
-fn read_done(done: wire::Done, scratch: Option<&Path>) -> Result<CallOutput, String> {
-    let mut files = Vec::with_capacity(done.files.len());
-    for wire::File { name, path } in done.files {
-        let path = PathBuf::from(OsString::from_vec(path));
-        let inside = path.components().all(|part| matches!(part, Component::Normal(_)));
-        let (Some(scratch), true, true) = (scratch, inside, path.file_name().is_some()) else {
-            return Err(format!("it left a file outside its scratch directory: {}", path.display()));
-        };
-        files.push(Produced { name, path: scratch.join(path) });
-    }
-    Ok(CallOutput {
-        value: serde_json::from_slice(&done.value).map_err(|error| format!("an answer that is none: {error}"))?,
-        warnings: match done.warnings.as_slice() {
-            [] => Vec::new(),
-            json => serde_json::from_slice(json).map_err(|error| format!("warnings that are none: {error}"))?,
-        },
-        files,
-        advance: done.progress.unwrap_or_default().into(),
-        peak_memory_bytes: done.peak_memory_bytes,
-        busy: Duration::from_micros(done.busy_us),
-    })
-}
-
-fn describe(status: Option<ExitStatus>) -> String {
-    let Some(status) = status else { return "it closed its socket and did not exit".into() };
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => match signal_name(signal) {
-            Some(name) => format!("killed by {name}"),
-            None => format!("killed by signal {signal}"),
-        },
-        (None, Some(code)) => format!("exit status {code}"),
-        (None, None) => status.to_string(),
-    }
-}
-
-fn signal_name(number: i32) -> Option<&'static str> {
-    let names = [
-        (Signal::HUP, "SIGHUP"),
-        (Signal::INT, "SIGINT"),
-        (Signal::QUIT, "SIGQUIT"),
-        (Signal::ILL, "SIGILL (an instruction this CPU does not have)"),
-        (Signal::TRAP, "SIGTRAP"),
-        (Signal::ABORT, "SIGABRT"),
-        (Signal::BUS, "SIGBUS"),
-        (Signal::FPE, "SIGFPE"),
-        (Signal::KILL, "SIGKILL (by a person, or by the kernel for want of memory)"),
-        (Signal::SEGV, "SIGSEGV"),
-        (Signal::TERM, "SIGTERM"),
-        (Signal::XCPU, "SIGXCPU"),
-        (Signal::XFSZ, "SIGXFSZ"),
-        (Signal::SYS, "SIGSYS"),
-    ];
-    names.into_iter().find(|(signal, _)| signal.as_raw() == number).map(|(_, name)| name)
 }

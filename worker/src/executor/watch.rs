@@ -16,6 +16,8 @@ pub struct Limits {
     pub no_progress: Duration,
     /// Resident memory, MiB.
     pub memory_mib: u64,
+    /// One file, MiB. The kernel's to hold, not the watch's.
+    pub scratch_mib: u64,
 }
 
 /// How far a call is.

@@ -9,6 +9,7 @@ use spool_proto::call::{Answer, Args, Call, PublishArgs, Value};
 use spool_proto::resources::Resources;
 use spool_proto::uri;
 use spool_proto::wire::v1::{self, report, server_message};
+use spool_worker::executor::Sandbox;
 use spool_worker::{BATCH_TARGET, Exit, Worker, WorkerHandle, WorkerOptions};
 
 mod batch;
@@ -45,6 +46,7 @@ async fn bench_batching(cpu: u64, backends: &[&str], batch_target: Duration) -> 
         args: vec!["exec".into()],
         backends: backends.iter().map(|&name| name.into()).collect(),
         batch_target,
+        sandbox: Sandbox::default(),
     });
     Bench { worker: worker.await.unwrap(), fleet, dir }
 }
@@ -76,8 +78,15 @@ fn returned(kind: &report::Kind) -> &str {
 
 /// Folders of calls in a worker's scratch.
 fn calls_in_scratch(root: &Path, worker: &str) -> usize {
-    let entries = std::fs::read_dir(root.join("scratch").join(worker)).unwrap();
-    entries.filter(|entry| entry.as_ref().unwrap().file_name() != "lock").count()
+    let names = |path: &Path| -> Vec<std::ffi::OsString> {
+        // An executor's directory may go at any time.
+        std::fs::read_dir(path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.file_name())).collect()
+    };
+    let own = root.join("scratch").join(worker);
+    let (executors, calls): (Vec<_>, Vec<_>) =
+        names(&own).into_iter().partition(|name| name.to_string_lossy().starts_with("executor-"));
+    let with_executors: usize = executors.iter().map(|executor| names(&own.join(executor)).len()).sum();
+    with_executors + calls.iter().filter(|name| *name != "lock").count()
 }
 
 #[tokio::test]
