@@ -151,3 +151,14 @@ fn what_is_in_the_wrong_place_is_refused_by_its_path() {
         assert!(refusal.contains(says) && refusal.starts_with("pools.yaml"), "{says}\n{refusal}");
     }
 }
+
+/// Whatever a file holds, it is read or refused by its name.
+#[test]
+fn any_text_is_a_manifest_or_refused() {
+    let seeds = [STUDIO.as_bytes().to_vec(), PRINTED.as_bytes().to_vec(), b"{a: &x [*x, *x]}".to_vec()];
+    spool_fuzz::mutate::run("manifest", &seeds, 2000, |bytes| {
+        if let Err(refusal) = parse("pools.yaml", &String::from_utf8_lossy(bytes)) {
+            assert!(refusal.starts_with("pools.yaml"), "{refusal}");
+        }
+    });
+}
