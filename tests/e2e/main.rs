@@ -17,4 +17,5 @@ mod processes;
 mod reclaim;
 mod refusals;
 mod server;
+mod titles;
 mod truth;

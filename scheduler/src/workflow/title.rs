@@ -317,9 +317,9 @@ impl Title<'_> {
 
     fn packaged(&self, encoded: &Encoded<'_>) -> Result<PackagedTrack, Failure> {
         let stream = self.stream(encoded.track.stream)?;
-        let several = |language: &&String| !language.is_empty();
+        let known = |language: &&String| !language.is_empty() && *language != "und";
         let name = match encoded.kind {
-            "audio" => stream.title.clone().or(stream.language.as_ref().filter(several).cloned()),
+            "audio" => stream.title.clone().or(stream.language.as_ref().filter(known).cloned()),
             _ => None,
         };
         Ok(PackagedTrack {

@@ -1,0 +1,139 @@
+//! Titles: every rendition of a film, packaged, from a job file.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::films::{PLAIN, SLOW, clip, frame_times};
+use crate::processes::{Guarded, Sandbox, files_under};
+
+/// A job of two codecs at two heights, with one track of sound.
+fn job_file(sandbox: &Sandbox, film: &Path, more: &str) -> PathBuf {
+    let path = sandbox.path("job.yaml");
+    let text = format!(
+        "apiVersion: spool/v1
+kind: Job
+metadata: {{name: a title}}
+spec:
+  input: {}
+  output: {}
+  video:
+    - {{name: 180p, codec: libx264, height: 180, crf: 30, preset: ultrafast}}
+    - {{name: 90p, codec: libx264, height: 90, crf: 34, preset: ultrafast}}
+    - {{name: av1-90p, codec: libsvtav1, height: 90, crf: 50, preset: 12}}
+  audio:
+    - {{name: stereo, codec: aac, bitrate: 64k}}
+  packages: [hls, dash]
+  chunking: {{segment: 2s, gop: 1s}}
+{more}",
+        film.display(),
+        sandbox.path("package").display()
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn submit(sandbox: &Sandbox, job: &Path) -> Value {
+    let output = sandbox.spool().arg("submit").arg(job).arg("--json").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("stdout holds the job as JSON and nothing else")
+}
+
+fn probe(path: &Path, what: &[&str]) -> Vec<String> {
+    let output = Command::new("ffprobe").args(["-v", "error", "-of", "csv=p=0"]).args(what).arg(path).output().unwrap();
+    assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().map(|line| line.trim_end_matches(',').to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+#[test]
+fn one_job_makes_every_rendition_and_a_package_that_demuxers_follow() {
+    let sandbox = Sandbox::new();
+    let film = clip(&PLAIN);
+    let job = submit(&sandbox, &job_file(&sandbox, &film, ""));
+    assert_eq!(job["service"], "title");
+    let tracks = job["output"]["tracks"].as_array().unwrap();
+    let told: Vec<String> = tracks
+        .iter()
+        .map(|t| format!("{} {}", t["folder"].as_str().unwrap(), t["codec"].as_str().unwrap()))
+        .collect();
+    assert!(told[0].starts_with("video/180p avc1.") && told[2].starts_with("video/av1-90p av01."), "{told:?}");
+    assert_eq!(told[3], "audio/stereo mp4a.40.2");
+    let package = sandbox.path("package");
+    let frames = frame_times(&film).len();
+    for entry in ["master.m3u8", "manifest.mpd"] {
+        let streams = probe(&package.join(entry), &["-show_entries", "stream=codec_name,height"]);
+        let mut pictures: Vec<&String> = streams.iter().filter(|s| s.contains(',')).collect();
+        pictures.sort();
+        pictures.dedup();
+        assert_eq!(pictures, ["av1,90", "h264,180", "h264,90"], "{entry}");
+        let count = ["-count_frames", "-select_streams", "v:0", "-show_entries", "stream=nb_read_frames"];
+        assert_eq!(probe(&package.join(entry), &count)[0], frames.to_string(), "{entry}");
+    }
+    // Keyframes of all renditions stand at the same times, and every segment begins with one.
+    let mut starts = Vec::new();
+    for folder in ["180p", "90p", "av1-90p"] {
+        let playlist = package.join("video").join(folder).join("playlist.m3u8");
+        let packets = probe(&playlist, &["-select_streams", "v:0", "-show_entries", "packet=pts_time,flags"]);
+        assert_eq!(packets.len(), frames, "{folder}");
+        let keys = packets.iter().filter(|line| line.contains('K')).map(|line| line.split(',').next().unwrap());
+        starts.push(keys.map(|time| time.parse::<f64>().unwrap().round()).collect::<Vec<_>>());
+    }
+    assert_eq!(starts[0], (0..12).map(f64::from).collect::<Vec<_>>());
+    assert!(starts.iter().all(|times| *times == starts[0]), "{starts:?}");
+    sandbox.assert_nothing_left();
+}
+
+#[test]
+fn a_killed_title_goes_on_where_it_stopped_and_shows_nothing_before_it_is_whole() {
+    let sandbox = Sandbox::new();
+    let job = job_file(&sandbox, &clip(&SLOW), "");
+    let mut command = sandbox.spool();
+    command.arg("submit").arg(&job).args(["--progress", "none"]);
+    let mut first = Guarded::spawn(&mut command);
+    // Until chunks lie there.
+    let has_chunk = || files_under(&sandbox.data_home()).iter().any(|path| path.to_string_lossy().contains("/chunk.f"));
+    while !has_chunk() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    first.kill();
+    assert!(!sandbox.path("package").exists(), "nothing is published before all of it was checked");
+    let done = submit(&sandbox, &job);
+    assert_eq!(done["state"], "done");
+    let attempts: u64 = done["tasks"].as_array().unwrap().iter().map(|task| task["attempt"].as_u64().unwrap()).sum();
+    let tasks = u64::try_from(done["tasks"].as_array().unwrap().len()).unwrap();
+    assert!(attempts < tasks * 2, "{attempts} attempts at {tasks} tasks: what was done is kept");
+    assert!(sandbox.path("package/master.m3u8").is_file());
+}
+
+#[test]
+fn a_job_file_that_is_wrong_is_refused_before_anything_is_done() {
+    let sandbox = Sandbox::new();
+    let film = clip(&PLAIN);
+    for (more, says) in [
+        ("  colour: red\n", "spec.colour"),
+        ("  ladder: {codecs: [libx264], maxHeight: 181}\n", "ladder.max_height"),
+        ("  pool: studio\n", "--server"),
+    ] {
+        let job = job_file(&sandbox, &film, more);
+        let output = sandbox.spool().arg("submit").arg(&job).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains(says), "{says}: {text}");
+    }
+    assert!(!sandbox.path("package").exists());
+}
+
+#[test]
+fn a_template_alone_makes_a_film() {
+    let sandbox = Sandbox::new();
+    let out = sandbox.path("proxy.mp4");
+    let mut command = sandbox.spool();
+    command.args(["template", "apply", "proxy@1", "-i"]).arg(clip(&PLAIN)).arg("-o").arg(&out).arg("--json");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(probe(&out, &["-select_streams", "v:0", "-show_entries", "stream=height"]), ["360"]);
+    let listed = sandbox.spool().args(["template", "list"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("hls-h264@1"));
+}
