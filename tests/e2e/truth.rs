@@ -118,6 +118,10 @@ fn damage_is_salvaged_with_a_warning_or_ends_the_job() {
     assert_eq!((&job["state"], &job["failure"]["class"]), (&"failed".into(), &"input".into()), "{job}");
     assert_eq!(job["failure"]["code"], "source_damaged");
     assert!(!sandbox.path("none.mp4").exists());
+    // A try that fails leaves an encoder in its middle: SVT-AV1 must be closed all the same.
+    let svt = ["-c:v", "libsvtav1", "-crf", "50", "-preset", "12", "-c:a", "libopus"];
+    let job = encode(&sandbox, &film, &sandbox.path("svt.mkv"), &svt);
+    assert_eq!(job["state"], "done", "{}", job["failure"]);
     // What is whole passes.
     let job = encode(&sandbox, &whole, &sandbox.path("whole-out.mp4"), &[X264, &["--on-damage", "fail"]].concat());
     assert_eq!(job["state"], "done", "{}", job["failure"]);

@@ -10,7 +10,7 @@ use super::codec::{Context, Received};
 use super::dict::Dictionary;
 use super::frame::{Colors, Frame};
 use super::packet::Packet;
-use super::{AvError, av_rational, parameters, rational, set_number};
+use super::{AvError, av_rational, number, parameters, rational, set_number};
 use crate::piece::Parameters;
 
 /// What a video encoder must know before its first picture, as ffmpeg takes it from the filter graph.
@@ -44,6 +44,15 @@ pub struct Encoder {
     context: Context,
     name: String,
     frame_rate: Rational,
+    fed: Fed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fed {
+    Nothing,
+    Frames,
+    /// And told that there are no more.
+    All,
 }
 
 fn find(name: &str) -> Result<*const ffi::AVCodec, Failure> {
@@ -110,7 +119,7 @@ impl Encoder {
             set_number(&raw mut (*raw).field_order, setup.field_order);
             context
         };
-        let encoder = Encoder { context, name: name.to_owned(), frame_rate: setup.frame_rate };
+        let encoder = Encoder { context, name: name.to_owned(), frame_rate: setup.frame_rate, fed: Fed::Nothing };
         encoder.open(codec, options, |error| {
             let size = format!("width {} and height {}", setup.width, setup.height);
             error.failure(
@@ -137,7 +146,7 @@ impl Encoder {
             (*raw).time_base = ffi::AVRational { num: 1, den: setup.sample_rate.max(1) };
             context
         };
-        let encoder = Encoder { context, name: name.to_owned(), frame_rate: Rational::new(0, 1) };
+        let encoder = Encoder { context, name: name.to_owned(), frame_rate: Rational::new(0, 1), fed: Fed::Nothing };
         encoder.open(codec, options, |error| {
             error.failure(
                 Class::Spec,
@@ -178,6 +187,7 @@ impl Encoder {
 
     /// Gives a frame (its pts in the encoder's timebase), or with `None` begins to drain.
     pub fn send(&mut self, frame: Option<&Frame>) -> Result<(), AvError> {
+        self.fed = if frame.is_some() { Fed::Frames } else { Fed::All };
         let frame = frame.map_or(std::ptr::null(), |f| f.as_ptr().cast_const());
         // SAFETY: an open encoder; the frame is valid or null and is not changed.
         AvError::check(unsafe { ffi::avcodec_send_frame(self.context.as_ptr(), frame) }).map(|_| ())
@@ -221,6 +231,33 @@ impl Encoder {
             answer?;
             copied.ok_or(AvError::INVALID)
         }
+    }
+}
+
+impl Drop for Encoder {
+    /// SVT-AV1 waits for the end of its stream when it is closed, and for its first picture: for ever, where they never came.
+    fn drop(&mut self) {
+        if self.name != "libsvtav1" || self.fed == Fed::All {
+            return;
+        }
+        // SAFETY: an open encoder.
+        let (width, height, format) = unsafe {
+            let raw = self.context.as_ptr();
+            ((*raw).width, (*raw).height, number(&raw const (*raw).pix_fmt))
+        };
+        let mut end = || -> Result<(), AvError> {
+            if self.fed == Fed::Nothing {
+                let mut picture = Frame::picture(width, height, format)?;
+                picture.set_pts(Some(0));
+                self.send(Some(&picture))?;
+            }
+            self.send(None)?;
+            let mut packet = Packet::new()?;
+            while self.receive(&mut packet)? == Received::One {}
+            Ok(())
+        };
+        // Nobody is left to be told of an error.
+        let _ = end();
     }
 }
 
