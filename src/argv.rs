@@ -13,7 +13,7 @@ const INSTEAD: &[(&[&str], &str)] = &[
     ),
     (
         &["filter_complex", "lavfi", "filter_complex_script"],
-        "one plain chain is taken: -vf with scale, crop, fps, pad, format",
+        "one plain chain is taken: -vf scale=1280:-2,yadif; --overlay lays a picture over the film",
     ),
     (&["af", "filter:a"], "audio filters are not taken; -ar and -ac resample and remix"),
     (&["movflags"], "mp4 and mov are always written with their index in front (faststart)"),

@@ -25,6 +25,9 @@ pub struct ProbeArgs {
     /// The file to look at
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Look for black bars: a few pictures from all over the film are decoded
+    #[arg(long)]
+    crop: bool,
     /// Print all that is known, as JSON
     #[arg(long)]
     json: bool,
@@ -42,7 +45,7 @@ pub async fn run(args: &ProbeArgs) -> anyhow::Result<Exit> {
     let call = Call {
         inputs: vec![uri::from_path(&file)],
         output_prefix: String::new(),
-        args: call::Args::Probe(Look { index_for: None }),
+        args: call::Args::Probe(Look { index_for: None, crop_bars: args.crop }),
     };
     let options = LocalOptions {
         program: roles::program()?,
@@ -61,7 +64,10 @@ pub async fn run(args: &ProbeArgs) -> anyhow::Result<Exit> {
     if args.json {
         output::print_json(&facts)?
     } else {
-        output::print(&text(&facts))?
+        output::print(&text(&facts))?;
+        if args.crop {
+            output::print(&crop_text(&facts))?;
+        }
     }
     Ok(Exit::Done)
 }
@@ -84,6 +90,23 @@ fn text(facts: &SourceFacts) -> String {
             seconds(chapter.end_us),
             chapter.title
         ));
+    }
+    text
+}
+
+/// What `--crop` found, as options to be copied.
+fn crop_text(facts: &SourceFacts) -> String {
+    let mut text = String::new();
+    for stream in &facts.streams {
+        let MediaFacts::Video(video) = &stream.media else { continue };
+        match video.crop {
+            Some(crop) => {
+                let call::CropFacts { width, height, x, y } = crop;
+                text.push_str(&format!("  0:{} black bars: --crop {width}:{height}:{x}:{y}\n", stream.index));
+            }
+            None if !video.attached_picture => text.push_str(&format!("  0:{} no black bars\n", stream.index)),
+            None => {}
+        }
     }
     text
 }

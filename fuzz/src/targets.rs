@@ -79,7 +79,7 @@ impl Host for Bytes<'_> {
 fn look(bytes: &[u8], index_for: Option<EncodeSpec>) {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let mut host = Bytes { bytes, scratch };
-    match spool_media::run(&Args::Probe(ProbeArgs { index_for }), &mut host) {
+    match spool_media::run(&Args::Probe(ProbeArgs { index_for, crop_bars: false }), &mut host) {
         Ok(product) => {
             let Value::Probe(facts) = product.value else { panic!("a probe that answers {:?}", product.value) };
             let told = serde_json::to_vec(&facts).expect("facts are plain values");

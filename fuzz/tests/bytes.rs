@@ -77,7 +77,8 @@ fn our_own_files_are_read_or_refused() {
     let path = folder.path().join("film.mkv");
     ffmpeg("-f lavfi -i testsrc2=s=64x48:r=5:d=2 -c:v libx264 -preset ultrafast -g 5", &path);
     let spec = spec();
-    let (probed, _host) = call(&Args::Probe(ProbeArgs { index_for: Some(spec.clone()) }), [&path]).unwrap();
+    let (probed, _host) =
+        call(&Args::Probe(ProbeArgs { index_for: Some(spec.clone()), crop_bars: false }), [&path]).unwrap();
     let index = std::fs::read(&probed.files[0].1).unwrap();
     let Value::Probe(facts) = probed.value else { panic!("no facts") };
     let args = PlanArgs { spec: spec.clone(), source: *facts, unsplit_threads: 1 };

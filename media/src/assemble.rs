@@ -20,7 +20,8 @@ use crate::av::input::{Input, InputChapter, Limits, MediaKind};
 use crate::av::output::{Output, SIDE_BUFFER_SIZES, SIDE_DOLBY_VISION, StreamSetup};
 use crate::av::packet::SIDE_DISPLAY_MATRIX;
 use crate::choose::choose;
-use crate::piece::{Packet, Parameters, PieceReader};
+use crate::encode::hdr;
+use crate::piece::{Kind, Packet, Parameters, PieceReader};
 use crate::{Host, Product, Source, scratch_failed};
 use dts::Schedule;
 pub use film_timeline::FilmTimeline;
@@ -196,7 +197,7 @@ fn survey_video<'a>(facts: &'a StreamFacts, inputs: Range<usize>, host: &mut dyn
     }
     let parameters =
         parameters.ok_or_else(|| internal("pieces_missing", format!("stream {} has no chunks", facts.index)))?;
-    if let crate::piece::Kind::Video { video_delay, .. } = parameters.kind {
+    if let Kind::Video { video_delay, .. } = parameters.kind {
         delay = delay.max(usize::try_from(video_delay).unwrap_or(0));
     }
     let schedule = Schedule::new(&coded, delay)
@@ -310,6 +311,11 @@ fn add_side_data(tracks: &mut [Track<'_>], source: &Input) -> Vec<Warning> {
     let mut warnings = Vec::new();
     for track in tracks.iter_mut().filter(|track| track.schedule.is_some()) {
         let stream = source.streams().iter().find(|stream| u32::try_from(stream.index) == Ok(track.facts.index));
+        let transfer = match track.parameters.kind {
+            Kind::Video { color_transfer, .. } => color_transfer,
+            _ => 0,
+        };
+        let is_sdr = hdr::is_brought_down(stream.and_then(|stream| stream.parameters.as_ref()), transfer);
         for (kind, bytes) in stream.map(|stream| stream.side_data.as_slice()).unwrap_or_default() {
             let known = track.parameters.side_data.iter().any(|(known, _)| known == kind);
             match *kind {
@@ -319,7 +325,7 @@ fn add_side_data(tracks: &mut [Track<'_>], source: &Input) -> Vec<Warning> {
                     text: "the source carries Dolby Vision, which does not survive re-encoding: the film keeps the base layer".into(),
                 }),
                 SIDE_BUFFER_SIZES | SIDE_DISPLAY_MATRIX => {}
-                _ if known => {}
+                kind if known || (is_sdr && hdr::is_hdr(kind)) => {}
                 _ => track.parameters.side_data.push((*kind, bytes.clone())),
             }
         }
@@ -432,7 +438,7 @@ fn write(tracks: &[Track<'_>], output: &mut Output, host: &mut dyn Host) -> Resu
 
 fn end_of(packet: &Packet, parameters: &Parameters) -> i64 {
     let duration = match parameters.kind {
-        crate::piece::Kind::Video { frame_rate, .. } if frame_rate.num > 0 => {
+        Kind::Video { frame_rate, .. } if frame_rate.num > 0 => {
             micros(1, Rational::new(frame_rate.den, frame_rate.num))
         }
         _ => micros(packet.duration, parameters.time_base),

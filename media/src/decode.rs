@@ -202,6 +202,16 @@ impl Frames {
         }
     }
 
+    /// Goes to a keyframe near a time, in microseconds of the file's own clock; for looking, not for exact work. False: it cannot.
+    pub fn jump(&mut self, at_us: i64) -> bool {
+        let base = self.stream().time_base;
+        let target = crate::timeline::rescale(at_us, crate::timeline::MICROSECOND, base);
+        self.decoder.flush();
+        self.pending = false;
+        self.draining = false;
+        self.input.seek(self.stream, target).is_ok()
+    }
+
     /// Goes to a packet of the plan, so that it is the first one decoded. False: it could not be found by seeking; the position is
     /// then anywhere.
     pub fn enter(&mut self, entry: &Entry) -> Result<bool, Failure> {

@@ -4,7 +4,7 @@
 //! Who takes the pictures is a [`Taker`]: the chunk's encoder, or `media.quality`, which is to see what the encoder saw.
 
 mod coder;
-mod hdr;
+pub(crate) mod hdr;
 mod kept;
 mod linear;
 
@@ -14,16 +14,18 @@ use std::path::Path;
 
 use spool_proto::call::{EncodeArgs, TrackManifest, Value};
 use spool_proto::failure::{Class, Failure, Warning};
+use spool_proto::spec::filter::{self, Reach};
 
+use crate::av::codec::Received;
 use crate::av::frame::Frame;
 use crate::av::input::{Input, Limits};
 use crate::damage::Damage;
 use crate::decode::{Clock, Decoded, Frames, no_memory};
-use crate::graph::{Filters, alpha_warning};
+use crate::graph::{self, Filters, alpha_warning};
 use crate::jumps::Shift;
 use crate::params;
 use crate::plan_file::{Chunk, Entry, FrameTable, PlanFile};
-use crate::timeline::Timeline;
+use crate::timeline::{InputClock, Pace};
 use crate::{Host, Product, process};
 use coder::Coder;
 pub(crate) use coder::Opening;
@@ -33,8 +35,8 @@ use kept::Carried;
 const REPORT_EVERY: u64 = 4;
 /// What libav's decoders do with damaged pictures.
 const CONCEALED: &str = "it was concealed";
-/// Filtered frames the timeline may show again: the two before the one pushed last, and that one.
-const RECENT_MAX: usize = 3;
+/// Filtered pictures that may be shown again: the one pushed last, and the one before.
+const RECENT_MAX: usize = 2;
 
 /// Runs `media.encode`.
 ///
@@ -45,7 +47,7 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
     let chunk = chunk_of(&plan, args.chunk)?;
     let path = host.scratch().join("chunk");
-    let mut task = Task { args, plan: &plan, chunk, host, path: &path, warnings: Vec::new() };
+    let mut task = Task::new(args, &plan, chunk, host, &path)?;
     let (coded, entry) = task.run::<Coder>()?;
     let summary = coded.done;
     let manifest = TrackManifest {
@@ -84,7 +86,7 @@ fn chunk_of(plan: &PlanFile, number: u32) -> Result<&Chunk, Failure> {
 pub(crate) fn pictures<T: Taker>(args: &EncodeArgs, plan: &PlanFile, host: &mut dyn Host) -> Result<T::Done, Failure> {
     let path = host.scratch().join("chunk");
     let chunk = chunk_of(plan, args.chunk)?;
-    let mut task = Task { args, plan, chunk, host, path: &path, warnings: Vec::new() };
+    let mut task = Task::new(args, plan, chunk, host, &path)?;
     let (coded, _) = task.run::<T>()?;
     Ok(coded.done)
 }
@@ -128,12 +130,35 @@ struct Coded<D> {
 
 /// A chunk to be worked through.
 pub(crate) struct Task<'a> {
-    pub args: &'a EncodeArgs,
+    /// With the chain as planned.
+    pub args: EncodeArgs,
+    /// The picture that is laid over the film.
+    still: Option<Frame>,
     pub plan: &'a PlanFile,
     chunk: &'a Chunk,
     pub host: &'a mut dyn Host,
     path: &'a Path,
     warnings: Vec<Warning>,
+}
+
+impl<'a> Task<'a> {
+    /// The picture of an overlay is the call's last input.
+    fn new(
+        args: &EncodeArgs,
+        plan: &'a PlanFile,
+        chunk: &'a Chunk,
+        host: &'a mut dyn Host,
+        path: &'a Path,
+    ) -> Result<Task<'a>, Failure> {
+        let mut args = args.clone();
+        if let (Some(video), Some(filters)) = (&mut args.spec.video, &plan.filters) {
+            video.filters.clone_from(filters);
+        }
+        let overlay = args.spec.video.as_ref().and_then(|video| video.overlay.as_ref());
+        let image = host.inputs().saturating_sub(1);
+        let still = overlay.map(|overlay| graph::still(overlay, host.open(image)?)).transpose()?;
+        Ok(Task { args, still, plan, chunk, host, path, warnings: Vec::new() })
+    }
 }
 
 impl Task<'_> {
@@ -179,14 +204,15 @@ impl Task<'_> {
 
     fn filters(&self, frames: &Frames) -> Result<Filters, Failure> {
         let codec = self.args.spec.video.as_ref().map(|v| params::encoder_name(v.codec)).unwrap_or_default();
-        Filters::new(&self.args.spec, frames.stream(), codec, self.args.threads)
+        let still = self.still.as_ref().map(Frame::share).transpose().map_err(no_memory)?;
+        Ok(Filters::new(&self.args.spec, frames.stream(), codec, self.args.threads)?.over(still))
     }
 
     /// What every chunk's encoder is opened with: that of the film's first picture, so that all chunks are of one kind. Leaves
     /// `frames` behind that picture.
     fn opening(&mut self, frames: &mut Frames) -> Result<Opening, Failure> {
         let mut filters = self.filters(frames)?;
-        let (mut frame, mut filtered) = (Frame::new().map_err(no_memory)?, Frame::new().map_err(no_memory)?);
+        let (mut frame, mut picture) = (Frame::new().map_err(no_memory)?, Frame::new().map_err(no_memory)?);
         if frames.next(&mut frame)?.is_none() {
             return Err(Failure::new(
                 Class::Input,
@@ -194,8 +220,21 @@ impl Task<'_> {
                 format!("no picture of {} can be decoded", frames.stream().label()),
             ));
         }
-        filters.apply(&frame, &mut filtered)?;
-        let opening = Opening::of(&filters, &filtered, frames.stream(), self.plan.frame_rate)?;
+        filters.push(&frame)?;
+        let mut ended = false;
+        // Filters that look ahead need more frames for their first picture.
+        while filters.pull(&mut picture)? != Received::One {
+            if ended {
+                return Err(Failure::new(Class::Spec, "no_frames", "the filters leave no picture of the film"));
+            }
+            if frames.next(&mut frame)?.is_some() {
+                filters.push(&frame)?;
+            } else {
+                filters.finish(None)?;
+                ended = true;
+            }
+        }
+        let opening = Opening::of(&filters, &picture, frames.stream(), self.plan.frame_rate)?;
         if self.args.chunk == 0 {
             self.warnings.extend(alpha_warning(
                 self.plan.stream,
@@ -276,10 +315,10 @@ impl Task<'_> {
             if work.frame.is_damaged() {
                 return differs(format!("the decoder reports frame {wanted} (pts {pts}) as damaged"), true);
             }
-            work.feed_planned(table, self.chunk, wanted)?;
+            work.feed_planned(table, self.chunk, wanted, pts)?;
             wanted += 1;
         }
-        work.finish(Some((table, self.chunk)), self.host).map(Ok)
+        work.finish_planned(table, self.chunk, self.host).map(Ok)
     }
 
     /// The whole film in one go, where only decoding tells its frames.
@@ -289,31 +328,24 @@ impl Task<'_> {
         drop(first);
         let mut frames = self.frames(true)?;
         let mut work = Work::<T>::new(self, &frames, &opening)?;
-        let mut timeline = Timeline::new(self.plan.timeline.clone());
-        let mut recent: VecDeque<(u64, Frame)> = VecDeque::new();
-        let mut out = Vec::new();
+        work.filters = work.filters.timed(self.plan.timeline.trim);
+        let mut shown = Shown::default();
         let mut damage = Damage::new(self.plan.stream, self.args.spec.on_damage);
-        let mut number = 0;
-        while !timeline.is_over()
+        while !shown.over
             && let Some(found) = work.next(&mut frames, self.host)?
         {
             let Some(pts) = found.pts else { continue };
             if work.frame.is_damaged() {
                 damage.note(|| format!("the picture at {} is damaged", self.place(pts)), CONCEALED)?;
             }
-            if work.filter()? {
-                timeline.rebuild();
-            }
-            recent.push_back((number, work.filtered.share().map_err(no_memory)?));
-            if recent.len() > RECENT_MAX {
-                recent.pop_front();
-            }
-            timeline.push(number, pts, found.duration, &mut out);
-            work.feed_recent(&mut recent, &mut out)?;
-            number += 1;
+            let pts = work.clock.frame(pts, found.duration);
+            work.frame.set_pts(Some(pts));
+            work.filters.push(&work.frame)?;
+            work.feed_shown(&mut shown, self.plan)?;
         }
-        timeline.finish(&mut out);
-        work.feed_recent(&mut recent, &mut out)?;
+        work.filters.finish(Some(work.clock.end()))?;
+        work.feed_shown(&mut shown, self.plan)?;
+        work.feed_last(shown)?;
         self.warnings.extend(damage.into_warnings());
         if work.taker.frames() == 0 {
             return Err(Failure::new(
@@ -338,25 +370,49 @@ fn different(frame: u64, expected: Option<i64>, found: i64) -> String {
 /// Frames on their way: decoded, filtered, taken.
 struct Work<T> {
     frame: Frame,
-    filtered: Frame,
+    picture: Frame,
     filters: Filters,
     taker: T,
+    clock: InputClock,
     decoded: u64,
     carried: Carried,
     /// Next of the chunk's output frames.
     next_output: u64,
+    /// Frames that are not shown are looked at all the same.
+    looks_around: bool,
+    /// Pictures made of each frame, where that is planned.
+    pictures_per_frame: u64,
+    /// Planned pictures that the filters owe: number, and for the first one of a frame its pts.
+    owed: VecDeque<(u64, Option<i64>)>,
+}
+
+/// Pictures of a film without a plan, on their way from the filters to the encoder.
+#[derive(Default)]
+struct Shown {
+    /// Known once there is a picture.
+    pace: Option<Pace>,
+    /// By number, the last ones.
+    recent: VecDeque<(u64, Frame)>,
+    count: u64,
+    over: bool,
 }
 
 impl<T: Taker> Work<T> {
     fn new(task: &mut Task<'_>, frames: &Frames, opening: &Opening) -> Result<Work<T>, Failure> {
+        let filters = task.args.spec.video.as_ref().map_or(&[][..], |video| &video.filters);
+        let looks_around = filter::reach(filters).is_ok_and(|reach| reach != Reach::default());
         Ok(Work {
             frame: Frame::new().map_err(no_memory)?,
-            filtered: Frame::new().map_err(no_memory)?,
+            picture: Frame::new().map_err(no_memory)?,
             filters: task.filters(frames)?,
             taker: T::open(task, opening)?,
+            clock: InputClock::new(&task.plan.timeline),
             decoded: 0,
             carried: Carried::default(),
             next_output: task.chunk.output.start,
+            looks_around,
+            pictures_per_frame: task.plan.timeline.pictures_per_frame(),
+            owed: VecDeque::new(),
         })
     }
 
@@ -373,24 +429,75 @@ impl<T: Taker> Work<T> {
         Ok(found)
     }
 
-    fn filter(&mut self) -> Result<bool, Failure> {
-        self.filters.apply(&self.frame, &mut self.filtered)
+    /// Filters the frame just decoded, and gives away what comes out.
+    fn feed_planned(&mut self, table: &FrameTable, chunk: &Chunk, source: u64, pts: i64) -> Result<(), Failure> {
+        let pictures = source * self.pictures_per_frame..(source + 1) * self.pictures_per_frame;
+        let next = at(&table.output, self.next_output).filter(|_| self.next_output < chunk.output.end);
+        if !self.looks_around && next.is_none_or(|output| !pictures.contains(&output.source)) {
+            return Ok(());
+        }
+        let pts = self.clock.frame(pts, 0);
+        self.frame.set_pts(Some(pts));
+        if self.filters.push(&self.frame)? {
+            self.owed.clear();
+        }
+        self.owed.extend(pictures.clone().map(|number| (number, (number == pictures.start).then_some(pts))));
+        self.take_planned(table, chunk)
     }
 
-    /// Gives away the frame just decoded as often as the plan shows it.
-    fn feed_planned(&mut self, table: &FrameTable, chunk: &Chunk, source: u64) -> Result<(), Failure> {
-        let mut filtered = false;
-        while self.next_output < chunk.output.end
-            && let Some(output) = at(&table.output, self.next_output).filter(|output| output.source == source)
-        {
-            if !filtered {
-                self.filter()?;
-                filtered = true;
+    /// Gives away each picture that the filters have ready as often as the plan shows it.
+    fn take_planned(&mut self, table: &FrameTable, chunk: &Chunk) -> Result<(), Failure> {
+        while self.filters.pull(&mut self.picture)? == Received::One {
+            let number = match self.owed.pop_front() {
+                Some((number, expected)) if self.filters.is_at(&self.picture, expected) => number,
+                owed => {
+                    let message = format!("the filters gave a picture at {:?}, owed was {owed:?}", self.picture.pts());
+                    return Err(Failure::new(Class::Internal, "filter_failed", message));
+                }
+            };
+            while self.next_output < chunk.output.end
+                && let Some(output) = at(&table.output, self.next_output).filter(|output| output.source == number)
+            {
+                self.taker.take(&mut self.picture, output.pts)?;
+                self.next_output += 1;
             }
-            self.taker.take(&mut self.filtered, output.pts)?;
-            self.next_output += 1;
         }
         Ok(())
+    }
+
+    /// Paces the pictures that the filters have ready, and gives away what is to be shown.
+    fn feed_shown(&mut self, shown: &mut Shown, plan: &PlanFile) -> Result<(), Failure> {
+        let mut out = Vec::new();
+        loop {
+            match self.filters.pull(&mut self.picture)? {
+                Received::One => {}
+                Received::Again => return Ok(()),
+                Received::End => {
+                    shown.over = true;
+                    return Ok(());
+                }
+            }
+            // ffmpeg's filters drop what has no time; so does its encoder's front.
+            let (Some(pts), Some(sink)) = (self.picture.pts(), self.filters.sink()) else { continue };
+            let pace = shown.pace.get_or_insert_with(|| Pace::new(&plan.timeline, sink.time_base));
+            pace.push(shown.count, pts, self.picture.duration(), &mut out);
+            shown.over |= pace.is_over();
+            shown.recent.push_back((shown.count, self.picture.share().map_err(no_memory)?));
+            if shown.recent.len() > RECENT_MAX {
+                shown.recent.pop_front();
+            }
+            shown.count += 1;
+            self.feed_recent(&mut shown.recent, &mut out)?;
+        }
+    }
+
+    /// The film has ended: its last picture may be shown again.
+    fn feed_last(&mut self, mut shown: Shown) -> Result<(), Failure> {
+        let mut out = Vec::new();
+        if let Some(pace) = shown.pace {
+            pace.finish(&mut out);
+        }
+        self.feed_recent(&mut shown.recent, &mut out)
     }
 
     fn feed_recent(
@@ -400,7 +507,7 @@ impl<T: Taker> Work<T> {
     ) -> Result<(), Failure> {
         for output in out.drain(..) {
             let Some((_, frame)) = recent.iter_mut().find(|(number, _)| *number == output.source) else {
-                let message = format!("frame {} is to be shown after it was let go", output.source);
+                let message = format!("picture {} is to be shown after it was let go", output.source);
                 return Err(Failure::new(Class::Internal, "frames_differ", message));
             };
             self.taker.take(frame, output.pts)?;
@@ -408,15 +515,23 @@ impl<T: Taker> Work<T> {
         Ok(())
     }
 
+    /// Takes what the filters still hold: behind the chunk's last frame that is the lead-out, which nobody sees, or the film's end.
+    fn finish_planned(
+        mut self,
+        table: &FrameTable,
+        chunk: &Chunk,
+        host: &mut dyn Host,
+    ) -> Result<Coded<T::Done>, Failure> {
+        self.filters.finish(None)?;
+        self.take_planned(table, chunk)?;
+        let range = usize::try_from(chunk.output.start).unwrap_or(0)..usize::try_from(chunk.output.end).unwrap_or(0);
+        let expected = table.output.get(range).unwrap_or_default().iter().map(|output| output.pts).collect();
+        self.finish(Some(expected), host)
+    }
+
     /// Ends the taker, which is told what was planned.
-    fn finish(self, plan: Option<(&FrameTable, &Chunk)>, host: &mut dyn Host) -> Result<Coded<T::Done>, Failure> {
-        let (decoded, carried) = (self.decoded, self.carried);
-        let expected = plan.map(|(table, chunk)| {
-            let range =
-                usize::try_from(chunk.output.start).unwrap_or(0)..usize::try_from(chunk.output.end).unwrap_or(0);
-            table.output.get(range).unwrap_or_default().iter().map(|output| output.pts).collect()
-        });
-        let frames = self.taker.frames();
+    fn finish(self, expected: Option<Vec<i64>>, host: &mut dyn Host) -> Result<Coded<T::Done>, Failure> {
+        let (decoded, carried, frames) = (self.decoded, self.carried, self.taker.frames());
         let done = self.taker.finish(expected, host)?;
         Ok(Coded { done, frames, decoded, carried })
     }

@@ -1,15 +1,21 @@
-//! The filter chain of a video encode: rotation, the spec's filters, the size asked for, the encoder's pixel format. Every
-//! filter gives one picture for one picture; time is [`crate::timeline`]'s.
+//! The filter chain of a video encode: rotation, the spec's filters, the size asked for, the encoder's pixel format. Frames are
+//! pushed, pictures are pulled: filters that look at neighbours give a picture later than its frame, and some give two or none.
+//!
+//! Where the film's frames are planned, time is [`crate::timeline`]'s, and `fps` is left out. Where only decoding tells them, the
+//! chain holds libavfilter's own `fps`, and `trim` behind all ([`Filters::timed`]).
+
+mod overlay;
 
 use spool_proto::failure::{Class, Failure, Warning};
-use spool_proto::spec::{EncodeSpec, Filter, Rational, VideoSpec};
+use spool_proto::spec::{EncodeSpec, Filter, Rational, Trim, VideoSpec};
 
-use crate::av::Stream;
 use crate::av::codec::Received;
 use crate::av::encoder;
 use crate::av::frame::{Frame, Picture};
-use crate::av::graph::{Feed, Graph, Sink, Step};
+use crate::av::graph::{Feed, Graph, Sink, Step, Still};
 use crate::av::names;
+use crate::av::{AvError, Stream};
+pub use overlay::still;
 
 /// Builds the chain for what comes, and anew where size, format or rotation of the pictures change.
 #[derive(Debug)]
@@ -24,6 +30,10 @@ pub struct Filters {
     current: Option<(Picture, Graph)>,
     /// What the first chain gave: all later ones are scaled to it, as in ffmpeg.
     first: Option<Sink>,
+    /// `fps` and this trim are in the chain.
+    timed: Option<Trim>,
+    /// The picture of the spec's overlay.
+    still: Option<Frame>,
 }
 
 impl Filters {
@@ -42,14 +52,27 @@ impl Filters {
             matrix: stream.matrix(),
             current: None,
             first: None,
+            timed: None,
+            still: None,
         })
     }
 
-    /// Filters one picture into `out`. True: the chain was built anew for it (never for the first).
+    /// With the picture of the spec's overlay.
+    pub fn over(self, still: Option<Frame>) -> Filters {
+        Filters { still, ..self }
+    }
+
+    /// With `fps` filters and `trim` in the chain: the frames' pts count, and pictures come out with theirs.
+    pub fn timed(self, trim: Trim) -> Filters {
+        Filters { timed: Some(trim), ..self }
+    }
+
+    /// Gives the chain a frame. True: the chain was built anew for it (never for the first); what the old one held is lost, as in
+    /// ffmpeg, so pull all there is before.
     ///
     /// # Errors
     /// `filter_refused` (class spec), `pix_fmt_refused` (class spec), libav's own.
-    pub fn apply(&mut self, frame: &Frame, out: &mut Frame) -> Result<bool, Failure> {
+    pub fn push(&mut self, frame: &Frame) -> Result<bool, Failure> {
         let shape = frame.picture_shape();
         let mut rebuilt = false;
         if self.current.as_ref().is_none_or(|(current, _)| *current != shape) {
@@ -59,15 +82,45 @@ impl Filters {
             self.current = Some((shape, graph));
         }
         let Some((_, graph)) = &mut self.current else { return Ok(rebuilt) };
-        let failed = |error: crate::av::AvError| {
-            error.failure(Class::Internal, "filter_failed", "the filters failed on a picture")
+        match graph.push(Some(frame)) {
+            // `trim` has let the last one through: pulling tells.
+            Ok(()) | Err(AvError::END) => Ok(rebuilt),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// The next picture. `Again`: not before another frame is pushed. `End`: no more come, after [`Filters::finish`] or where `trim`
+    /// ends the film.
+    pub fn pull(&mut self, picture: &mut Frame) -> Result<Received, Failure> {
+        match &mut self.current {
+            Some((_, graph)) => graph.pull(picture).map_err(failed),
+            None => Ok(Received::Again),
+        }
+    }
+
+    /// The last frame was pushed. `end`: when it ends, where the chain is timed (in the stream's timebase).
+    pub fn finish(&mut self, end: Option<i64>) -> Result<(), Failure> {
+        let Some((_, graph)) = &mut self.current else { return Ok(()) };
+        let ended = match end {
+            Some(pts) => graph.close(pts),
+            None => graph.push(None),
         };
-        graph.push(Some(frame)).map_err(failed)?;
-        match graph.pull(out).map_err(failed)? {
-            Received::One => Ok(rebuilt),
-            Received::Again | Received::End => {
-                Err(Failure::new(Class::Internal, "filter_failed", "the filters gave no picture for a picture"))
+        match ended {
+            Ok(()) | Err(AvError::END) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Whether a picture's time is `pts` of the stream; true where one of them is not known.
+    pub fn is_at(&self, picture: &Frame, pts: Option<i64>) -> bool {
+        match (picture.pts(), pts, self.first) {
+            (Some(found), Some(expected), Some(sink)) => {
+                let ticks = |value: i64, own: Rational, other: Rational| {
+                    i128::from(value) * i128::from(own.num) * i128::from(other.den)
+                };
+                ticks(found, sink.time_base, self.time_base) == ticks(expected, self.time_base, sink.time_base)
             }
+            _ => true,
         }
     }
 
@@ -90,7 +143,23 @@ impl Filters {
             None => Vec::new(),
         };
         for filter in &self.video.filters {
-            steps.extend(step(filter)?);
+            match filter {
+                // Time is the timeline's.
+                Filter::Fps(_) if self.timed.is_none() => {}
+                filter => steps.push(step(filter)?),
+            }
+        }
+        let mut still = None;
+        if let Some(overlay) = &self.video.overlay {
+            let Some(picture) = &self.still else {
+                return Err(Failure::new(Class::Internal, "no_overlay", "a chain with an overlay without its picture"));
+            };
+            still = Some(Still {
+                step: steps.len(),
+                picture: picture.share().map_err(failed)?,
+                steps: overlay::picture_steps(overlay),
+            });
+            steps.push(overlay::step(overlay));
         }
         if let Some((width, height)) = self.size() {
             steps.push(Step::new("scale", format!("{width}:{height}:flags=bicubic")));
@@ -98,7 +167,18 @@ impl Filters {
         if let Some(formats) = self.formats()? {
             steps.push(Step::new("format", format!("pix_fmts={formats}")));
         }
-        Graph::new(&feed, &steps, self.threads)
+        if let Some(trim) = self.timed {
+            // Those of the names that end in `i` are durations, whatever the timebase.
+            let ends = [("starti", trim.start), ("durationi", trim.duration)];
+            let ends: Vec<String> =
+                ends.iter().filter_map(|(name, at)| Some(format!("{name}={}us", (*at)?.0))).collect();
+            if !ends.is_empty() {
+                steps.push(Step::new("trim", ends.join(":")));
+            }
+        }
+        // zscale gives slightly other pictures with each number of threads: with one they are the same on every machine.
+        let threads = if steps.iter().any(|step| step.filter == "zscale") { 1 } else { self.threads };
+        Graph::with_still(&feed, &steps, still.as_ref(), threads)
     }
 
     fn size(&self) -> Option<(i64, i64)> {
@@ -183,10 +263,18 @@ pub fn rotation_degrees(matrix: &[i32; 9]) -> f64 {
     theta - 360.0 * (theta / 360.0 + 0.9 / 360.0).floor()
 }
 
-fn step(filter: &Filter) -> Result<Option<Step>, Failure> {
-    Ok(Some(match filter {
-        // Time is not the chain's business.
-        Filter::Fps(_) => return Ok(None),
+fn failed(error: AvError) -> Failure {
+    error.failure(Class::Internal, "filter_failed", "the filters failed on a picture")
+}
+
+fn step(filter: &Filter) -> Result<Step, Failure> {
+    Ok(match filter {
+        Filter::Fps(rate) => Step::new("fps", format!("fps={rate}")),
+        Filter::Named(named) => {
+            let refused = |why| Failure::new(Class::Spec, "filter_refused", format!("{named} in -vf: {why}"));
+            let (name, args) = named.step().map_err(refused)?;
+            Step::new(name, args)
+        }
         Filter::Scale { width, height, algorithm } => {
             let flags = word("scale", algorithm.as_deref().unwrap_or("bicubic"))?;
             Step::new("scale", format!("{width}:{height}:flags={flags}"))
@@ -218,7 +306,7 @@ fn step(filter: &Filter) -> Result<Option<Step>, Failure> {
             }
             Step::new("format", format!("pix_fmts={}", formats.join("|")))
         }
-    }))
+    })
 }
 
 /// A value that is one word of libav's: nothing in it can end the argument.
@@ -259,8 +347,7 @@ mod tests {
     #[test]
     fn a_colour_cannot_smuggle_in_a_filter() {
         let pad = |color: &str| {
-            step(&Filter::Pad { width: 2, height: 2, x: None, y: Some(0), color: color.into() })
-                .map(|s| s.unwrap().args)
+            step(&Filter::Pad { width: 2, height: 2, x: None, y: Some(0), color: color.into() }).map(|s| s.args)
         };
         assert_eq!(pad("black@0.5").unwrap(), "w=2:h=2:x=(ow-iw)/2:y=0:color=black@0.5");
         for bad in ["red,movie=/etc/passwd", "red:x=1", "", "a b", "[in]"] {

@@ -18,6 +18,7 @@ pub mod assemble;
 pub mod av;
 pub mod bitstream;
 pub mod choose;
+pub mod crop;
 pub mod damage;
 pub mod decode;
 pub mod encode;

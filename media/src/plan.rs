@@ -2,6 +2,7 @@
 //!
 //! The problem, the wanted properties, the measurements behind the numbers: `plan/README.md`.
 
+mod chain;
 mod cost;
 mod cuts;
 mod frames;
@@ -9,6 +10,7 @@ mod scenes;
 
 use spool_proto::call::{ChunkSummary, Jump, MediaFacts, PlanArgs, PlanSummary, TrackArgs, VideoFacts, VideoPlan};
 use spool_proto::failure::{Class, Failure, Warning};
+use spool_proto::spec::filter::{self, Reach};
 use spool_proto::spec::{EncodeSpec, Rational, VideoSpec};
 use spool_proto::time::Span;
 
@@ -51,23 +53,27 @@ pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failur
         let message = format!("the packet index is of stream {}, the film needs stream {stream}", index.stream);
         return Err(Failure::new(Class::Internal, "index_of_another_stream", message));
     }
-    let (video, file) = video(index, args)?;
+    let mut warnings = choice.warnings;
+    let (video, file) = video(index, args, &mut warnings)?;
     summary.video = Some(video);
-    Ok(Plan { summary, file: Some(file), warnings: choice.warnings })
+    Ok(Plan { summary, file: Some(file), warnings })
 }
 
-fn video(index: &PacketIndex, args: &PlanArgs) -> Result<(VideoPlan, PlanFile), Failure> {
-    let (Some(spec), Some(facts)) = (&args.spec.video, video_facts(args, index.stream)) else {
+fn video(index: &PacketIndex, args: &PlanArgs, warnings: &mut Vec<Warning>) -> Result<(VideoPlan, PlanFile), Failure> {
+    let (Some(asked), Some(facts)) = (&args.spec.video, video_facts(args, index.stream)) else {
         let message = format!("stream {} is not the video the plan was asked for", index.stream);
         return Err(Failure::new(Class::Internal, "index_of_another_stream", message));
     };
     let jumps = jumps(args, index.stream);
-    let timeline = TimelineSpec::of(index, &args.source, &args.spec).expect("the spec has video");
+    let spec = &VideoSpec { filters: chain::chain(asked, facts, index.stream, warnings), ..asked.clone() };
+    let film = EncodeSpec { video: Some(spec.clone()), ..args.spec.clone() };
+    let timeline = TimelineSpec::of(index, &args.source, &film).expect("the spec has video");
     let rate = timeline.encoder_rate();
-    let (pieces, frames, unsplit_reason) = match Known::of(index, &jumps) {
-        Ok(known) => {
+    let known = filter::reach(&spec.filters).and_then(|reach| Known::of(index, &jumps).map(|known| (known, reach)));
+    let (pieces, frames, unsplit_reason) = match known {
+        Ok((known, reach)) => {
             let output = output(&known, &timeline)?;
-            let pieces = cut(&known, &output, &timeline, &args.spec, spec);
+            let pieces = cut(&known, &output, &timeline, reach, &film, spec);
             (pieces, Some(FrameTable { source: known.frames, output }), None)
         }
         Err(reason) => {
@@ -97,6 +103,7 @@ fn video(index: &PacketIndex, args: &PlanArgs) -> Result<(VideoPlan, PlanFile), 
         stream: index.stream,
         time_base: index.time_base,
         frame_rate: rate,
+        filters: Some(spec.filters.clone()),
         timeline,
         jumps,
         frames,
@@ -125,10 +132,10 @@ fn output(known: &Known, timeline: &TimelineSpec) -> Result<Vec<OutputFrame>, Fa
     };
     // Conversion to a constant rate may make many frames of few; that is checked before they are made.
     let span_us = timeline::rescale(last.saturating_sub(*first), timeline.time_base, MICROSECOND);
-    let rates = timeline.fps.iter().copied().chain([timeline.encoder_rate()]);
+    let rates = timeline.set_rates().chain([timeline.encoder_rate()]);
     let most = rates.map(|rate| timeline::rescale(span_us, MICROSECOND, Rational::new(rate.den, rate.num))).max();
     let most = most.and_then(|most| u64::try_from(most).ok()).unwrap_or(u64::MAX).max(wire::len(&known.frames));
-    let constant = !timeline.fps.is_empty() || timeline.sync != timeline::Sync::Vfr;
+    let constant = timeline.set_rates().next().is_some() || timeline.sync != timeline::Sync::Vfr;
     if constant && most > FRAMES_MAX {
         return Err(Failure::new(
             Class::Spec,
@@ -151,6 +158,7 @@ fn cut(
     known: &Known,
     output: &[OutputFrame],
     timeline: &TimelineSpec,
+    reach: Reach,
     film: &EncodeSpec,
     spec: &VideoSpec,
 ) -> Vec<(Chunk, Cut)> {
@@ -166,14 +174,18 @@ fn cut(
     };
     let target = film.chunk.unwrap_or_else(|| default_target(Span(length_us)));
     let lengths = Lengths::new(within(target), within(Span::from_secs(1)), gop);
+    let pictures = timeline.pictures_per_frame();
     let cuts = match film.segment_frames {
         Some(segment) => cuts::on_grid(frames, segment.into(), lengths.target),
-        None => cuts::cut(frames, &on_output(&scenes::scenes(&known.coded), output), gop, lengths),
+        None => cuts::cut(frames, &on_output(&scenes::scenes(&known.coded), output, pictures), gop, lengths),
     };
     let ends = cuts.iter().skip(1).map(|(start, _)| *start).chain([frames]);
     let chunk = |start: u64, end: u64| {
-        let shown = |frame: u64| output[usize::try_from(frame).expect("an index of the table")].source;
-        let source = shown(start)..shown(end - 1) + 1;
+        let shown = |frame: u64| output[usize::try_from(frame).expect("an index of the table")].source / pictures;
+        // The filters' lead-in and lead-out; at the film's ends there is none, as in a run over the whole film.
+        let first = shown(start).saturating_sub(reach.behind);
+        let last = (shown(end - 1) + reach.ahead).min(wire::len(&known.frames) - 1);
+        let source = first..last + 1;
         Chunk { output: start..end, entries: known.entries(source.start), source }
     };
     cuts.iter().zip(ends).map(|((start, why), end)| (chunk(*start, end), *why)).collect()
@@ -184,11 +196,11 @@ fn default_target(length: Span) -> Span {
     Span((length.0 / 12).clamp(Span::from_secs(5).0, Span::from_secs(20).0))
 }
 
-/// Scene changes of the source as output frames: the first that shows the new scene.
-fn on_output(scenes: &[Scene], output: &[OutputFrame]) -> Vec<Scene> {
+/// Scene changes of the source as output frames: the first that shows the new scene. `pictures`: made of each frame.
+fn on_output(scenes: &[Scene], output: &[OutputFrame], pictures: u64) -> Vec<Scene> {
     let mut found: Vec<Scene> = Vec::with_capacity(scenes.len());
     for scene in scenes {
-        let at = output.partition_point(|frame| frame.source < scene.frame);
+        let at = output.partition_point(|frame| frame.source / pictures < scene.frame);
         let frame = u64::try_from(at).expect("memory is smaller than 2^64");
         if (1..output.len()).contains(&at) && found.last().is_none_or(|last| last.frame < frame) {
             found.push(Scene { frame, ..*scene });
@@ -216,7 +228,7 @@ impl Shape<'_> {
             cut: why.name().into(),
             weight: frames.saturating_mul(self.output_pixels.max(1)),
             threads: self.threads,
-            memory_mib: cost::memory_mib(self.spec.codec, self.source_pixels, self.output_pixels, self.threads),
+            memory_mib: cost::memory_mib(self.spec, self.source_pixels, self.output_pixels, self.threads),
         }
     }
 }

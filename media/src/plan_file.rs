@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use spool_proto::call::Jump;
-use spool_proto::spec::Rational;
+use spool_proto::spec::{Filter, Rational};
 
 use crate::timeline::{OutputFrame, TimelineSpec};
 use crate::wire::{self, Decoder, Encoder, FileError};
@@ -20,6 +20,9 @@ pub struct PlanFile {
     pub time_base: Rational,
     /// The encoder's frame rate; its timebase is one over it.
     pub frame_rate: Rational,
+    /// The chain that pictures go through: the spec's, and in front of it what Spool found on the source. `None` in plans of older
+    /// servers: the spec's.
+    pub filters: Option<Vec<Filter>>,
     /// What made [`FrameTable::output`] of [`FrameTable::source`]; to be run online where there is no table.
     pub timeline: TimelineSpec,
     /// Where the source stream's timestamps jump. Frames' pts are what they are behind all jumps.
@@ -43,7 +46,8 @@ pub struct FrameTable {
 pub struct Chunk {
     /// Output frames, half-open. Where there is no table: `0..0`, which stands for the whole film.
     pub output: Range<u64>,
-    /// Source frames needed, half-open: from the first to the last that `output` shows.
+    /// Source frames needed, half-open: from the first to the last that `output` shows, and before and after them what the filters
+    /// look at (lead-in, lead-out).
     pub source: Range<u64>,
     /// Where decoding may be entered, best first: the nearest closed keyframe, then earlier ones. The last resort, after
     /// them all, is the file's start (`linear`) and is not listed.
@@ -76,6 +80,8 @@ struct Header {
     stream: u32,
     time_base: Rational,
     frame_rate: Rational,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    filters: Option<Vec<Filter>>,
     timeline: TimelineSpec,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     jumps: Vec<Jump>,
@@ -97,6 +103,7 @@ impl PlanFile {
             stream: self.stream,
             time_base: self.time_base,
             frame_rate: self.frame_rate,
+            filters: self.filters.clone(),
             timeline: self.timeline.clone(),
             jumps: self.jumps.clone(),
             frames: self.frames.as_ref().map(|table| (wire::len(&table.source), wire::len(&table.output))),
@@ -139,12 +146,13 @@ impl PlanFile {
             Some(_) => {
                 let source = wire::read_frames(&mut from, sources)?;
                 let mut output = Vec::new();
+                let pictures = sources.saturating_mul(header.timeline.pictures_per_frame());
                 let mut previous = OutputFrame { source: 0, pts: 0 };
                 for _ in 0..outputs {
                     let source = previous.source.wrapping_add_signed(from.signed("output frame source")?);
                     let pts = previous.pts.wrapping_add(from.signed("output frame pts")?);
-                    if source >= sources {
-                        return Err(from.malformed("output frame source", format!("{source} of {sources}")));
+                    if source >= pictures {
+                        return Err(from.malformed("output frame source", format!("{source} of {pictures}")));
                     }
                     previous = OutputFrame { source, pts };
                     output.push(previous);
@@ -162,6 +170,7 @@ impl PlanFile {
             stream: header.stream,
             time_base: header.time_base,
             frame_rate: header.frame_rate,
+            filters: header.filters,
             timeline: header.timeline,
             jumps: header.jumps,
             frames,
@@ -220,7 +229,7 @@ fn read_chunk<R: Read>(from: &mut Decoder<R>, sources: u64, outputs: u64) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timeline::Sync;
+    use crate::timeline::{Stage, Sync};
     use spool_proto::spec::Trim;
 
     fn plan() -> PlanFile {
@@ -229,12 +238,13 @@ mod tests {
             stream: 2,
             time_base: Rational::new(1, 1000),
             frame_rate: Rational::new(24, 1),
+            filters: Some(vec![Filter::Fps(Rational::new(24, 1))]),
             timeline: TimelineSpec {
                 time_base: Rational::new(1, 1000),
                 ts_offset_us: -3,
                 start_known: true,
                 input_rate: None,
-                fps: vec![Rational::new(24, 1)],
+                stages: vec![Stage::Fps(Rational::new(24, 1)), Stage::Deinterlace { both: false }],
                 filtered: true,
                 output_rate: None,
                 trim: Trim::default(),
@@ -273,6 +283,15 @@ mod tests {
         for plan in [plan(), whole] {
             assert_eq!(PlanFile::read(written(&plan).as_slice()).unwrap(), plan);
         }
+    }
+
+    #[test]
+    fn a_timeline_of_rates_alone_is_still_read() {
+        let mut timeline = serde_json::to_value(&plan().timeline).unwrap();
+        let rates = timeline.as_object_mut().unwrap().remove("stages").unwrap();
+        timeline["fps"] = serde_json::Value::Array(vec![rates[0].clone()]);
+        let read: TimelineSpec = serde_json::from_value(timeline).unwrap();
+        assert_eq!(read.stages, [Stage::Fps(Rational::new(24, 1))]);
     }
 
     #[test]

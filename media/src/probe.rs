@@ -12,6 +12,7 @@ use spool_proto::failure::{Failure, Warning};
 use crate::av::input::{Input, Limits, MediaKind};
 use crate::av::{Stream, names};
 use crate::choose::choose;
+use crate::crop;
 use crate::graph::rotation_degrees;
 use crate::piece::Kind;
 use crate::{Host, Product};
@@ -30,8 +31,17 @@ pub fn run(args: &ProbeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let mut facts = facts_within(&input, bytes, &mut room);
     let mut files = Vec::new();
     let mut warnings: Vec<Warning> = room.warning().into_iter().collect();
+    if args.crop_bars {
+        for stream in input.streams().iter().filter(|s| s.kind == MediaKind::Video && !s.is_attached_picture()) {
+            crop_bars(&mut facts, stream, host)?;
+        }
+    }
     if let Some(spec) = &args.index_for {
         let choice = choose(&facts, spec)?;
+        let chosen = choice.video.and_then(|video| input.streams().get(usize::try_from(video).ok()?));
+        if let Some(stream) = chosen.filter(|_| spec.video.as_ref().is_some_and(|video| video.crop_bars)) {
+            crop_bars(&mut facts, stream, host)?;
+        }
         let scanned = scan::scan(input, spec, &choice, host)?;
         for stream in &mut facts.streams {
             stream.jumps = scanned.jumps_of(stream.index);
@@ -49,6 +59,17 @@ pub fn run(args: &ProbeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
         }
     }
     Ok(Product { files, warnings, value: Value::Probe(Box::new(facts)) })
+}
+
+fn crop_bars(facts: &mut SourceFacts, stream: &Stream, host: &mut dyn Host) -> Result<(), Failure> {
+    let crop = crop::look(stream, facts.duration_us, host)?;
+    let index = u32::try_from(stream.index).ok();
+    for found in facts.streams.iter_mut().filter(|s| Some(s.index) == index) {
+        if let MediaFacts::Video(video) = &mut found.media {
+            video.crop = crop;
+        }
+    }
+    Ok(())
 }
 
 fn count(facts: &mut SourceFacts, video: u32, packets: usize) {
@@ -130,6 +151,7 @@ fn media_facts(stream: &Stream) -> MediaFacts {
                 color_space: colors[3].clone(),
                 attached_picture: stream.is_attached_picture(),
                 packets: None,
+                crop: None,
             })
         }
         (MediaKind::Audio, Some(Kind::Audio { sample_rate, channels, format, layout, .. })) => {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+mod filters;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -45,19 +46,23 @@ struct Made {
 fn encode(film: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
     let folder = tempfile::tempdir().unwrap();
     let mut warnings = Vec::new();
-    let (product, host) = call(&Args::Probe(ProbeArgs { index_for: Some(spec.clone()) }), [film])?;
+    let (product, host) = call(&Args::Probe(ProbeArgs { index_for: Some(spec.clone()), crop_bars: false }), [film])?;
     let index = host.keep(&product, "index", &folder.path().join("index"));
     warnings.extend(product.warnings.iter().map(|w| w.code.clone()));
     let Value::Probe(facts) = product.value else { panic!("{:?}", product.value) };
     let args = PlanArgs { spec: spec.clone(), source: (*facts).clone(), unsplit_threads: 2 };
     let (product, host) = call(&Args::Plan(args), [film, &index])?;
+    warnings.extend(product.warnings.iter().map(|w| w.code.clone()));
     let plan = host.keep(&product, "plan", &folder.path().join("plan"));
     let Value::Plan(summary) = product.value else { panic!("{:?}", product.value) };
     let video = summary.video.clone().expect("there is video");
     let (mut pieces, mut manifests) = (Vec::new(), Vec::new());
     for (chunk, planned) in (0..).zip(&video.chunks) {
         let args = EncodeArgs { spec: spec.clone(), stream: video.stream, chunk, threads: planned.threads };
-        let (product, host) = call(&Args::Encode(args), [film, &plan])?;
+        let mut inputs = vec![film.to_owned(), plan.clone()];
+        let overlay = spec.video.as_ref().and_then(|video| video.overlay.as_ref());
+        inputs.extend(overlay.map(|overlay| PathBuf::from(overlay.image.trim_start_matches("file://"))));
+        let (product, host) = call(&Args::Encode(args), inputs)?;
         pieces.push(host.keep(&product, "chunk", &folder.path().join(format!("chunk{chunk}"))));
         warnings.extend(product.warnings.iter().map(|w| w.code.clone()));
         let Value::Track(manifest) = product.value else { panic!("{:?}", product.value) };
@@ -360,7 +365,7 @@ fn a_source_that_was_swapped_is_not_encoded() {
     let faster = films.make("c.mp4", 4, "-r 30 -c:v libx264 -preset ultrafast -g 25");
     let made = encode(&film, &spec()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let (product, host) = call(&Args::Probe(ProbeArgs { index_for: Some(spec()) }), [&film]).unwrap();
+    let (product, host) = call(&Args::Probe(ProbeArgs { index_for: Some(spec()), crop_bars: false }), [&film]).unwrap();
     let index = host.keep(&product, "index", &folder.path().join("index"));
     let args = PlanArgs { spec: spec(), source: made.facts.clone(), unsplit_threads: 1 };
     let (product, host) = call(&Args::Plan(args), [&film, &index]).unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
-use spool_media::timeline::{OutputFrame, Sync, TimelineSpec, output_frames};
+use spool_media::timeline::{OutputFrame, Stage, Sync, TimelineSpec, output_frames};
 use spool_proto::spec::{Rational, Trim};
 use spool_proto::time::Span;
 
@@ -114,7 +114,7 @@ impl Ask {
             ts_offset_us: source.ts_offset_us,
             start_known: source.start_known,
             input_rate: source.rate,
-            fps: self.fps.map(rational).into_iter().collect(),
+            stages: self.fps.map(rational).map(Stage::Fps).into_iter().collect(),
             filtered: self.filtered || self.fps.is_some(),
             output_rate: self.rate.map(rational),
             trim: Trim { start: self.start.map(Span::from_millis), duration: self.duration.map(Span::from_millis) },

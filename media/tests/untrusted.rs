@@ -20,7 +20,7 @@ fn probe(film: &Path) -> Result<SourceFacts, Failure> {
 }
 
 fn probe_and_warn(film: &Path) -> Result<(SourceFacts, Vec<Warning>), Failure> {
-    let (product, _) = call(&Args::Probe(ProbeArgs { index_for: None }), [film])?;
+    let (product, _) = call(&Args::Probe(ProbeArgs { index_for: None, crop_bars: false }), [film])?;
     let Value::Probe(facts) = product.value else { panic!("{:?}", product.value) };
     Ok((*facts, product.warnings))
 }

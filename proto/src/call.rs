@@ -53,7 +53,7 @@ pub enum Args {
     /// inputs: source, packet index
     #[serde(rename = "media.plan")]
     Plan(PlanArgs),
-    /// inputs: source, plan
+    /// inputs: source, plan, and the picture that is laid over the film where there is one
     #[serde(rename = "media.encode")]
     Encode(EncodeArgs),
     /// inputs: source
@@ -163,6 +163,9 @@ pub struct ProbeArgs {
     /// Also read every packet and leave the artifact `index` (packet index of the video stream the spec chooses).
     /// `None`: only look (`spool probe`).
     pub index_for: Option<EncodeSpec>,
+    /// Look for black bars, whatever the spec asks.
+    #[serde(default)]
+    pub crop_bars: bool,
 }
 
 /// What is in a source. Times are seconds from the file's own zero unless they carry a timebase.
@@ -253,6 +256,18 @@ pub struct VideoFacts {
     pub attached_picture: bool,
     /// Packets counted by reading the file; `None` when it was only looked at.
     pub packets: Option<u64>,
+    /// What is left without black bars, of the picture as it is shown (turned). `None`: none were found, or they were not looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<CropFacts>,
+}
+
+/// A part of the picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CropFacts {
+    pub width: u32,
+    pub height: u32,
+    pub x: u32,
+    pub y: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,13 +4,17 @@
 //! [`parse`] reads the texts ffmpeg's users type (`128k`, `1280:-2`, `23.976`, `00:01:30.5`) into these.
 
 pub mod check;
+pub mod filter;
 pub mod parse;
+pub mod picture;
 pub mod title;
 
 use serde::{Deserialize, Serialize};
 
 use crate::quality::Metric;
 use crate::time::Span;
+pub use filter::{Filter, Pixels};
+pub use picture::{Overlay, ToneMap};
 
 /// What a job runs. `service` names the workflow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -225,6 +229,15 @@ pub struct VideoSpec {
     /// `-vf`, in order.
     #[serde(default)]
     pub filters: Vec<Filter>,
+    /// Black bars are looked for and cropped, in front of the filters.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub crop_bars: bool,
+    /// An HDR source is brought down to SDR, in front of the filters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tonemap: Option<ToneMap>,
+    /// Laid over the filtered picture, before it is scaled to `size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<Overlay>,
     /// `-s WxH`: scale after the filters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
@@ -259,6 +272,9 @@ impl VideoSpec {
             fixed_gop: false,
             pix_fmt: None,
             filters: Vec::new(),
+            crop_bars: false,
+            tonemap: None,
+            overlay: None,
             size: None,
             frame_rate: None,
             threads: None,
@@ -333,41 +349,6 @@ impl std::fmt::Display for Rational {
 pub struct Size {
     pub width: u32,
     pub height: u32,
-}
-
-/// A length in pixels as ffmpeg's scale takes it: a number, 0 (as the input), −n (keep the aspect, a multiple of n).
-/// Expressions (`iw/2`, `ih*9/16`, `min(...)`) are not taken.
-pub type Pixels = i32;
-
-/// One step of `-vf`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Filter {
-    Scale {
-        width: Pixels,
-        height: Pixels,
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        algorithm: Option<String>,
-    },
-    /// `x`, `y` absent: centred.
-    Crop {
-        width: u32,
-        height: u32,
-        x: Option<u32>,
-        y: Option<u32>,
-    },
-    /// `x`, `y` absent: centred. ffmpeg's own default is 0; Spool's parser fills 0 in when they are left out and takes
-    /// `(ow-iw)/2` for centred.
-    Pad {
-        width: u32,
-        height: u32,
-        x: Option<u32>,
-        y: Option<u32>,
-        color: String,
-    },
-    Fps(Rational),
-    /// First of these that the encoder takes.
-    Format(Vec<String>),
 }
 
 /// `-ss`, `-to`, `-t` as output options: times from the start of the film.

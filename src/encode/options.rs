@@ -6,9 +6,10 @@ use clap::Args;
 use spool_proto::pool::{Class, Hop, PoolName};
 use spool_proto::quality::Metric;
 use spool_proto::spec::parse;
+use spool_proto::spec::picture::Place;
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, OnDamage, QualitySpec, Rational, Size, StreamMap,
-    Subtitles, Trim, Verify, VideoCodec, VideoSpec,
+    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, OnDamage, Overlay, QualitySpec, Rational, Size,
+    StreamMap, Subtitles, ToneMap, Trim, Verify, VideoCodec, VideoSpec,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -81,9 +82,17 @@ pub struct VideoArgs {
     /// Pixel format: yuv420p, yuv420p10le, …
     #[arg(long = "pix_fmt", value_name = "FORMAT")]
     pix_fmt: Option<String>,
-    /// Filters, in order: scale, crop, fps, pad, format
+    /// Filters, in order: scale, crop, fps, yadif, hqdn3d, … (docs/encode.md lists them)
     #[arg(long = "vf", alias = "filter:v", value_name = "CHAIN", value_parser = filters)]
     filters: Option<Filters>,
+    /// Crop black bars (auto), or to W:H[:X:Y], in front of the filters
+    #[arg(long, value_name = "auto|W:H[:X:Y]", value_parser = crop)]
+    crop: Option<Crop>,
+    /// HDR to SDR, in front of the filters: hable, mobius, reinhard. A source that is not HDR stays as it is
+    #[arg(long, value_name = "CURVE")]
+    tonemap: Option<ToneMap>,
+    #[command(flatten)]
+    pub overlay: OverlayArgs,
     /// Picture size, after the filters: 1280x720, hd720
     #[arg(short = 's', value_name = "SIZE", value_parser = parse::size)]
     size: Option<Size>,
@@ -101,10 +110,30 @@ pub struct VideoArgs {
     cpu_used: Option<i8>,
     /// No video
     #[arg(long = "vn", conflicts_with_all = [
-        "codec", "crf", "bitrate", "maxrate", "bufsize", "preset", "tune", "profile", "gop", "pix_fmt", "filters", "size",
-        "rate", "threads", "cpu_used",
+        "codec", "crf", "bitrate", "maxrate", "bufsize", "preset", "tune", "profile", "gop", "pix_fmt", "filters", "crop",
+        "tonemap", "overlay", "size", "rate", "threads", "cpu_used",
     ])]
     none: bool,
+}
+
+/// A still picture over the film.
+#[derive(Debug, Args)]
+pub struct OverlayArgs {
+    /// Lay this picture over the film: a logo
+    #[arg(long, value_name = "IMAGE")]
+    pub overlay: Option<PathBuf>,
+    /// Where: X:Y, or a corner and the distance from it: top-right:16:16 [default: top-left:0:0]
+    #[arg(long = "overlay-at", value_name = "PLACE", requires = "overlay")]
+    at: Option<Place>,
+    /// Percent, 100 covers
+    #[arg(long = "overlay-opacity", value_name = "N", default_value_t = 100, requires = "overlay")]
+    opacity: u8,
+    /// From this time of the source on
+    #[arg(long = "overlay-from", value_name = "TIME", value_parser = parse::time, requires = "overlay")]
+    from: Option<Span>,
+    /// Until this time of the source
+    #[arg(long = "overlay-to", value_name = "TIME", value_parser = parse::time, requires = "overlay")]
+    to: Option<Span>,
 }
 
 #[derive(Debug, Args)]
@@ -268,6 +297,21 @@ fn deadline(text: &str) -> Result<Deadline, String> {
 #[derive(Debug, Clone)]
 struct Filters(Vec<Filter>);
 
+/// `--crop`.
+#[derive(Debug, Clone)]
+enum Crop {
+    Bars,
+    To(Filter),
+}
+
+fn crop(text: &str) -> Result<Crop, parse::ParseError> {
+    if text == "auto" {
+        return Ok(Crop::Bars);
+    }
+    let mut chain = parse::filters(&format!("crop={text}"))?;
+    Ok(Crop::To(chain.remove(0)))
+}
+
 fn filters(text: &str) -> Result<Filters, parse::ParseError> {
     parse::filters(text).map(Filters)
 }
@@ -347,6 +391,14 @@ impl VideoArgs {
         })
     }
 
+    fn chain(&self) -> Vec<Filter> {
+        let crop = match &self.crop {
+            Some(Crop::To(crop)) => Some(crop.clone()),
+            _ => None,
+        };
+        crop.into_iter().chain(self.filters.iter().flat_map(|Filters(chain)| chain.iter().cloned())).collect()
+    }
+
     fn spec(&self, container: Container) -> VideoSpec {
         let by_container = if container == Container::Webm { VideoCodec::LibvpxVp9 } else { VideoCodec::Libx264 };
         VideoSpec {
@@ -361,13 +413,25 @@ impl VideoArgs {
             gop_frames: self.gop,
             fixed_gop: false,
             pix_fmt: self.pix_fmt.clone(),
-            filters: self.filters.clone().map(|Filters(chain)| chain).unwrap_or_default(),
+            filters: self.chain(),
+            crop_bars: matches!(self.crop, Some(Crop::Bars)),
+            tonemap: self.tonemap,
+            // Its picture is looked for with the other files.
+            overlay: None,
             size: self.size,
             frame_rate: self.rate,
             threads: self.threads,
             deadline: self.effort().cloned(),
             cpu_used: self.cpu_used,
         }
+    }
+}
+
+impl OverlayArgs {
+    /// With the URI of its picture.
+    pub fn spec(&self, image: String) -> Overlay {
+        let at = self.at.unwrap_or_default();
+        Overlay { image, at, opacity_percent: self.opacity, from: self.from, to: self.to }
     }
 }
 

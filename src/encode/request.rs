@@ -41,19 +41,25 @@ impl Request {
         let chart = report.as_ref().map(|report| report.with_extension("svg"));
         let beside: Vec<PathBuf> = index.iter().chain(&report).chain(&chart).cloned().collect();
         let uri_of = |path: &Path| uri::from_path(path);
-        let spec = args.spec(Places {
+        let mut spec = args.spec(Places {
             source: uri_of(&source),
             output: uri_of(&output),
             index: index.as_deref().map(uri_of),
             quality_report: report.as_deref().map(uri_of),
         })?;
+        let mut files = vec![metadata];
+        if let (Some(video), Some(image)) = (&mut spec.video, &args.video.overlay.overlay) {
+            let (image, metadata) = source_file(image)?;
+            video.overlay = Some(args.video.overlay.spec(uri_of(&image)));
+            files.push(metadata);
+        }
         let name = args.spool.name.clone().unwrap_or_else(|| file_name(&source));
         let mut job = JobSpec::new(name, Service::VideoEncode(spec.clone()));
         job.priority = args.spool.priority;
         job.deadline = args.deadline();
         args.spool.queueing.fill(&mut job);
         job.check()?;
-        let hash = hash(&spec, &metadata)?;
+        let hash = hash(&spec, &files)?;
         Ok(Request { job, hash, output, beside })
     }
 
@@ -169,13 +175,16 @@ fn file_name(path: &Path) -> String {
 }
 
 /// 128 bits, hex.
-fn hash(spec: &EncodeSpec, source: &fs::Metadata) -> anyhow::Result<String> {
+/// `files`: what is read, the source first.
+fn hash(spec: &EncodeSpec, files: &[fs::Metadata]) -> anyhow::Result<String> {
     let plain = EncodeSpec { overwrite: false, ..spec.clone() };
     let mut hasher = blake3::Hasher::new();
     hasher.update(&serde_json::to_vec(&plain)?);
-    hasher.update(&source.len().to_le_bytes());
-    hasher.update(&source.mtime().to_le_bytes());
-    hasher.update(&source.mtime_nsec().to_le_bytes());
+    for file in files {
+        hasher.update(&file.len().to_le_bytes());
+        hasher.update(&file.mtime().to_le_bytes());
+        hasher.update(&file.mtime_nsec().to_le_bytes());
+    }
     Ok(hasher.finalize().to_hex()[..32].to_owned())
 }
 
@@ -210,8 +219,29 @@ mod tests {
             hash(&["-y", "--priority", "7", "--pool", "studio", "--deadline", "+2h", "--progress", "none"])
         );
         assert_ne!(first, hash(&["--crf", "21"]));
+        let logo = dir.path().join("logo.png");
+        fs::write(&logo, b"one").expect("written");
+        let overlay = ["--overlay", logo.to_str().expect("text")];
+        let with_logo = hash(&overlay);
+        fs::write(&logo, b"three").expect("written");
+        assert_ne!(with_logo, hash(&overlay), "another picture, another film");
         fs::write(source, b"three").expect("written");
         assert_ne!(first, hash(&[]));
+    }
+
+    #[test]
+    fn a_crop_goes_in_front_of_the_filters() {
+        use spool_proto::spec::parse::filters_text;
+        let dir = tempfile::tempdir().expect("a directory");
+        let (source, out) = (dir.path().join("in.mov"), dir.path().join("out.mp4"));
+        fs::write(&source, b"one").expect("written");
+        let (source, out) = (source.to_str().expect("text"), out.to_str().expect("text"));
+        for (crop, chain, bars) in [("auto", "hflip", true), ("640:272:0:44", "crop=640:272:0:44,hflip", false)] {
+            let request = Request::of(&args(&[source, "-o", out, "--crop", crop, "--vf", "hflip"])).expect("good");
+            let Service::VideoEncode(spec) = request.job.service else { panic!("an encode") };
+            let video = spec.video.expect("with video");
+            assert_eq!((filters_text(&video.filters).as_str(), video.crop_bars), (chain, bars));
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn options(dir: &Path) -> ExecutorOptions {
 }
 
 fn probe() -> Args {
-    Args::Probe(ProbeArgs { index_for: None })
+    Args::Probe(ProbeArgs { index_for: None, crop_bars: false })
 }
 
 fn units(value: &Value) -> u64 {

@@ -37,7 +37,7 @@ impl Cell {
         std::fs::write(&path, script).unwrap();
         let scratch = self.dir.path().join("scratch/call-0");
         std::fs::create_dir_all(&scratch).unwrap();
-        let args = Args::Probe(ProbeArgs { index_for: None });
+        let args = Args::Probe(ProbeArgs { index_for: None, crop_bars: false });
         let inputs = vec![spool_proto::uri::from_path(&path)];
         let inputs = Input::of(&Call { inputs, output_prefix: String::new(), args: args.clone() });
         let args = serde_json::to_vec(&args).unwrap();

@@ -46,6 +46,16 @@ impl Step {
     }
 }
 
+/// A still picture that a step of the chain takes as its second input.
+#[derive(Debug)]
+pub struct Still {
+    /// The step that takes it, from 0.
+    pub step: usize,
+    pub picture: Frame,
+    /// What it goes through before.
+    pub steps: Vec<Step>,
+}
+
 /// What comes out of the last filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sink {
@@ -79,9 +89,25 @@ impl Graph {
     /// # Errors
     /// `filter_refused` (class spec) names the filter that does not take what it is given.
     pub fn new(feed: &Feed, steps: &[Step], threads: u16) -> Result<Graph, Failure> {
+        Graph::with_still(feed, steps, None, threads)
+    }
+
+    /// The same, with a still picture into one of the steps. It is there from time zero on.
+    pub fn with_still(feed: &Feed, steps: &[Step], still: Option<&Still>, threads: u16) -> Result<Graph, Failure> {
         let mut graph = Graph::empty(threads)?;
         graph.source = graph.feed("in", feed)?;
-        let last = graph.chain(graph.source, "f", steps)?;
+        let (before, after) = steps.split_at(still.map_or(steps.len(), |still| still.step));
+        let mut last = graph.chain(graph.source, "f", before)?;
+        let mut side = None;
+        if let (Some(still), Some((step, after))) = (still, after.split_first()) {
+            let picture = graph.feed("still", &still.feed())?;
+            let end = graph.chain(picture, "s", &still.steps)?;
+            let both = graph.add("over", step.filter, &step.args)?;
+            link((last, 0), (both, 0), step.filter)?;
+            link((end, 0), (both, 1), step.filter)?;
+            last = graph.chain(both, "g", after)?;
+            side = Some((picture, still));
+        }
         let sink = if matches!(feed, Feed::Video { .. }) { "buffersink" } else { "abuffersink" };
         graph.sink = graph.add("out", sink, "")?;
         link((last, 0), (graph.sink, 0), sink)?;
@@ -93,7 +119,23 @@ impl Graph {
                 format_args!("the filters {} cannot be applied to {feed}", chain.join(",")),
             )
         })?;
+        if let Some((picture, still)) = side {
+            graph.give_still(picture, &still.picture).map_err(|error| {
+                error.failure(Class::Internal, "filter_failed", "the filters failed on the still picture")
+            })?;
+        }
         Ok(graph)
+    }
+
+    /// The one picture of a side input, and its end: the filter goes on with it to the end of the film.
+    fn give_still(&mut self, side: *mut ffi::AVFilterContext, picture: &Frame) -> Result<(), AvError> {
+        let mut picture = picture.share()?;
+        picture.set_pts(Some(0));
+        // SAFETY: a source of this configured graph.
+        unsafe {
+            push(side, Some(&picture))?;
+            push(side, None)
+        }
     }
 
     /// A graph without filters.
@@ -188,6 +230,13 @@ impl Graph {
         unsafe { push(self.source, frame) }
     }
 
+    /// Gives the end of a film that ends at `pts` (in the feed's timebase): `fps` shows its last picture until then.
+    pub fn close(&mut self, pts: i64) -> Result<(), AvError> {
+        const PUSH: u32 = 4;
+        // SAFETY: a configured graph's own source.
+        AvError::check(unsafe { ffi::av_buffersrc_close(self.source, pts, PUSH) }).map(|_| ())
+    }
+
     pub fn pull(&mut self, frame: &mut Frame) -> Result<Received, AvError> {
         frame.clear();
         // SAFETY: a configured graph's own sink and an empty frame.
@@ -255,6 +304,20 @@ pub(super) fn link(
     AvError::check(unsafe { ffi::avfilter_link(from, output, to, input) })
         .map(|_| ())
         .map_err(|error| error.failure(Class::Internal, "libav", format_args!("linking the filter {filter}")))
+}
+
+impl Still {
+    fn feed(&self) -> Feed {
+        Feed::Video {
+            width: self.picture.width(),
+            height: self.picture.height(),
+            format: self.picture.format(),
+            // ffmpeg's own of a still picture.
+            time_base: Rational::new(1, 25),
+            sample_aspect_ratio: self.picture.sample_aspect_ratio(),
+            frame_rate: Some(Rational::new(25, 1)),
+        }
+    }
 }
 
 impl std::fmt::Display for Feed {

@@ -18,12 +18,15 @@ use super::packet::{Packet, SIDE_DISPLAY_MATRIX};
 use super::{AvError, known_rational, log, number, parameters, rational, sniff, timestamp};
 use crate::Source;
 use crate::jumps::ShiftSetup;
-use crate::piece::Parameters;
+use crate::piece::{Kind, Parameters};
 
 /// Containers and raw streams that Spool takes, by libav's names. Missing on purpose: everything that opens other files
 /// (playlists, concat, image sequences), devices, and formats with no video, sound or subtitles.
 pub const FORMATS: &str = "mov,mp4,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,mxf,ogg,wav,w64,aiff,flac,mp3,aac,ac3,eac3,dts,\
                        h264,hevc,m4v,ivf,obu,asf,gif,dv,nut,rm,yuv4mpegpipe,caf,gxf,swf,amr,apng";
+
+/// Still pictures: an overlay's. Never a film's.
+const STILLS: &str = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif,apng";
 
 /// Bounds on what a file may make us do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +84,12 @@ pub struct Stream {
 impl Stream {
     pub fn is_attached_picture(&self) -> bool {
         self.disposition & ffi::AV_DISPOSITION_ATTACHED_PIC != 0
+    }
+
+    /// The container or the first pictures say that the film has fields.
+    pub fn is_interlaced(&self) -> bool {
+        // Above AV_FIELD_PROGRESSIVE: the four orders of fields.
+        matches!(&self.parameters, Some(Parameters { kind: Kind::Video { field_order: 2.., .. }, .. }))
     }
 
     /// The display matrix of the container.
@@ -153,6 +162,18 @@ impl Input {
     /// # Errors
     /// `not_media` (class input) for what libav cannot read, `too_many_streams`, `source_unreadable` (class transient).
     pub fn open(source: Box<dyn Source>, limits: &Limits) -> Result<Input, Failure> {
+        Input::open_one_of(FORMATS, source, limits)
+    }
+
+    /// Opens a still picture, in the same way.
+    ///
+    /// # Errors
+    /// Those of [`Input::open`].
+    pub fn open_still(source: Box<dyn Source>, limits: &Limits) -> Result<Input, Failure> {
+        Input::open_one_of(STILLS, source, limits)
+    }
+
+    fn open_one_of(formats: &str, source: Box<dyn Source>, limits: &Limits) -> Result<Input, Failure> {
         log::init();
         if source.is_empty() {
             return Err(Failure::new(Class::Input, "not_media", "the source is empty (0 bytes)"));
@@ -160,7 +181,7 @@ impl Input {
         let setup = |error: AvError| error.failure(Class::Internal, "libav", "setting up libav");
         let mut reader = Reader::new(source).map_err(setup)?;
         let mut options = Dictionary::new([
-            ("format_whitelist", FORMATS),
+            ("format_whitelist", formats),
             // No protocol has this name: libav may open nothing itself.
             ("protocol_whitelist", "none"),
             // As the ffmpeg program: a table of programs that comes late in an MPEG-TS changes which rates are guessed.

@@ -53,6 +53,9 @@ impl Opening {
             }
         }
         side_data.sort();
+        if hdr::is_brought_down(stream.parameters.as_ref(), first.colors().transfer) {
+            side_data.clear();
+        }
         let setup = VideoSetup {
             width: sink.width,
             height: sink.height,
@@ -166,7 +169,7 @@ impl Taker for Coder {
     type Done = Summary;
 
     fn open(task: &mut Task<'_>, opening: &Opening) -> Result<Coder, Failure> {
-        let args = task.args;
+        let args = &task.args;
         Coder::new(&args.spec, opening, args.threads, args.chunk == 0, task.path)
     }
 

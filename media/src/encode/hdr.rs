@@ -4,9 +4,23 @@ use spool_proto::spec::{Rational, VideoCodec};
 
 use crate::av::frame::{ContentLight, MasteringDisplay};
 use crate::av::packet::{SIDE_CONTENT_LIGHT as LIGHT, SIDE_MASTERING_DISPLAY as MASTERING};
+use crate::piece::{Kind, Parameters};
 
-pub(super) fn is_hdr(kind: i32) -> bool {
+/// `AVColorTransferCharacteristic`: PQ and HLG.
+const PQ: i32 = 16;
+const HLG: i32 = 18;
+
+pub(crate) fn is_hdr(kind: i32) -> bool {
     kind == MASTERING || kind == LIGHT
+}
+
+/// An HDR source whose pictures come out as SDR: what is known of its mastering display and light levels no longer holds. Takes the
+/// transfer curve of the pictures that come out.
+pub(crate) fn is_brought_down(source: Option<&Parameters>, transfer: i32) -> bool {
+    let is_hdr = |transfer| matches!(transfer, PQ | HLG);
+    let was_hdr =
+        matches!(source, Some(Parameters { kind: Kind::Video { color_transfer, .. }, .. }) if is_hdr(*color_transfer));
+    was_hdr && !is_hdr(transfer)
 }
 
 /// Both, from a stream's side data.

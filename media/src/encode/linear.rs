@@ -5,6 +5,7 @@ use std::ops::Range;
 use spool_proto::failure::Failure;
 
 use super::{CONCEALED, Coded, Differs, Opening, Taker, Task, Work, at, different};
+use crate::av::codec::Received;
 use crate::av::frame::Frame;
 use crate::damage::{Damage, seconds};
 use crate::decode::{Frames, no_memory};
@@ -50,7 +51,7 @@ impl Task<'_> {
                 if work.frame.is_damaged() {
                     damage.note(|| format!("the picture at {} is damaged", self.place(pts)), CONCEALED)?;
                 }
-                work.feed_planned(table, self.chunk, here)?;
+                work.feed_planned(table, self.chunk, here, pts)?;
             }
             last = Some(work.frame.share().map_err(no_memory)?);
             number = here + 1;
@@ -77,7 +78,7 @@ impl Task<'_> {
             return Ok(Err(gone(*frame, &frames)));
         }
         self.warnings.extend(damage.into_warnings());
-        work.finish(Some((table, self.chunk)), self.host).map(Ok)
+        work.finish_planned(table, self.chunk, self.host).map(Ok)
     }
 
     fn note_missing(&self, table: &FrameTable, missing: Range<u64>, damage: &mut Damage) -> Result<(), Failure> {
@@ -143,18 +144,40 @@ impl<T: Taker> Work<T> {
         missing: Range<u64>,
         before: Option<&Frame>,
     ) -> Result<(), Failure> {
+        if self.looks_around {
+            return self.fill_in(table, chunk, missing, before);
+        }
         let shows = |output: u64| at(&table.output, output).filter(|output| missing.contains(&output.source));
         while self.next_output < chunk.output.end
             && let Some(output) = shows(self.next_output)
         {
             let follows = shows(self.next_output + 1).is_none();
-            match before.filter(|_| !follows) {
-                Some(before) => self.filters.apply(before, &mut self.filtered)?,
-                None => self.filters.apply(&self.frame, &mut self.filtered)?,
-            };
-            self.taker.take(&mut self.filtered, output.pts)?;
+            self.filters.push(before.filter(|_| !follows).unwrap_or(&self.frame))?;
+            if self.filters.pull(&mut self.picture)? == Received::One {
+                self.taker.take(&mut self.picture, output.pts)?;
+            }
             self.next_output += 1;
         }
+        Ok(())
+    }
+
+    /// The same where filters look at neighbours: they are given the pictures that stand in, one for each that is missing.
+    fn fill_in(
+        &mut self,
+        table: &FrameTable,
+        chunk: &Chunk,
+        missing: Range<u64>,
+        before: Option<&Frame>,
+    ) -> Result<(), Failure> {
+        let missing = missing.start.max(chunk.source.start)..missing.end.min(chunk.source.end);
+        let here = self.frame.share().map_err(no_memory)?;
+        for source in missing.clone() {
+            let stand_in = before.filter(|_| source + 1 < missing.end).unwrap_or(&here);
+            self.frame = stand_in.share().map_err(no_memory)?;
+            let pts = at(&table.source, source).map_or(0, |(pts, _)| *pts);
+            self.feed_planned(table, chunk, source, pts)?;
+        }
+        self.frame = here;
         Ok(())
     }
 }

@@ -55,6 +55,7 @@ fn args(video: VideoSpec, chunk_s: Option<u64>) -> PlanArgs {
         color_space: None,
         attached_picture: false,
         packets: None,
+        crop: None,
     };
     let stream = StreamFacts {
         index: 0,

@@ -1,26 +1,57 @@
-//! The filters that touch timestamps: `fps` (`libavfilter/vf_fps.c`) and `trim` (`libavfilter/trim.c`).
+//! The filters that touch timestamps: `fps` (`libavfilter/vf_fps.c`), `yadif` and `bwdif` (`libavfilter/yadif_common.c`) and `trim`
+//! (`libavfilter/trim.c`).
 
 use spool_proto::spec::{Rational, Trim};
 
-use super::{Frame, MICROSECOND, TimelineSpec, rescale};
+use super::{Frame, MICROSECOND, Stage, TimelineSpec, rescale};
 
-/// `fps`, any number of them, then `trim`.
+/// The stages, any number of them, then `trim`.
 #[derive(Debug)]
 pub(super) struct Graph {
-    fps: Vec<Fps>,
+    stages: Vec<Filter>,
     trim: Cut,
+}
+
+#[derive(Debug)]
+enum Filter {
+    Fps(Fps),
+    Deinterlace(Deinterlace),
+}
+
+impl Filter {
+    fn push(&mut self, frame: Frame, out: &mut Vec<Frame>) {
+        match self {
+            Filter::Fps(fps) => fps.push(frame, out),
+            Filter::Deinterlace(deinterlace) => deinterlace.push(frame, out),
+        }
+    }
+
+    /// `end` in the timebase before it, the answer in the one behind.
+    fn finish(&mut self, end: i64, out: &mut Vec<Frame>) -> i64 {
+        match self {
+            Filter::Fps(fps) => fps.finish(end, out),
+            Filter::Deinterlace(deinterlace) => deinterlace.finish(end, out),
+        }
+    }
 }
 
 impl Graph {
     pub fn new(spec: &TimelineSpec) -> Graph {
-        let mut time_base = spec.time_base;
-        let mut fps = Vec::with_capacity(spec.fps.len());
-        for rate in &spec.fps {
-            let output = Rational::new(rate.den, rate.num);
-            fps.push(Fps { input: time_base, output, held: None, next: None });
-            time_base = output;
+        let mut input = spec.time_base;
+        let mut stages = Vec::with_capacity(spec.stages.len());
+        for stage in &spec.stages {
+            let output = stage.time_base(input);
+            match *stage {
+                Stage::Fps(_) => stages.push(Filter::Fps(Fps { input, output, held: None, next: None })),
+                Stage::Deinterlace { both } => {
+                    stages.push(Filter::Deinterlace(Deinterlace { both, held: None, before: None }));
+                }
+                // Its film is not planned.
+                Stage::Decimate { .. } => {}
+            }
+            input = output;
         }
-        Graph { fps, trim: Cut::new(spec.trim, time_base) }
+        Graph { stages, trim: Cut::new(spec.trim, input) }
     }
 
     pub fn push(&mut self, frame: Frame, out: &mut Vec<Frame>) {
@@ -29,9 +60,9 @@ impl Graph {
 
     /// `end` is when the last frame ends, in the stream's timebase.
     pub fn finish(&mut self, mut end: i64, out: &mut Vec<Frame>) {
-        for stage in 0..self.fps.len() {
+        for stage in 0..self.stages.len() {
             let mut last = Vec::new();
-            end = self.fps[stage].finish(end, &mut last);
+            end = self.stages[stage].finish(end, &mut last);
             self.pass(stage + 1, last, out);
         }
     }
@@ -42,14 +73,51 @@ impl Graph {
 
     /// Sends frames through the stages from `stage` on.
     fn pass(&mut self, stage: usize, mut frames: Vec<Frame>, out: &mut Vec<Frame>) {
-        for fps in &mut self.fps[stage..] {
+        for filter in &mut self.stages[stage..] {
             let mut next = Vec::new();
             for frame in frames {
-                fps.push(frame, &mut next);
+                filter.push(frame, &mut next);
             }
             frames = next;
         }
         out.extend(frames.into_iter().filter(|frame| self.trim.passes(frame.pts)));
+    }
+}
+
+/// One picture for each frame, or one for each of its two fields; a frame comes out when the next one is there. The clock ticks twice
+/// as fast behind it.
+#[derive(Debug)]
+struct Deinterlace {
+    both: bool,
+    held: Option<Frame>,
+    /// pts of the frame before the one that is held.
+    before: Option<i64>,
+}
+
+impl Deinterlace {
+    fn push(&mut self, frame: Frame, out: &mut Vec<Frame>) {
+        if let Some(held) = self.held.replace(frame) {
+            self.show(held, frame.pts, out);
+            self.before = Some(held.pts);
+        }
+    }
+
+    fn finish(&mut self, end: i64, out: &mut Vec<Frame>) -> i64 {
+        if let Some(held) = self.held.take() {
+            // As if the film went on at the pace of its last two frames.
+            let next = held.pts.saturating_mul(2).saturating_sub(self.before.unwrap_or(held.pts));
+            self.show(held, next, out);
+        }
+        end.saturating_mul(2)
+    }
+
+    fn show(&self, frame: Frame, next: i64, out: &mut Vec<Frame>) {
+        let pictures = if self.both { 2 } else { 1 };
+        let picture = frame.source.saturating_mul(pictures);
+        out.push(Frame { source: picture, pts: frame.pts.saturating_mul(2), ..frame });
+        if self.both {
+            out.push(Frame { source: picture + 1, pts: frame.pts.saturating_add(next), ..frame });
+        }
     }
 }
 

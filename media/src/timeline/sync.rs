@@ -30,7 +30,8 @@ pub(super) struct Converter {
 }
 
 impl Converter {
-    pub fn new(spec: &TimelineSpec) -> Converter {
+    /// `graph_time_base`: of the frames that are pushed.
+    pub fn new(spec: &TimelineSpec, graph_time_base: Rational) -> Converter {
         let rate = spec.encoder_rate();
         let time_base = Rational::new(rate.den, rate.num);
         let us = |span: Span| i64::try_from(span.0).unwrap_or(i64::MAX);
@@ -40,7 +41,7 @@ impl Converter {
         }
         Converter {
             sync: spec.sync,
-            graph_time_base: spec.fps.last().map_or(spec.time_base, |fps| Rational::new(fps.den, fps.num)),
+            graph_time_base,
             time_base,
             duration,
             stream_tick: (!spec.filtered).then(|| spec.time_base.as_f64()),

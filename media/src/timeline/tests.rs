@@ -9,7 +9,7 @@ fn spec(sync: Sync) -> TimelineSpec {
         ts_offset_us: 0,
         start_known: true,
         input_rate: Some(Rational::new(25, 1)),
-        fps: Vec::new(),
+        stages: Vec::new(),
         filtered: false,
         output_rate: None,
         trim: Trim::default(),
@@ -51,6 +51,17 @@ fn the_trim_keeps_whole_frames_and_counts_from_its_start() {
 }
 
 #[test]
+fn a_deinterlacer_gives_each_field_its_own_picture_halfway() {
+    let both = TimelineSpec { stages: vec![Stage::Deinterlace { both: true }], filtered: true, ..spec(Sync::Vfr) };
+    assert_eq!(both.encoder_rate(), Rational::new(50, 1));
+    assert_eq!(both.pictures_per_frame(), 2);
+    let shown_twice = shown(&both, &[0, 40, 80]);
+    assert_eq!(shown_twice, [(0, 0), (1, 1), (2, 2), (3, 3), (4, 4), (5, 5)]);
+    let one = TimelineSpec { stages: vec![Stage::Deinterlace { both: false }], ..both };
+    assert_eq!(shown(&one, &[0, 40, 80]), [(0, 0), (1, 1), (2, 2)]);
+}
+
+#[test]
 fn nothing_more_comes_once_it_is_over() {
     let trim = Trim { start: None, duration: Some(Span::from_millis(80)) };
     let mut timeline = Timeline::new(TimelineSpec { trim, ..spec(Sync::Vfr) });
@@ -65,7 +76,7 @@ fn nothing_more_comes_once_it_is_over() {
 
 #[test]
 fn an_fps_filter_shows_the_last_frame_until_the_film_ends() {
-    let spec = TimelineSpec { fps: vec![Rational::new(50, 1)], filtered: true, ..spec(Sync::Vfr) };
+    let spec = TimelineSpec { stages: vec![Stage::Fps(Rational::new(50, 1))], filtered: true, ..spec(Sync::Vfr) };
     assert_eq!(shown(&spec, &[0, 40]), [(0, 0), (0, 1), (1, 2), (1, 3)]);
 }
 
@@ -81,7 +92,7 @@ proptest! {
         duration in prop::option::of(1u64..3_000),
     ) {
         let spec = TimelineSpec {
-            fps: fps.map(|fps| Rational::new(fps, 1)).into_iter().collect(),
+            stages: fps.map(|fps| Stage::Fps(Rational::new(fps, 1))).into_iter().collect(),
             filtered: fps.is_some(),
             output_rate: rate.map(|rate| Rational::new(rate, 1)),
             trim: Trim { start: start.map(Span::from_millis), duration: duration.map(Span::from_millis) },

@@ -34,7 +34,7 @@ pub fn extension(container: Container) -> &'static str {
 
 /// What a probe says.
 pub fn facts(path: &Path) -> SourceFacts {
-    let (product, _host) = call(&Args::Probe(ProbeArgs { index_for: None }), [path]).unwrap();
+    let (product, _host) = call(&Args::Probe(ProbeArgs { index_for: None, crop_bars: false }), [path]).unwrap();
     let Value::Probe(facts) = product.value else { panic!("{:?}", product.value) };
     *facts
 }
@@ -112,7 +112,7 @@ pub struct Made {
 
 /// Probes, plans and encodes.
 pub fn make(source: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
-    let (probed, host) = call(&Args::Probe(ProbeArgs { index_for: Some(spec.clone()) }), [source])?;
+    let (probed, host) = call(&Args::Probe(ProbeArgs { index_for: Some(spec.clone()), crop_bars: false }), [source])?;
     let Value::Probe(facts) = probed.value else { panic!("{:?}", probed.value) };
     let mut inputs = vec![source.to_path_buf()];
     inputs.extend(probed.files.iter().map(|(_, path)| path.clone()));

@@ -6,8 +6,8 @@ mod encoder;
 use encoder::Encoder;
 
 use super::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, HOPS_MAX, JobSpec, PRIORITY_MAX, QualitySpec, Service, Size,
-    VideoCodec, VideoSpec,
+    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, HOPS_MAX, JobSpec, Overlay, PRIORITY_MAX, QualitySpec,
+    Service, Size, VideoCodec, VideoSpec,
 };
 use crate::failure::{Class, Failure};
 use crate::pool::{Class as PoolClass, PoolName};
@@ -236,6 +236,9 @@ impl VideoSpec {
             check_rate("-r", rate)?;
         }
         self.filters.iter().try_for_each(check_filter)?;
+        if let Some(overlay) = &self.overlay {
+            check_overlay(overlay)?;
+        }
         // What the encoder is given last decides: `-s` comes behind the filters.
         let last_scale = self.filters.iter().rev().find_map(|filter| match filter {
             Filter::Scale { width, height, .. } => Some((filter, *width, *height)),
@@ -286,6 +289,22 @@ fn check_rate(option: &str, rate: super::Rational) -> Result<(), Failure> {
     Err(refused(format!("{option} {rate}: frame rates go up to 1000 and are above zero")))
 }
 
+fn check_overlay(overlay: &Overlay) -> Result<(), Failure> {
+    if !(1..=100).contains(&overlay.opacity_percent) {
+        return Err(refused(format!(
+            "--overlay-opacity {}: opacity goes from 1 (hardly seen) to 100 percent",
+            overlay.opacity_percent
+        )));
+    }
+    match (overlay.from, overlay.to) {
+        (from, Some(to)) if to <= from.unwrap_or(Span::ZERO) => {
+            let message = "--overlay-to is not after --overlay-from: the picture would never be seen";
+            Err(conflict(message))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn check_filter(filter: &Filter) -> Result<(), Failure> {
     let too_large = || Err(refused(format!("-vf {filter}: sides go up to {SIDE_MAX} pixels")));
     let large = |side: u32| side > SIDE_MAX;
@@ -303,10 +322,12 @@ fn check_filter(filter: &Filter) -> Result<(), Failure> {
         Filter::Pad { width, height, .. } if large(*width) || large(*height) => too_large(),
         Filter::Crop { .. } | Filter::Pad { .. } => Ok(()),
         Filter::Fps(rate) => check_rate("-vf fps", *rate),
-        Filter::Format(formats) => match formats.iter().find(|format| !encoder::is_pixel_format(format)) {
+        Filter::Named(named) => named.step().map(drop).map_err(|why| refused(format!("-vf {filter}: {why}"))),
+        Filter::Format(formats) => match formats.iter().find(|format| !encoder::is_filter_format(format)) {
             Some(format) => Err(refused(format!(
-                "-vf {filter}: there is no pixel format {format:?} here; taken are {}",
-                encoder::PIXEL_FORMATS.join(", ")
+                "-vf {filter}: there is no pixel format {format:?} here; taken are {}, {}",
+                encoder::PIXEL_FORMATS.join(", "),
+                encoder::BETWEEN_FORMATS.join(", ")
             ))),
             None => Ok(()),
         },

@@ -4,6 +4,7 @@ mod title;
 
 use super::{BadField, from_name, name_of, narrow, v1};
 use crate::pool::{Class, Hop, PoolName};
+use crate::spec::picture::{Overlay, Place};
 use crate::spec::{
     AudioSpec, BenchSpec, EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, OnDamage, PRIORITY_DEFAULT, PRIORITY_MAX,
     QualitySpec, Rational, Service, Trim, Verify, VideoSpec, parse,
@@ -213,6 +214,9 @@ impl From<&VideoSpec> for v1::VideoSpec {
             threads: spec.threads.map(Into::into),
             deadline: spec.deadline.clone(),
             cpu_used: spec.cpu_used.map(Into::into),
+            crop_bars: spec.crop_bars,
+            tonemap: spec.tonemap.map(name_of).unwrap_or_default(),
+            overlay: spec.overlay.as_ref().map(Into::into),
         }
     }
 }
@@ -246,6 +250,44 @@ impl TryFrom<v1::VideoSpec> for VideoSpec {
             threads: wire.threads.map(|n| narrow("video.threads", n.into())).transpose()?,
             deadline: wire.deadline,
             cpu_used: cpu_used.transpose()?,
+            crop_bars: wire.crop_bars,
+            tonemap: match wire.tonemap.as_str() {
+                "" => None,
+                name => Some(from_name("video.tonemap", name)?),
+            },
+            overlay: wire.overlay.map(TryInto::try_into).transpose()?,
+        })
+    }
+}
+
+impl From<&Overlay> for v1::Overlay {
+    fn from(spec: &Overlay) -> Self {
+        v1::Overlay {
+            image: spec.image.clone(),
+            at: spec.at.to_string(),
+            opacity_percent: spec.opacity_percent.into(),
+            from_us: spec.from.map(|s| s.0),
+            to_us: spec.to.map(|s| s.0),
+        }
+    }
+}
+
+impl TryFrom<v1::Overlay> for Overlay {
+    type Error = BadField;
+
+    fn try_from(wire: v1::Overlay) -> Result<Self, BadField> {
+        Ok(Overlay {
+            image: wire.image,
+            at: match wire.at.as_str() {
+                "" => Place::default(),
+                text => text.parse().map_err(|e| BadField::new("video.overlay.at", e))?,
+            },
+            opacity_percent: match wire.opacity_percent {
+                0 => 100,
+                n => narrow("video.overlay.opacity_percent", n.into())?,
+            },
+            from: wire.from_us.map(Span),
+            to: wire.to_us.map(Span),
         })
     }
 }
@@ -277,7 +319,7 @@ impl TryFrom<v1::AudioSpec> for AudioSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{AudioCodec, Container, Filter, Size, StreamKind, StreamMap, Subtitles, VideoCodec};
+    use crate::spec::{AudioCodec, Container, Filter, Size, StreamKind, StreamMap, Subtitles, ToneMap, VideoCodec};
 
     fn full() -> JobSpec {
         let video = VideoSpec {
@@ -303,6 +345,15 @@ mod tests {
             threads: Some(4),
             deadline: Some("good".into()),
             cpu_used: Some(-3),
+            crop_bars: true,
+            tonemap: Some(ToneMap::Mobius),
+            overlay: Some(Overlay {
+                image: "file:///logo.png".into(),
+                at: "top-right:16:9".parse().unwrap(),
+                opacity_percent: 80,
+                from: Some(Span::from_secs(1)),
+                to: None,
+            }),
         };
         let audio = AudioSpec {
             codec: AudioCodec::Libopus,

@@ -39,7 +39,7 @@ pub(super) fn next(spec: &TitleSpec, work: Work<'_>, phase: Option<&str>) -> Res
 }
 
 fn probing(spec: &TitleSpec, work: Work<'_>) -> Next {
-    let args = Args::Probe(ProbeArgs { index_for: Some(spec.probed()) });
+    let args = Args::Probe(ProbeArgs { index_for: Some(spec.probed()), crop_bars: false });
     let call = work.call(vec![spec.source.clone()], args);
     phase("probing", [Order::new(call, Resources::cpu_memory(CORE, limits::TABLES_MEMORY), limits::READ_TIMEOUT)])
 }
@@ -87,7 +87,9 @@ impl Title<'_> {
             for (number, chunk) in (0u32..).zip(&plan.chunks) {
                 let spec = track.spec.clone();
                 let args = EncodeArgs { spec, stream: plan.stream, chunk: number, threads: chunk.threads };
-                let call = self.work.call(vec![self.spec.source.clone(), table.clone()], Args::Encode(args));
+                let mut inputs = vec![self.spec.source.clone(), table.clone()];
+                inputs.extend(video.overlay.iter().map(|overlay| overlay.image.clone()));
+                let call = self.work.call(inputs, Args::Encode(args));
                 let cores = u64::from(chunk.threads.clamp(1, self.work.place.unsplit_threads.max(1)));
                 let resources = Resources::cpu_memory(cores * CORE, chunk.memory_mib);
                 orders.push(Order {

@@ -37,7 +37,7 @@ struct Film<'a> {
 
 impl Film<'_> {
     fn probing(&self) -> Next {
-        let args = Args::Probe(ProbeArgs { index_for: Some(self.spec.clone()) });
+        let args = Args::Probe(ProbeArgs { index_for: Some(self.spec.clone()), crop_bars: false });
         let call = self.work.call(vec![self.spec.source.clone()], args);
         phase(
             "probing",
@@ -108,7 +108,9 @@ impl Film<'_> {
     fn chunk(&self, stream: u32, number: u32, chunk: &ChunkSummary, table: &str) -> Result<Order, Failure> {
         let video = self.spec.video.as_ref().ok_or_else(|| self.plan_disagrees("video without being asked for it"))?;
         let args = EncodeArgs { spec: self.spec.clone(), stream, chunk: number, threads: chunk.threads };
-        let call = self.work.call(vec![self.spec.source.clone(), table.into()], Args::Encode(args));
+        let mut inputs = vec![self.spec.source.clone(), table.into()];
+        inputs.extend(video.overlay.iter().map(|overlay| overlay.image.clone()));
+        let call = self.work.call(inputs, Args::Encode(args));
         // Threads are the user's to choose; more of them than the largest worker has cores share those cores.
         let cores = u64::from(chunk.threads.clamp(1, self.work.place.unsplit_threads.max(1)));
         let resources = Resources::cpu_memory(cores * limits::CORE, chunk.memory_mib);
@@ -210,7 +212,9 @@ impl Film<'_> {
                 pairing: Pairing::Chunk { spec: self.spec.clone(), chunk: number },
                 threads: 1,
             };
-            let inputs = vec![self.spec.source.clone(), table.clone(), task.artifact("chunk")?.uri.clone()];
+            let mut inputs = vec![self.spec.source.clone(), table.clone(), task.artifact("chunk")?.uri.clone()];
+            let overlay = self.spec.video.as_ref().and_then(|video| video.overlay.as_ref());
+            inputs.extend(overlay.map(|overlay| overlay.image.clone()));
             // The source's decoder and the chunk's; the source's pictures may be larger than what is made of them.
             let memory = limits::TABLES_MEMORY + 2 * limits::decoder_memory(video).max(planned.memory_mib);
             orders.push(Order {

@@ -252,7 +252,7 @@ pub fn scripted(dir: &Path, script: &str) -> Call {
     Call {
         inputs: vec![uri::from_path(&path)],
         output_prefix: uri::prefix_from_path(&artifacts),
-        args: Args::Probe(ProbeArgs { index_for: None }),
+        args: Args::Probe(ProbeArgs { index_for: None, crop_bars: false }),
     }
 }
 

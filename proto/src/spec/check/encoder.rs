@@ -55,6 +55,15 @@ pub(super) const PIXEL_FORMATS: &[&str] = &[
     "gbrp12le",
 ];
 
+/// What no encoder takes, but filters work in: the last filter's output is converted for the encoder.
+pub(super) const BETWEEN_FORMATS: &[&str] =
+    &["gbrpf32le", "gbrp14le", "gbrp16le", "yuv420p16le", "yuv422p16le", "yuv444p16le", "p010le"];
+
+/// What `format` in `-vf` takes.
+pub(super) fn is_filter_format(name: &str) -> bool {
+    is_pixel_format(name) || BETWEEN_FORMATS.contains(&name)
+}
+
 pub(super) fn is_pixel_format(name: &str) -> bool {
     PIXEL_FORMATS.contains(&name)
 }

@@ -1,8 +1,9 @@
-//! `-vf`: a plain chain of scale, crop, pad, fps and format, read into known fields. Nothing of the text reaches libav.
+//! `-vf`: a plain chain of known filters, read into known fields. Nothing of the text reaches libav but values that were held
+//! against what their argument takes.
 
 use std::fmt;
 
-use super::super::{Filter, Pixels};
+use super::super::filter::{Filter, Known, Named, Pixels};
 use super::{ParseError, digits, frame_rate, size};
 
 /// What a filter's arguments are called: the canonical name first, then its aliases. The order is ffmpeg's positional one.
@@ -74,12 +75,31 @@ fn filter(text: &str) -> Result<Filter, ParseError> {
                 Err(arguments.bad("it needs pixel formats: format=yuv420p or format=yuv420p|yuv420p10le"))
             }
         }
-        _ => Err(ParseError::new(
-            "a filter Spool takes",
-            text,
-            format!("there is no {name:?} here; taken are scale, crop, fps, pad, format"),
-        )),
+        _ => match Known::of(name) {
+            Some(known) => {
+                let names: Vec<_> = known.arguments.iter().map(|argument| argument.names).collect();
+                named(&Arguments::read(text, arguments, &names)?, known)
+            }
+            None => {
+                let taken: Vec<&str> =
+                    ["scale", "crop", "fps", "pad", "format"].into_iter().chain(Known::names()).collect();
+                let why = format!("there is no {name:?} here; taken are {}", taken.join(", "));
+                Err(ParseError::new("a filter Spool takes", text, why))
+            }
+        },
     }
+}
+
+/// A filter of the table of those taken under libavfilter's names.
+fn named(arguments: &Arguments<'_>, known: &Known) -> Result<Filter, ParseError> {
+    let value = |&(name, value): &(&'static str, &str)| {
+        let takes = known.argument(name).expect("only these are read").takes;
+        let value =
+            takes.read(value).map_err(|takes| arguments.bad(format!("{name} must be {takes}, not {value:?}")))?;
+        Ok((name.to_owned(), value))
+    };
+    let arguments = arguments.values.iter().map(value).collect::<Result<_, _>>()?;
+    Ok(Filter::Named(Named { filter: known.name.into(), arguments }))
 }
 
 fn is_word(text: &str) -> bool {
@@ -94,7 +114,7 @@ struct Arguments<'a> {
 
 impl<'a> Arguments<'a> {
     /// Positional ones first, in order; `name=value` from anywhere on.
-    fn read(text: &'a str, arguments: &'a str, names: Names) -> Result<Arguments<'a>, ParseError> {
+    fn read(text: &'a str, arguments: &'a str, names: &[&'static [&'static str]]) -> Result<Arguments<'a>, ParseError> {
         let mut read = Arguments { text, values: Vec::new() };
         if arguments.is_empty() {
             return Ok(read);
@@ -226,6 +246,18 @@ impl fmt::Display for Filter {
             }
             Filter::Fps(rate) => write!(f, "fps={rate}"),
             Filter::Format(formats) => write!(f, "format={}", formats.join("|")),
+            Filter::Named(named) => named.fmt(f),
         }
+    }
+}
+
+impl fmt::Display for Named {
+    /// ffmpeg's text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.filter)?;
+        for (number, (name, value)) in self.arguments.iter().enumerate() {
+            write!(f, "{}{name}={value}", if number == 0 { '=' } else { ':' })?;
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::super::picture::{Corner, ToneMap};
 use super::super::{AudioCodec, Container, OnDamage, Subtitles, Verify, VideoCodec};
 use super::ParseError;
 
@@ -49,6 +50,12 @@ named!(
 );
 named!(Subtitles, "a subtitle mode", "auto" => Subtitles::Auto, "copy" => Subtitles::Copy, "none" => Subtitles::None);
 named!(OnDamage, "what to do", "salvage" => OnDamage::Salvage, "fail" => OnDamage::Fail);
+named!(ToneMap, "a tone-mapping curve", "hable" => ToneMap::Hable, "mobius" => ToneMap::Mobius, "reinhard" => ToneMap::Reinhard);
+named!(
+    Corner, "a corner",
+    "top-left" => Corner::TopLeft, "top-right" => Corner::TopRight, "bottom-left" => Corner::BottomLeft,
+    "bottom-right" => Corner::BottomRight, "center" => Corner::Center,
+);
 named!(Verify, "a check", "packets" => Verify::Packets, "sample" => Verify::Sample, "full" => Verify::Full);
 
 impl Container {

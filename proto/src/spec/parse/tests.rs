@@ -124,6 +124,17 @@ fn filters_take_positions_and_names() {
     ] {
         assert_eq!(filters(text), Ok(vec![expected]), "{text}");
     }
+    for (text, printed) in [
+        ("yadif", "yadif"),
+        ("yadif=1:-1:interlaced", "yadif=mode=send_field:parity=auto:deint=interlaced"),
+        ("unsharp=5:5:la=0.8", "unsharp=luma_msize_x=5:luma_msize_y=5:luma_amount=0.8"),
+        ("zscale=t=linear:npl=100", "zscale=transfer=linear:npl=100"),
+        ("tonemap=hable:desat=0", "tonemap=tonemap=hable:desat=0"),
+        ("setdar=16/9", "setdar=dar=16/9"),
+        ("hflip", "hflip"),
+    ] {
+        assert_eq!(filters(text).map(|chain| filters_text(&chain)).as_deref(), Ok(printed), "{text}");
+    }
     assert_eq!(filters("crop=1920:800, fps=24").map(|chain| chain.len()), Ok(2));
     assert_eq!(filters(""), Ok(vec![]));
 }
@@ -131,7 +142,12 @@ fn filters_take_positions_and_names() {
 #[test]
 fn what_no_filter_takes_is_refused_by_its_name() {
     for (text, named) in [
-        ("hqdn3d", "\"hqdn3d\""),
+        ("drawtext", "\"drawtext\""),
+        ("yadif=mode=4", "one of send_frame, send_field"),
+        ("yadif=deint=all:ppsrc=1", "\"ppsrc\""),
+        ("eq=brightness=n/2", "a number from -1 to 1"),
+        ("decimate=ppsrc=1", "left out"),
+        ("setdar=16:9", "too many"),
         ("scale=iw/2:ih/2", "\"iw/2\""),
         ("scale=1280:-2:flags=lanczoz", "\"lanczoz\""),
         ("scale=1280:-2:eval=frame", "\"eval\""),
@@ -170,6 +186,8 @@ fn any_filter() -> impl Strategy<Value = Filter> {
         (1i32..1000, 1i32..1000)
             .prop_filter_map("reduced", |(num, den)| { frame_rate(&format!("{num}/{den}")).ok().map(Filter::Fps) }),
         proptest::collection::vec("[a-z0-9]{1,10}", 1..4).prop_map(Filter::Format),
+        proptest::sample::select(vec!["hqdn3d=4:3", "bwdif=0:deint=1", "transpose=clock", "deband=c=1:b=0"])
+            .prop_map(|text| filters(text).unwrap().remove(0)),
     ]
 }
 

@@ -73,6 +73,11 @@ impl TitleSpec {
                     "gop_frames: keyframes of all renditions stand together; set the title's gop",
                 )));
             }
+            if rendition.video.crop_bars {
+                return Err(place(conflict(
+                    "crop_bars: renditions are sized by the source's shape; crop with a filter, as spool probe --crop shows it",
+                )));
+            }
             let spec = EncodeSpec { video: Some(rendition.video.clone()), ..self.alone() };
             spec.check().map_err(place)?;
         }

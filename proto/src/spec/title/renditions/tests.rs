@@ -53,6 +53,7 @@ fn video(width: u32, height: u32, ratio: Rational, rotation: i32) -> VideoFacts 
         color_space: None,
         attached_picture: false,
         packets: None,
+        crop: None,
     }
 }
 
