@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use spool_worker::executor::Sandbox;
 
 use crate::logging::LogFormat;
-use crate::{bench, doctor, encode, job, pool, probe, quality, queue, server, submit, up, worker};
+use crate::{bench, doctor, encode, estimate, job, pool, probe, quality, queue, server, submit, up, worker};
 
 /// Cuts films into chunks, encodes them side by side, joins them frame-exactly.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ pub enum Command {
     Encode(Box<encode::options::EncodeArgs>),
     /// Submit a job written down in a file: a film, or a title with all its renditions
     Submit(Box<submit::SubmitArgs>),
+    /// Tell what a job would take: time, core-hours, size; measured on samples of its source
+    Estimate(Box<estimate::EstimateArgs>),
     /// Look at job templates, or submit one
     #[command(subcommand)]
     Template(submit::template::TemplateCommand),

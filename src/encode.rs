@@ -30,5 +30,11 @@ pub async fn run(args: &EncodeArgs) -> anyhow::Result<Exit> {
 }
 
 fn run_of(request: &Request) -> Run<'_> {
-    Run { job: &request.job, hash: &request.hash, result: Some(&request.output), backends: request.backends() }
+    Run {
+        job: &request.job,
+        hash: &request.hash,
+        request_id: None,
+        result: Some(&request.output),
+        backends: request.backends(),
+    }
 }

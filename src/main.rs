@@ -1,7 +1,7 @@
 //! `spool`: one binary that plays every role. Parses, calls the API, prints.
 //!
 //! Reading order: [`cli`] (nouns and verbs), [`argv`] (ffmpeg's single dashes), [`exit`] (how it ends); then a file per noun
-//! ([`encode`], [`submit`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
+//! ([`encode`], [`submit`], [`estimate`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
 //! [`run`] (a job to its end), [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`], [`quantity`].
 
 mod argv;
@@ -10,6 +10,7 @@ mod cli;
 mod client;
 mod doctor;
 mod encode;
+mod estimate;
 mod exec;
 mod exit;
 mod follow;
@@ -84,6 +85,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Encode(args) => encode::run(&args).await,
         Command::Submit(args) => submit::run(&args).await,
+        Command::Estimate(args) => estimate::run(&args).await,
         Command::Template(command) => submit::template::run(command).await,
         Command::Job(command) => job::run(command).await,
         Command::Pool(command) => pool::run(command).await,

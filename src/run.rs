@@ -82,6 +82,8 @@ pub struct Run<'a> {
     pub job: &'a JobSpec,
     /// Of the source, the output and the options: equal for the same command.
     pub hash: &'a str,
+    /// What the job itself says it is to be known by; the command's option goes before it.
+    pub request_id: Option<&'a str>,
     /// What is there when the job is done; local.
     pub result: Option<&'a Path>,
     /// What a worker must be able to do for it.
@@ -168,7 +170,8 @@ impl Run<'_> {
     /// Submits, or finds the job that the same command submitted before: one that failed is tried again, one that is done is
     /// only good while its result is there.
     async fn submit(&self, client: &Client, args: &RunArgs, embedded: bool) -> anyhow::Result<String> {
-        let mut id = args.request_id.clone().unwrap_or_else(|| self.hash.to_owned());
+        let given = args.request_id.as_deref().or(self.request_id);
+        let mut id = given.unwrap_or(self.hash).to_owned();
         loop {
             let (job, existing) = client.submit(&id, self.job).await?;
             if !existing {
@@ -181,7 +184,7 @@ impl Run<'_> {
                     client.retry(&job).await?;
                     return Ok(job);
                 }
-                JobState::Done if args.request_id.is_none() && !(embedded && is_there) => {
+                JobState::Done if given.is_none() && !(embedded && is_there) => {
                     // It was made before and is wanted anew: the next of its name.
                     id = format!("{}-after-{job}", self.hash);
                 }

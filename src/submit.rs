@@ -24,6 +24,18 @@ use file::{Body, JobFile, Metadata};
 /// `template apply` takes the same, without the file.
 #[derive(Debug, Args)]
 pub struct SubmitArgs {
+    #[command(flatten)]
+    job: JobArgs,
+    /// Print the job as it would be frozen, as JSON, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+/// Which job.
+#[derive(Debug, Args)]
+pub struct JobArgs {
     /// The job, as YAML; - reads it from stdin
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
@@ -36,30 +48,21 @@ pub struct SubmitArgs {
     /// Replace an output that exists
     #[arg(short = 'y')]
     overwrite: bool,
-    /// Print the job as it would be frozen, as JSON, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-    #[command(flatten)]
-    run: RunArgs,
 }
 
 pub async fn run(args: &SubmitArgs) -> anyhow::Result<Exit> {
-    let Some(path) = &args.file else {
-        return Err(Stop::usage("no job named: spool submit job.yaml (spool template list names some to begin with)"));
-    };
-    let (name, text) = read(path)?;
-    let JobFile { metadata, body } = file::parse(&name, &text).map_err(Stop::usage)?;
-    submit(&name, metadata, body, args).await
+    submit(Prepared::of(&args.job, None)?, args).await
 }
 
 /// Submits a job made of a template alone.
 pub async fn apply(template: String, args: SubmitArgs) -> anyhow::Result<Exit> {
-    if let Some(file) = &args.file {
+    if let Some(file) = &args.job.file {
         let file = file.display();
         return Err(Stop::usage(format!("{file}: spool template apply takes no job; spool submit {file} does")));
     }
-    let body = Body { template: Some(template.clone()), ..Body::default() };
-    submit(&template, Metadata::default(), body, &args).await
+    let file =
+        JobFile { metadata: Metadata::default(), body: Body { template: Some(template.clone()), ..Body::default() } };
+    submit(Prepared::from_file(&template, file, &args.job, None)?, &args).await
 }
 
 fn read(path: &Path) -> anyhow::Result<(String, String)> {
@@ -73,8 +76,7 @@ fn read(path: &Path) -> anyhow::Result<(String, String)> {
     Ok((name, text))
 }
 
-async fn submit(name: &str, metadata: Metadata, body: Body, args: &SubmitArgs) -> anyhow::Result<Exit> {
-    let prepared = Prepared::of(name, metadata, body, args)?;
+async fn submit(prepared: Prepared, args: &SubmitArgs) -> anyhow::Result<Exit> {
     if args.dry_run {
         output::print_json(&prepared.job)?;
         return Ok(Exit::Done);
@@ -83,9 +85,10 @@ async fn submit(name: &str, metadata: Metadata, body: Body, args: &SubmitArgs) -
     let url = args.run.server(pool)?;
     let run = Run {
         job: &prepared.job,
-        hash: prepared.request_id.as_deref().unwrap_or(&prepared.hash),
+        hash: &prepared.hash,
+        request_id: prepared.request_id.as_deref(),
         result: prepared.result.as_deref(),
-        backends: backends(&prepared.job.service),
+        backends: prepared.backends(),
     };
     match url {
         Some(url) => run.through_server(url, &args.run).await,
@@ -94,8 +97,9 @@ async fn submit(name: &str, metadata: Metadata, body: Body, args: &SubmitArgs) -
 }
 
 /// A judged job and its name.
-struct Prepared {
-    job: JobSpec,
+#[derive(Debug)]
+pub struct Prepared {
+    pub job: JobSpec,
     /// Of the source, the output and the options: equal for the same job.
     hash: String,
     request_id: Option<String>,
@@ -104,7 +108,23 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn of(name: &str, metadata: Metadata, body: Body, args: &SubmitArgs) -> anyhow::Result<Prepared> {
+    /// The job a command line names. `output`: where it goes when neither command nor file say.
+    ///
+    /// # Errors
+    /// A [`Stop`] with exit 2 that names the file and the field.
+    pub fn of(args: &JobArgs, output: Option<&Path>) -> anyhow::Result<Prepared> {
+        let Some(path) = &args.file else {
+            return Err(Stop::usage(
+                "no job named: give a file such as job.yaml (spool template list names some to begin with)",
+            ));
+        };
+        let (name, text) = read(path)?;
+        let file = file::parse(&name, &text).map_err(Stop::usage)?;
+        Prepared::from_file(&name, file, args, output)
+    }
+
+    fn from_file(name: &str, file: JobFile, args: &JobArgs, output: Option<&Path>) -> anyhow::Result<Prepared> {
+        let JobFile { metadata, body } = file;
         let at = |what: String| Stop::usage(format!("{name}: {what}"));
         let mut body = match &body.template {
             Some(template) => {
@@ -114,7 +134,11 @@ impl Prepared {
             None => body,
         };
         body.input = args.input.clone().or(body.input);
-        body.output = args.output.clone().or(body.output);
+        let usual = output.map(|output| match body.packages {
+            Some(_) => output.join("package").to_string_lossy().into_owned(),
+            None => output.join("film.mp4").to_string_lossy().into_owned(),
+        });
+        body.output = args.output.clone().or(body.output).or(usual);
         body.overwrite = body.overwrite.or(args.overwrite.then_some(true));
         let source =
             body.input.as_deref().ok_or_else(|| at("spec.input: missing; name the source, or give -i".into()))?;
@@ -129,24 +153,23 @@ impl Prepared {
         let shown = metadata.name.clone().unwrap_or_else(|| source.name.clone());
         let job = body.job(shown, service).map_err(|failure| at(failure.message))?;
         let hash = hash(&job.service, &source)?;
-        let request_id = args.run.request_id.clone().or(metadata.request_id);
-        Ok(Prepared { hash, request_id, result: uri::to_path(&output).ok(), job })
+        Ok(Prepared { hash, request_id: metadata.request_id, result: uri::to_path(&output).ok(), job })
     }
-}
 
-/// What a worker must be able to do for it.
-fn backends(service: &Service) -> Vec<String> {
-    let mut codecs: Vec<VideoCodec> = match service {
-        Service::VideoEncode(spec) => spec.video.iter().map(|video| video.codec).collect(),
-        Service::Title(spec) => {
-            let ladder = spec.ladder.iter().flat_map(|ladder| ladder.codecs.iter().copied());
-            spec.video.iter().map(|rendition| rendition.video.codec).chain(ladder).collect()
-        }
-        Service::Bench(_) => Vec::new(),
-    };
-    codecs.sort_unstable();
-    codecs.dedup();
-    codecs.into_iter().map(roles::backend).collect()
+    /// What a worker must be able to do for it.
+    pub fn backends(&self) -> Vec<String> {
+        let mut codecs: Vec<VideoCodec> = match &self.job.service {
+            Service::VideoEncode(spec) => spec.video.iter().map(|video| video.codec).collect(),
+            Service::Title(spec) => {
+                let ladder = spec.ladder.iter().flat_map(|ladder| ladder.codecs.iter().copied());
+                spec.video.iter().map(|rendition| rendition.video.codec).chain(ladder).collect()
+            }
+            Service::Bench(_) => Vec::new(),
+        };
+        codecs.sort_unstable();
+        codecs.dedup();
+        codecs.into_iter().map(roles::backend).collect()
+    }
 }
 
 struct Source {
