@@ -10,7 +10,7 @@ const HDR: [&str; 2] = ["smpte2084", "arib-std-b67"];
 /// All that a picture goes through, in order. What was found, and what was asked for in vain, is told.
 pub fn chain(spec: &VideoSpec, source: &VideoFacts, stream: u32, warnings: &mut Vec<Warning>) -> Vec<Filter> {
     let mut told = |code: &str, text: String| {
-        warnings.push(Warning { code: code.into(), stream: Some(stream), text: format!("stream {stream}: {text}") });
+        warnings.push(Warning { code: code.into(), stream: Some(stream), text });
     };
     let mut chain = Vec::new();
     if spec.crop_bars {
