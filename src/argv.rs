@@ -15,7 +15,6 @@ const INSTEAD: &[(&[&str], &str)] = &[
         &["filter_complex", "lavfi", "filter_complex_script"],
         "one plain chain is taken: -vf scale=1280:-2,yadif; --overlay lays a picture over the film",
     ),
-    (&["af", "filter:a"], "audio filters are not taken; -ar and -ac resample and remix"),
     (&["movflags"], "mp4 and mov are always written with their index in front (faststart)"),
     (&["q:v", "qscale", "qscale:v", "qp", "q:a"], "take -crf, or -b:v and -b:a"),
     (&["pass", "passlogfile"], "two passes are not taken; use -crf, or -b:v in one pass"),
@@ -77,6 +76,13 @@ pub fn rewrite(command: &Command, args: impl IntoIterator<Item = OsString>) -> R
                 out.push(arg.clone());
                 takes_value
             }
+            None if let Some(own) = track_option(&options, bare) => {
+                // `-c:a:1 ac3`
+                let value = value.map(OsString::from).or_else(|| args.next()).unwrap_or_default();
+                out.push(format!("--{TRACK_OPTION}").into());
+                out.push(format!("{own}={}", value.to_string_lossy()).into());
+                continue;
+            }
             None if single && bare.len() > 1 => return Err(unknown(scope, bare)),
             None => {
                 out.push(arg.clone());
@@ -89,6 +95,16 @@ pub fn rewrite(command: &Command, args: impl IntoIterator<Item = OsString>) -> R
         }
     }
     Ok(out)
+}
+
+/// The option that stands for all of one audio track's: `TRACK:OPTION=VALUE`.
+const TRACK_OPTION: &str = "audio-track";
+
+/// Of `c:a:1`: `1:c:a`, where the command has such options.
+fn track_option(options: &Options, bare: &str) -> Option<String> {
+    let (option, track) = bare.trim_start_matches('-').rsplit_once(':')?;
+    let numbered = !track.is_empty() && track.bytes().all(|byte| byte.is_ascii_digit());
+    (numbered && option.ends_with(":a") && options.find(TRACK_OPTION).is_some()).then(|| format!("{track}:{option}"))
 }
 
 /// Names of options and whether they take a value.
@@ -148,6 +164,10 @@ mod tests {
             ("spool encode in.mov -map -0:s -cpu-used -5", "spool encode in.mov --map -0:s --cpu-used -5"),
             ("spool encode in.mov -name -an", "spool encode in.mov --name -an"),
             ("spool encode -crf 21 -- -odd.mov", "spool encode --crf 21 -- -odd.mov"),
+            (
+                "spool encode in.mov -c:a:1 ac3 --b:a:0=96k -an",
+                "spool encode in.mov --audio-track 1:c:a=ac3 --audio-track 0:b:a=96k --an",
+            ),
             ("spool encode -help", "spool encode --help"),
             ("spool job list -o json", "spool job list -o json"),
             ("spool job list -log-format json", "spool job list --log-format json"),
@@ -170,6 +190,8 @@ mod tests {
             ("spool encode in.mov -filter_complex [0]scale", "-vf"),
             ("spool encode in.mov -movflags +faststart", "faststart"),
             ("spool encode in.mov -q:v 2", "-crf"),
+            ("spool encode in.mov -c:v:0 libx264", "there is no option -c:v:0"),
+            ("spool job list -c:a:0 aac", "there is no option -c:a:0"),
             ("spool encode in.mov -crv 21", "there is no option -crv; see spool encode --help"),
             // Options of one command are not known to another.
             ("spool job list -crf 21", "there is no option -crf"),

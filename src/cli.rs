@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use spool_worker::executor::Sandbox;
 
 use crate::logging::LogFormat;
-use crate::{bench, doctor, encode, estimate, job, pool, probe, quality, queue, server, submit, up, worker};
+use crate::{bench, doctor, encode, estimate, images, job, pool, probe, quality, queue, server, submit, up, worker};
 
 /// Cuts films into chunks, encodes them side by side, joins them frame-exactly.
 #[derive(Debug, Parser)]
@@ -48,6 +48,8 @@ pub enum Command {
     Probe(probe::ProbeArgs),
     /// Score a film against its original, frame by frame
     Quality(quality::QualityArgs),
+    /// Take pictures of a film: poster, thumbnails, sprite sheets
+    Images(Box<images::ImagesArgs>),
     /// Check this machine: codecs, memory, disk, sandbox
     Doctor(doctor::DoctorArgs),
     /// Measure this machine

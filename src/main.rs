@@ -1,7 +1,7 @@
 //! `spool`: one binary that plays every role. Parses, calls the API, prints.
 //!
 //! Reading order: [`cli`] (nouns and verbs), [`argv`] (ffmpeg's single dashes), [`exit`] (how it ends); then a file per noun
-//! ([`encode`], [`submit`], [`estimate`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
+//! ([`encode`], [`submit`], [`estimate`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`images`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
 //! [`run`] (a job to its end), [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`], [`quantity`].
 
 mod argv;
@@ -14,6 +14,7 @@ mod estimate;
 mod exec;
 mod exit;
 mod follow;
+mod images;
 mod job;
 mod logging;
 mod output;
@@ -95,6 +96,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Up(args) => up::run(&args).await,
         Command::Probe(args) => probe::run(&args).await,
         Command::Quality(args) => quality::run(&args).await,
+        Command::Images(args) => images::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Exec => exec::main(),

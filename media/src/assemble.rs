@@ -278,8 +278,12 @@ fn describe(
 ) -> Result<(), Failure> {
     let facts: Vec<&StreamFacts> = tracks.iter().map(|track| track.facts).collect();
     let dispositions = setup::dispositions(&facts);
-    for (track, disposition) in tracks.iter().zip(dispositions) {
-        let encoder = setup::encoder_name(&args.spec, track.facts);
+    for (place, (track, disposition)) in tracks.iter().zip(dispositions).enumerate() {
+        let same = |other: &&Track<'_>| {
+            std::mem::discriminant(&other.facts.media) == std::mem::discriminant(&track.facts.media)
+        };
+        let number = u32::try_from(tracks[..place].iter().filter(same).count()).unwrap_or(u32::MAX);
+        let encoder = setup::encoder_name(&args.spec, track.facts, number);
         output.add_stream(&StreamSetup {
             parameters: &track.parameters,
             copied: encoder.is_none(),

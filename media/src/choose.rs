@@ -2,9 +2,10 @@
 
 use spool_proto::call::{MediaFacts, SourceFacts, StreamFacts, VideoFacts};
 use spool_proto::failure::{Class, Failure, Warning};
-use spool_proto::spec::{Container, EncodeSpec, StreamKind, StreamMap, Subtitles};
+use spool_proto::spec::{Container, EncodeSpec, StreamKind, StreamMap, Subtitles, TextCodec};
 
 use crate::av::input::muxer_takes;
+use crate::av::names;
 
 /// Source stream indexes, in output order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,6 +38,27 @@ pub fn muxer_name(container: Container) -> &'static str {
         Container::Mov => "mov",
         Container::Mkv => "matroska",
         Container::Webm => "webm",
+    }
+}
+
+/// What becomes of a subtitle stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subtitle {
+    Copied,
+    As(TextCodec),
+    /// The container does not hold it, and it is not text that could become what it holds.
+    Lost,
+}
+
+/// What a spec makes of subtitles of this codec (libav's name).
+pub fn subtitle(spec: &EncodeSpec, codec: &str) -> Subtitle {
+    let copied = muxer_takes(muxer_name(spec.container), codec) == Some(true);
+    let text = names::is_text_subtitle(codec);
+    match spec.subtitles {
+        Subtitles::Text(wanted) if text => Subtitle::As(wanted),
+        Subtitles::Auto | Subtitles::Copy if copied => Subtitle::Copied,
+        Subtitles::Auto if text => Subtitle::As(TextCodec::of(spec.container)),
+        _ => Subtitle::Lost,
     }
 }
 
@@ -144,12 +166,13 @@ fn by_score(source: &SourceFacts, spec: &EncodeSpec) -> Choice {
         choice.audio.extend(best(source, StreamKind::Audio).map(|s| s.index));
     }
     if spec.subtitles != Subtitles::None {
-        let muxer = muxer_name(spec.container);
         let subtitles = || source.streams.iter().filter(|s| kind_of(s) == StreamKind::Subtitle);
-        // Without `-c:s copy` the first that can be kept is worth more than a warning about one that cannot.
+        // Without `-c:s` the first that can be kept is worth more than a warning about one that cannot.
         let first = match spec.subtitles {
-            Subtitles::Auto => subtitles().find(|s| muxer_takes(muxer, &s.codec) == Some(true)),
-            Subtitles::Copy | Subtitles::None => None,
+            Subtitles::Auto => {
+                subtitles().find(|s| matches!(subtitle(spec, &s.codec), Subtitle::Copied | Subtitle::As(_)))
+            }
+            Subtitles::Copy | Subtitles::Text(_) | Subtitles::None => None,
         };
         choice.subtitles.extend(first.or_else(|| subtitles().next()).map(|s| s.index));
     }
@@ -194,7 +217,10 @@ fn by_maps(source: &SourceFacts, spec: &EncodeSpec) -> Result<Choice, Failure> {
         if map.negative {
             mapped.retain(|index| !found.contains(index));
         } else {
-            mapped.extend(found.into_iter().filter(|index| !mapped.contains(index)).collect::<Vec<_>>());
+            // One sound may become several tracks, each encoded in its own way.
+            let again =
+                |index: &u32| source.streams.iter().any(|s| s.index == *index && kind_of(s) == StreamKind::Audio);
+            mapped.extend(found.into_iter().filter(|i| again(i) || !mapped.contains(i)).collect::<Vec<_>>());
         }
     }
     let mut choice = Choice::default();
@@ -244,19 +270,25 @@ fn choose_subtitles(source: &SourceFacts, spec: &EncodeSpec, choice: &mut Choice
     let mut kept = Vec::new();
     for index in std::mem::take(&mut choice.subtitles) {
         let Some(stream) = source.streams.iter().find(|s| s.index == index) else { continue };
-        if muxer_takes(muxer, &stream.codec) == Some(true) {
-            kept.push(index);
-        } else if spec.subtitles == Subtitles::Copy {
-            return Err(Failure::new(
-                Class::Spec,
-                "subtitles_refused",
-                format!(
+        let refused = |why: String| Err(Failure::new(Class::Spec, "subtitles_refused", why));
+        match (subtitle(spec, &stream.codec), spec.subtitles) {
+            (Subtitle::Copied | Subtitle::As(_), _) => kept.push(index),
+            (Subtitle::Lost, Subtitles::Copy) => {
+                return refused(format!(
                     "{muxer} does not hold the subtitles of stream {index} ({}); write .mkv, or leave them out with -sn",
                     stream.codec
-                ),
-            ));
-        } else {
-            choice.warnings.push(dropped(stream, &format!("{muxer} does not hold such subtitles; .mkv does")));
+                ));
+            }
+            (Subtitle::Lost, Subtitles::Text(wanted)) => {
+                return refused(format!(
+                    "-c:s {wanted}: the subtitles of stream {index} ({}) are pictures, not text; write .mkv with -c:s copy, or \
+                     leave them out with -sn",
+                    stream.codec
+                ));
+            }
+            (Subtitle::Lost, _) => {
+                choice.warnings.push(dropped(stream, &format!("{muxer} does not hold such subtitles; .mkv does")));
+            }
         }
     }
     choice.subtitles = kept;

@@ -240,6 +240,36 @@ impl Frames {
         Ok(false)
     }
 
+    /// Goes to a keyframe at or before `pts`, by the demuxer's word; where that really is, the next frame tells. False: the
+    /// demuxer cannot; the position is then anywhere.
+    pub fn approach(&mut self, pts: i64) -> bool {
+        self.clock = None;
+        self.decoder.flush();
+        (self.pending, self.draining) = (false, false);
+        self.input.seek(self.stream, pts).is_ok()
+    }
+
+    /// Goes to the start; `pts`: of the first packet. Formats without an index are entered at their first byte.
+    pub fn rewind(&mut self, pts: i64) -> bool {
+        let sought = self.approach(pts);
+        if self.input.may_jump() || !sought { self.input.seek_byte(0).is_ok() } else { sought }
+    }
+
+    /// Reads the next packet without decoding it: when what it holds ends, where it tells. `None` at the end.
+    ///
+    /// # Errors
+    /// The source's own.
+    pub fn packet_end(&mut self) -> Result<Option<i64>, Failure> {
+        loop {
+            if !self.read()? {
+                return Ok(None);
+            }
+            if let Some(pts) = self.packet.pts() {
+                return Ok(Some(pts.saturating_add(self.packet.duration())));
+            }
+        }
+    }
+
     /// Reads on to the entry's packet.
     fn find(&mut self, entry: &Entry) -> Result<bool, Failure> {
         let mut late = 0;

@@ -51,6 +51,7 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let (coded, entry) = task.run::<Coder>()?;
     let summary = coded.done;
     let manifest = TrackManifest {
+        codec: summary.codec,
         chunk: Some(args.chunk),
         units: coded.frames,
         packets: summary.packets,
@@ -62,6 +63,7 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
         entry,
         decoded: coded.decoded,
         peak_memory_mib: process::peak_mib(),
+        loudness: None,
     };
     let mut warnings = task.warnings;
     if let Some(video) = &args.spec.video {

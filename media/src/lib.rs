@@ -6,7 +6,7 @@
 //!
 //! Reading order: `packets` (what a source holds), `timeline` (which frames come out), `plan` (where to cut),
 //! `params` (encoder settings), `piece` (a coded track on its way to the join); then the functions that use libav:
-//! `probe`, `encode`, `track`, `assemble`, `validate`, `index`, `quality`.
+//! `probe`, `encode`, `track`, `assemble`, `validate`, `index`, `quality`; and beside the film: `text`, `images`.
 
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ pub mod decode;
 pub mod encode;
 pub mod golden;
 pub mod graph;
+pub mod images;
 pub mod index;
 pub mod jumps;
 pub mod package;
@@ -36,6 +37,7 @@ pub mod planning;
 pub mod probe;
 pub mod process;
 pub mod quality;
+pub mod text;
 pub mod timeline;
 pub mod track;
 pub mod validate;
@@ -84,6 +86,8 @@ pub fn run(args: &Args, host: &mut dyn Host) -> Result<Product, Failure> {
     match args {
         Args::Audio(args) => track::audio(args, host),
         Args::Subtitle(args) => track::subtitle(args, host),
+        Args::Images(args) => images::run(args, host),
+        Args::Text(args) => text::run(args, host),
         Args::Assemble(args) => assemble::run(args, host),
         Args::Validate(args) => validate::run(args, host),
         Args::Index(args) => index::run(args, host),

@@ -94,14 +94,13 @@ fn x265_params(threads: u16, fixed_gop: bool) -> String {
 }
 
 /// Settings of an audio encoder; `None` for `-c:a copy`. Without a bitrate the encoder's own default holds: AAC 128 kb/s a pair of
-/// channels and 69 kb/s a single one, Opus 64 kb/s a stream and 32 kb/s more a coupled one. Sample rate and channels are the
+/// channels and 69 kb/s a single one, AC-3 by the layout (stereo 192 kb/s, 5.1 448 kb/s), Opus 64 kb/s a stream and 32 kb/s more a coupled one. Sample rate and channels are the
 /// caller's to convert to: [`AudioSpec`] or, without a wish, the nearest the encoder takes.
 pub fn audio(spec: &AudioSpec) -> Option<Encoder> {
     let name = match spec.codec {
-        AudioCodec::Aac => "aac",
-        AudioCodec::Libopus => "libopus",
-        AudioCodec::Flac => "flac",
         AudioCodec::Copy => return None,
+        // Spool's names are libav's.
+        codec => codec.name(),
     };
     let mut encoder = Encoder::new(name);
     encoder.set("b", spec.bitrate_bps);

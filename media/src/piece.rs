@@ -99,6 +99,8 @@ const SIDE_DATA_BYTES_MAX: u64 = 64 << 20;
 /// What was written: half of a [`spool_proto::call::TrackManifest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
+    /// libav's name of the codec.
+    pub codec: String,
     pub packets: u64,
     /// Bytes of packet data, side data not counted.
     pub payload_bytes: u64,
@@ -128,8 +130,14 @@ impl<W: Write> PieceWriter<W> {
     pub fn new(to: W, parameters: &Parameters) -> Result<Self, FileError> {
         let mut to = Encoder::new(WHAT, MAGIC, to)?;
         to.header(parameters)?;
-        let summary =
-            Summary { packets: 0, payload_bytes: 0, first_pts: None, last_pts: None, parameters: parameters.hash() };
+        let summary = Summary {
+            codec: parameters.codec.clone(),
+            packets: 0,
+            payload_bytes: 0,
+            first_pts: None,
+            last_pts: None,
+            parameters: parameters.hash(),
+        };
         Ok(PieceWriter { to, summary })
     }
 

@@ -40,8 +40,10 @@ pub struct Plan {
 /// `spec`: nothing is left after `-ss`; class `input`: the stream has no frames).
 pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failure> {
     let choice = choose(&args.source, &args.spec)?;
-    let track = |&stream: &u32| TrackArgs { spec: args.spec.clone(), stream, jumps: jumps(args, stream) };
-    let tracks = |streams: &[u32]| streams.iter().map(track).collect::<Vec<_>>();
+    let tracks = |streams: &[u32]| {
+        let track = |(track, &stream)| TrackArgs { spec: args.spec.clone(), stream, track, jumps: jumps(args, stream) };
+        (0..).zip(streams).map(track).collect::<Vec<_>>()
+    };
     let mut summary = PlanSummary { video: None, audio: tracks(&choice.audio), subtitles: tracks(&choice.subtitles) };
     let Some(stream) = choice.video else {
         return Ok(Plan { summary, file: None, warnings: choice.warnings });

@@ -1,15 +1,19 @@
 //! `media.audio` and `media.subtitle`: one track in one piece, as one ffmpeg process would make it.
 
-mod clock;
+pub(crate) mod clock;
 mod copy;
 mod encode;
+pub(crate) mod events;
+mod loudness;
+mod shape;
+mod text;
 
-use spool_proto::call::{TrackArgs, TrackManifest, Value};
+use spool_proto::call::{LoudnessFacts, TrackArgs, TrackManifest, Value};
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::spec::{Container, Rational, Trim};
 
 use crate::av::input::{Input, Limits, MediaKind};
-use crate::choose::choose;
+use crate::choose::{self, Subtitle, choose};
 use crate::jumps::Shift;
 use crate::piece::Summary;
 use crate::{Host, Product, params, probe, process};
@@ -20,7 +24,7 @@ use clock::Clock;
 /// # Errors
 /// Class `input` when the stream is missing, unreadable or holds no sound; class `spec` when the encoder refuses what was asked.
 pub fn audio(args: &TrackArgs, host: &mut dyn Host) -> Result<Product, Failure> {
-    let asked = args.spec.audio.as_ref().ok_or_else(|| {
+    let asked = args.spec.audio_of(args.track).ok_or_else(|| {
         Failure::new(Class::Spec, "no_audio", "the job leaves audio out (-an), yet an audio track was asked for")
     })?;
     match params::audio(asked) {
@@ -29,12 +33,18 @@ pub fn audio(args: &TrackArgs, host: &mut dyn Host) -> Result<Product, Failure> 
     }
 }
 
-/// Copies one subtitle track into the artifact `track`.
+/// Copies one subtitle track into the artifact `track`, or converts its text.
 ///
 /// # Errors
 /// As [`audio`]; class `spec`, code `subtitles_refused`, where the container does not take the codec.
 pub fn subtitle(args: &TrackArgs, host: &mut dyn Host) -> Result<Product, Failure> {
-    copy::run(args, MediaKind::Subtitle, host)
+    let input = Input::open(host.open(0)?, &Limits::default())?;
+    let codec = usize::try_from(args.stream).ok().and_then(|index| input.streams().get(index)).map(|s| s.codec.clone());
+    drop(input);
+    match choose::subtitle(&args.spec, codec.as_deref().unwrap_or_default()) {
+        Subtitle::As(text) => text::run(args, text, host),
+        Subtitle::Copied | Subtitle::Lost => copy::run(args, MediaKind::Subtitle, host),
+    }
 }
 
 /// Opens the source, leaves only the track's stream of it to be read, and starts its clock.
@@ -67,9 +77,9 @@ fn open(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<(Input
 
 /// `-ss` and `-t` as ffmpeg's output options, microseconds.
 #[derive(Debug, Clone, Copy)]
-struct Window {
-    start_us: Option<i64>,
-    duration_us: Option<i64>,
+pub(crate) struct Window {
+    pub start_us: Option<i64>,
+    pub duration_us: Option<i64>,
 }
 
 impl Window {
@@ -87,10 +97,11 @@ struct Made {
     units: u64,
     decoded: u64,
     entry: &'static str,
+    loudness: Option<LoudnessFacts>,
 }
 
 fn product(args: &TrackArgs, made: Made, path: std::path::PathBuf, mut warnings: Vec<Warning>) -> Product {
-    let Made { summary, time_base, units, decoded, entry } = made;
+    let Made { summary, time_base, units, decoded, entry, loudness } = made;
     if summary.packets == 0 {
         let text = match args.spec.container {
             Container::Mp4 | Container::Mov => "there is nothing in it: the film has no track for it",
@@ -102,6 +113,7 @@ fn product(args: &TrackArgs, made: Made, path: std::path::PathBuf, mut warnings:
         files: vec![("track".to_string(), path)],
         warnings,
         value: Value::Track(TrackManifest {
+            codec: summary.codec,
             chunk: None,
             units,
             packets: summary.packets,
@@ -113,6 +125,7 @@ fn product(args: &TrackArgs, made: Made, path: std::path::PathBuf, mut warnings:
             entry: entry.to_string(),
             decoded,
             peak_memory_mib: process::peak_mib(),
+            loudness,
         }),
     }
 }

@@ -55,13 +55,11 @@ fn command(spec: &EncodeSpec) -> String {
     if let Some(rate) = video.frame_rate {
         command.push_str(&format!(" -r {rate}"));
     }
-    command.push_str(match spec.audio.as_ref().map(|audio| audio.codec) {
-        None => " -an",
-        Some(AudioCodec::Aac) => " -c:a aac",
-        Some(AudioCodec::Libopus) => " -c:a libopus",
-        Some(AudioCodec::Flac) => " -c:a flac -strict -2",
-        Some(AudioCodec::Copy) => " -c:a copy",
-    });
+    match spec.audio.as_ref().map(|audio| audio.codec) {
+        None => command.push_str(" -an"),
+        Some(AudioCodec::Flac) => command.push_str(" -c:a flac -strict -2"),
+        Some(codec) => command.push_str(&format!(" -c:a {codec}")),
+    }
     if spec.subtitles == Subtitles::None {
         command.push_str(" -sn");
     } else {

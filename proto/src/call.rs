@@ -7,7 +7,7 @@ use crate::failure::Warning;
 use crate::package::PackagedTrack;
 use crate::quality::{Metric, MetricSummary, decibels};
 use crate::spec::title::Package;
-use crate::spec::{Container, EncodeSpec, Rational, Verify};
+use crate::spec::{Container, EncodeSpec, ImageSpec, Rational, Verify};
 
 /// Names of the functions a worker can run.
 pub mod function {
@@ -17,6 +17,8 @@ pub mod function {
     pub const ENCODE: &str = "media.encode";
     pub const AUDIO: &str = "media.audio";
     pub const SUBTITLE: &str = "media.subtitle";
+    pub const TEXT: &str = "media.text";
+    pub const IMAGES: &str = "media.images";
     pub const ASSEMBLE: &str = "media.assemble";
     pub const VALIDATE: &str = "media.validate";
     pub const INDEX: &str = "media.index";
@@ -62,6 +64,12 @@ pub enum Args {
     /// inputs: source
     #[serde(rename = "media.subtitle")]
     Subtitle(TrackArgs),
+    /// inputs: source, or a subtitle file. Leaves the artifact `text`, a WebVTT file
+    #[serde(rename = "media.text")]
+    Text(TextArgs),
+    /// inputs: source. Leaves each picture, and the track of the sprites, as an artifact of its file's name
+    #[serde(rename = "media.images")]
+    Images(ImagesArgs),
     /// inputs: source (for chapters, tags, attachments), then every track file in output order, a video track's chunks in film
     /// order. Leaves the artifacts `film` and, with video, `timeline` (every output pts, in the encoder's timebase)
     #[serde(rename = "media.assemble")]
@@ -103,6 +111,8 @@ impl Args {
             Args::Encode(_) => function::ENCODE,
             Args::Audio(_) => function::AUDIO,
             Args::Subtitle(_) => function::SUBTITLE,
+            Args::Text(_) => function::TEXT,
+            Args::Images(_) => function::IMAGES,
             Args::Assemble(_) => function::ASSEMBLE,
             Args::Validate(_) => function::VALIDATE,
             Args::Index(_) => function::INDEX,
@@ -146,6 +156,8 @@ pub enum Value {
     /// A chunk of video, a whole audio or subtitle track.
     Track(TrackManifest),
     Film(FilmManifest),
+    Text(TextManifest),
+    Images(ImagesManifest),
     Index(KeyframeTable),
     Segments(SegmentSummary),
     Manifest,
@@ -342,14 +354,20 @@ pub struct TrackArgs {
     pub spec: EncodeSpec,
     /// Source stream index.
     pub stream: u32,
+    /// Which of the output's tracks of its kind it becomes, from 0.
+    #[serde(default)]
+    pub track: u32,
     /// [`StreamFacts::jumps`] of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jumps: Vec<Jump>,
 }
 
 /// Evidence of one encoded piece: what a chunk is accepted on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrackManifest {
+    /// libav's name of the codec. Empty in answers of older workers.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub codec: String,
     /// Chunk number for video; `None` for a track in one piece.
     pub chunk: Option<u32>,
     /// Video frames, audio samples per channel, or subtitle events.
@@ -369,6 +387,90 @@ pub struct TrackManifest {
     pub decoded: u64,
     /// Peak resident MiB of the executor.
     pub peak_memory_mib: u64,
+    /// How loud the track was and is, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loudness: Option<LoudnessFacts>,
+}
+
+/// EBU R128, measured before the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LoudnessFacts {
+    pub source_lufs: f64,
+    pub source_true_peak_dbtp: f64,
+    pub lufs: f64,
+    pub true_peak_dbtp: f64,
+    /// What the track was turned up by; negative: down.
+    pub gain_db: f64,
+    /// Peaks were held below the ceiling.
+    pub limited: bool,
+}
+
+// ---- text ----
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TextArgs {
+    /// Of the film the text belongs to: its trim, and its choice of streams, by which the film's clock starts.
+    pub spec: EncodeSpec,
+    /// Source stream index. `None`: the input is a subtitle file (SubRip, WebVTT, ASS), whose times count from the film's start.
+    pub stream: Option<u32>,
+    /// [`StreamFacts::jumps`] of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jumps: Vec<Jump>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextManifest {
+    /// Of every cue, in the file's order: by start.
+    pub cues: Vec<CueTimes>,
+    /// As the source names it: `eng`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+}
+
+/// Microseconds from the film's start. The end is after the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CueTimes {
+    pub start_us: i64,
+    pub end_us: i64,
+}
+
+// ---- images ----
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImagesArgs {
+    pub spec: ImageSpec,
+    /// Source stream index. `None`: the one an encode would choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagesManifest {
+    /// In order of kind, then of time.
+    pub files: Vec<ImageFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageFile {
+    /// `poster.jpg`, `thumb-0001.jpg`, `sprite-001.jpg`, `sprite.vtt`.
+    pub name: String,
+    pub kind: ImageKind,
+    /// Microseconds from the film's start: when the picture is shown, a thumbnail stands for, a sheet begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_us: Option<i64>,
+    /// Pixels, of the file. 0 for the track.
+    pub width: u32,
+    pub height: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageKind {
+    Poster,
+    Thumbnail,
+    Sprite,
+    /// The WebVTT track of the sprites.
+    Track,
 }
 
 // ---- assemble, validate, index, publish ----

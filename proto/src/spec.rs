@@ -3,13 +3,18 @@
 //!
 //! [`parse`] reads the texts ffmpeg's users type (`128k`, `1280:-2`, `23.976`, `00:01:30.5`) into these.
 
+mod audio;
 pub mod check;
 pub mod filter;
+mod images;
 pub mod parse;
 pub mod picture;
 pub mod title;
 
 use serde::{Deserialize, Serialize};
+
+pub use audio::{AudioCodec, AudioFilter, AudioSpec, AudioTrack, CHANNEL_LAYOUTS, Gain, Loudness};
+pub use images::{ImageFormat, ImageSpec, Poster, QUALITY_DEFAULT, Sprites, Thumbnails};
 
 use crate::quality::Metric;
 use crate::time::Span;
@@ -113,6 +118,9 @@ pub struct EncodeSpec {
     pub video: Option<VideoSpec>,
     /// `None`: `-an`.
     pub audio: Option<AudioSpec>,
+    /// Output tracks whose settings differ from `audio`; at most one entry a track.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audio_tracks: Vec<AudioTrack>,
     pub subtitles: Subtitles,
     /// Empty: ffmpeg's default choice (best video, best audio, first subtitle).
     #[serde(default)]
@@ -148,6 +156,7 @@ impl EncodeSpec {
             container,
             video: None,
             audio: None,
+            audio_tracks: Vec::new(),
             subtitles: Subtitles::default(),
             maps: Vec::new(),
             trim: Trim::default(),
@@ -158,6 +167,12 @@ impl EncodeSpec {
             segment_frames: None,
             quality: None,
         }
+    }
+
+    /// What the output's audio track number `track` is to be. `None`: no audio is wanted.
+    pub fn audio_of(&self, track: u32) -> Option<&AudioSpec> {
+        let own = self.audio_tracks.iter().find(|own| own.track == track).map(|own| &own.audio);
+        self.audio.as_ref().map(|all| own.unwrap_or(all))
     }
 }
 
@@ -187,15 +202,6 @@ pub enum VideoCodec {
     Libsvtav1,
     #[serde(rename = "libvpx-vp9")]
     LibvpxVp9,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AudioCodec {
-    Aac,
-    Libopus,
-    Flac,
-    Copy,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -289,37 +295,57 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AudioSpec {
-    pub codec: AudioCodec,
-    /// `-b:a`, bits a second.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bitrate_bps: Option<u64>,
-    /// `-ar`, Hz.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sample_rate_hz: Option<u32>,
-    /// `-ac`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub channels: Option<u16>,
-}
-
-impl AudioSpec {
-    /// The encoder's own defaults.
-    pub fn new(codec: AudioCodec) -> AudioSpec {
-        AudioSpec { codec, bitrate_bps: None, sample_rate_hz: None, channels: None }
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Subtitles {
-    /// Copied where the container takes them, else left out with a warning.
+    /// Copied where the container takes them; else text is converted to what it takes, pictures are left out with a warning.
     #[default]
     Auto,
     /// `-c:s copy`: copied, or the job is refused.
     Copy,
     /// `-sn`.
     None,
+    /// `-c:s srt`, …: text is converted, or the job is refused.
+    #[serde(untagged)]
+    Text(TextCodec),
+}
+
+/// What text subtitles are written as, by libav's names of the encoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextCodec {
+    Srt,
+    Ass,
+    Webvtt,
+    MovText,
+}
+
+impl TextCodec {
+    /// libav's name of what the encoder makes.
+    pub fn made(self) -> &'static str {
+        match self {
+            TextCodec::Srt => "subrip",
+            same => same.name(),
+        }
+    }
+
+    /// Whether FFmpeg's muxer takes it.
+    pub fn fits(self, container: Container) -> bool {
+        match self {
+            TextCodec::Srt | TextCodec::Ass => container == Container::Mkv,
+            TextCodec::Webvtt => matches!(container, Container::Mkv | Container::Webm),
+            TextCodec::MovText => matches!(container, Container::Mp4 | Container::Mov),
+        }
+    }
+
+    /// What ffmpeg writes a container's text as; into mp4 and mov it writes none by itself.
+    pub fn of(container: Container) -> TextCodec {
+        match container {
+            Container::Mp4 | Container::Mov => TextCodec::MovText,
+            Container::Mkv => TextCodec::Ass,
+            Container::Webm => TextCodec::Webvtt,
+        }
+    }
 }
 
 /// `num/den`, `den > 0`.

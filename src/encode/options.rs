@@ -1,5 +1,6 @@
 //! The options of `spool encode`: ffmpeg's names and values, turned into an [`EncodeSpec`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,8 +9,9 @@ use spool_proto::quality::Metric;
 use spool_proto::spec::parse;
 use spool_proto::spec::picture::Place;
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, JobSpec, OnDamage, Overlay, QualitySpec, Rational, Size,
-    StreamMap, Subtitles, ToneMap, Trim, Verify, VideoCodec, VideoSpec,
+    AudioCodec, AudioFilter, AudioSpec, AudioTrack, Container, EncodeSpec, Filter, JobSpec, Loudness, OnDamage,
+    Overlay, QualitySpec, Rational, Size, StreamMap, Subtitles, TextCodec, ToneMap, Trim, Verify, VideoCodec,
+    VideoSpec,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -138,7 +140,7 @@ pub struct OverlayArgs {
 
 #[derive(Debug, Args)]
 pub struct AudioArgs {
-    /// Audio encoder: aac, libopus, flac, copy [default: aac; for webm libopus]
+    /// Audio encoder: aac, libopus, flac, ac3, eac3, libmp3lame, pcm_s16le, pcm_s24le, copy [default: aac; for webm libopus]
     #[arg(id = "audio_codec", long = "c:a", aliases = ["acodec", "codec:a"], value_name = "ENCODER")]
     codec: Option<AudioCodec>,
     /// Audio bit rate: 128k
@@ -150,12 +152,29 @@ pub struct AudioArgs {
     /// Channels
     #[arg(long = "ac", value_name = "N")]
     channels: Option<u16>,
+    /// Channel layout: stereo, 5.1, 7.1, …
+    #[arg(long = "channel_layout", alias = "ch_layout", value_name = "LAYOUT", value_parser = parse::channel_layout)]
+    channel_layout: Option<String>,
+    /// Audio filters, in order: volume
+    #[arg(id = "audio_filters", long = "af", alias = "filter:a", value_name = "CHAIN", value_parser = audio_filters)]
+    filters: Option<AudioFilters>,
+    /// Make each track so loud, in LUFS (EBU R128: -23): measured whole, then turned up or down by one gain
+    #[arg(long, value_name = "LUFS", allow_hyphen_values = true)]
+    loudness: Option<f32>,
+    /// With --loudness: no true peak above this, in dBTP; higher ones are limited [default: -2]
+    #[arg(long, value_name = "DBTP", allow_hyphen_values = true, requires = "loudness")]
+    true_peak: Option<f32>,
+    /// Settings of one output track: -c:a:1 ac3, -b:a:1 448k, -ar:a:1, -ac:a:1, -channel_layout:a:1, -filter:a:1
+    #[arg(id = "audio_track", long = "audio-track", value_name = "TRACK:OPTION=VALUE", value_parser = track_option, hide = true)]
+    tracks: Vec<TrackOption>,
     /// No audio
-    #[arg(id = "no_audio", long = "an", conflicts_with_all = ["audio_codec", "audio_bitrate", "sample_rate", "channels"])]
+    #[arg(id = "no_audio", long = "an", conflicts_with_all = [
+        "audio_codec", "audio_bitrate", "sample_rate", "channels", "channel_layout", "audio_filters", "loudness", "audio_track",
+    ])]
     none: bool,
-    /// Subtitles: copy [default: copied where the container takes them]
-    #[arg(long = "c:s", aliases = ["scodec", "codec:s"], value_name = "copy", value_parser = ["copy"], conflicts_with = "no_subtitles")]
-    subtitles: Option<String>,
+    /// Subtitles: copy; or text as srt, ass, webvtt, mov_text [default: copied where the container takes them, text converted where not]
+    #[arg(long = "c:s", aliases = ["scodec", "codec:s"], value_name = "ENCODER", value_parser = subtitles, conflicts_with = "no_subtitles")]
+    subtitles: Option<Subtitles>,
     /// No subtitles
     #[arg(long = "sn")]
     no_subtitles: bool,
@@ -357,9 +376,9 @@ impl EncodeArgs {
             return Err(Stop::usage(format!("-to {to} is not after -ss {ss}: nothing of the film would be left")));
         }
         let duration = selection.duration.or(selection.end.map(|end| end - start));
-        let subtitles = match (self.audio.no_subtitles, &self.audio.subtitles) {
+        let subtitles = match (self.audio.no_subtitles, self.audio.subtitles) {
             (true, _) => Subtitles::None,
-            (false, Some(_)) => Subtitles::Copy,
+            (false, Some(mode)) => mode,
             (false, None) => Subtitles::Auto,
         };
         Ok(EncodeSpec {
@@ -369,6 +388,7 @@ impl EncodeArgs {
             container,
             video: (!self.video.none).then(|| self.video.spec(container)),
             audio: (!self.audio.none).then(|| self.audio.spec(container)),
+            audio_tracks: self.audio.track_specs(container),
             subtitles,
             maps: selection.maps.clone(),
             trim: Trim { start: selection.start, duration },
@@ -435,6 +455,65 @@ impl OverlayArgs {
     }
 }
 
+/// A parsed `-af`, as [`Filters`].
+#[derive(Debug, Clone)]
+struct AudioFilters(Vec<AudioFilter>);
+
+fn audio_filters(text: &str) -> Result<AudioFilters, parse::ParseError> {
+    parse::audio_filters(text).map(AudioFilters)
+}
+
+fn subtitles(text: &str) -> Result<Subtitles, String> {
+    match text {
+        "copy" => Ok(Subtitles::Copy),
+        // libav's other name for it.
+        "subrip" => Ok(Subtitles::Text(TextCodec::Srt)),
+        _ => text.parse().map(Subtitles::Text).map_err(|_| "expected copy, srt, ass, webvtt or mov_text".into()),
+    }
+}
+
+/// One setting of one output track.
+#[derive(Debug, Clone)]
+struct TrackOption {
+    track: u32,
+    setting: Setting,
+}
+
+#[derive(Debug, Clone)]
+enum Setting {
+    Codec(AudioCodec),
+    Bitrate(u64),
+    Rate(u32),
+    Channels(u16),
+    Layout(String),
+    Filters(Vec<AudioFilter>),
+}
+
+/// `1:c:a=ac3`, which `-c:a:1 ac3` was made into.
+fn track_option(text: &str) -> Result<TrackOption, String> {
+    let bad = || format!("{text:?} is not TRACK:OPTION=VALUE");
+    let (track, rest) = text.split_once(':').ok_or_else(bad)?;
+    let (option, value) = rest.split_once('=').ok_or_else(bad)?;
+    let track = track.parse().map_err(|_| bad())?;
+    let said = |why: &dyn std::fmt::Display| format!("-{option}:{track} {value}: {why}");
+    let setting = match option {
+        "c:a" | "codec:a" => value.parse().map(Setting::Codec).map_err(|e| said(&e))?,
+        "b:a" => parse::bits(value).map(Setting::Bitrate).map_err(|e| said(&e))?,
+        "ar:a" => value.parse().map(Setting::Rate).map_err(|e| said(&e))?,
+        "ac:a" => value.parse().map(Setting::Channels).map_err(|e| said(&e))?,
+        "channel_layout:a" | "ch_layout:a" => {
+            parse::channel_layout(value).map(Setting::Layout).map_err(|e| said(&e))?
+        }
+        "filter:a" => parse::audio_filters(value).map(Setting::Filters).map_err(|e| said(&e))?,
+        _ => {
+            return Err(format!(
+                "-{option}:{track}: of one track c:a, b:a, ar:a, ac:a, channel_layout:a and filter:a can be set"
+            ));
+        }
+    };
+    Ok(TrackOption { track, setting })
+}
+
 impl AudioArgs {
     fn spec(&self, container: Container) -> AudioSpec {
         let by_container = if container == Container::Webm { AudioCodec::Libopus } else { AudioCodec::Aac };
@@ -443,6 +522,40 @@ impl AudioArgs {
             bitrate_bps: self.bitrate,
             sample_rate_hz: self.sample_rate,
             channels: self.channels,
+            channel_layout: self.channel_layout.clone(),
+            filters: self.filters.clone().map(|AudioFilters(chain)| chain).unwrap_or_default(),
+            loudness: self.loudness.map(|target_lufs| Loudness {
+                target_lufs,
+                true_peak_dbtp: self.true_peak.unwrap_or(Loudness::TRUE_PEAK_DBTP),
+            }),
         }
+    }
+
+    /// The tracks that differ from the others, in the order of their numbers: what is said of one goes before what is said of all.
+    fn track_specs(&self, container: Container) -> Vec<AudioTrack> {
+        let mut own: BTreeMap<u32, AudioSpec> = BTreeMap::new();
+        // A track that is copied takes nothing of what is meant for those that are encoded.
+        let copied = |track: u32| {
+            let codecs = self.tracks.iter().filter(|option| option.track == track);
+            matches!(
+                codecs
+                    .filter_map(|option| if let Setting::Codec(codec) = option.setting { Some(codec) } else { None })
+                    .next_back(),
+                Some(AudioCodec::Copy)
+            )
+        };
+        for TrackOption { track, setting } in &self.tracks {
+            let base = || if copied(*track) { AudioSpec::new(AudioCodec::Copy) } else { self.spec(container) };
+            let audio = own.entry(*track).or_insert_with(base);
+            match setting.clone() {
+                Setting::Codec(codec) => audio.codec = codec,
+                Setting::Bitrate(rate) => audio.bitrate_bps = Some(rate),
+                Setting::Rate(hz) => audio.sample_rate_hz = Some(hz),
+                Setting::Channels(channels) => (audio.channels, audio.channel_layout) = (Some(channels), None),
+                Setting::Layout(layout) => (audio.channel_layout, audio.channels) = (Some(layout), None),
+                Setting::Filters(filters) => audio.filters = filters,
+            }
+        }
+        own.into_iter().map(|(track, audio)| AudioTrack { track, audio }).collect()
     }
 }

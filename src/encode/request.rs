@@ -286,6 +286,49 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_of_one_audio_track_goes_before_what_is_said_of_all() {
+        use spool_proto::spec::{AudioCodec, AudioFilter, AudioSpec, Gain, Loudness, Subtitles, TextCodec};
+        let dir = tempfile::tempdir().expect("a directory");
+        let (source, out) = (dir.path().join("in.mov"), dir.path().join("out.mkv"));
+        fs::write(&source, b"one").expect("written");
+        let (source, out) = (source.to_str().expect("text"), out.to_str().expect("text"));
+        let spec = |line: &str| {
+            let words = ["spool", "encode", source, "-o", out].into_iter().chain(line.split_whitespace());
+            let words = crate::argv::rewrite(&<Cli as clap::CommandFactory>::command(), words.map(Into::into));
+            let cli = Cli::try_parse_from(words.expect("known options")).expect("a good command line");
+            let Command::Encode(args) = cli.command else { panic!("not encode") };
+            match Request::of(&args).expect("a good request").job.service {
+                Service::VideoEncode(spec) => spec,
+                other => panic!("not an encode: {other:?}"),
+            }
+        };
+        let spec = spec(
+            "-b:a 96k -ac 2 -af volume=3dB --loudness -16 -c:a:1 ac3 -b:a:1 448k -channel_layout:a:1 5.1 -c:a:2 copy -c:s subrip",
+        );
+        let loudness = Some(Loudness { target_lufs: -16.0, true_peak_dbtp: -2.0 });
+        let filters = vec![AudioFilter::Volume(Gain::Db(3.0))];
+        let all = AudioSpec {
+            bitrate_bps: Some(96_000),
+            channels: Some(2),
+            filters: filters.clone(),
+            loudness,
+            ..AudioSpec::new(AudioCodec::Aac)
+        };
+        let second = AudioSpec {
+            codec: AudioCodec::Ac3,
+            bitrate_bps: Some(448_000),
+            channels: None,
+            channel_layout: Some("5.1".into()),
+            ..all.clone()
+        };
+        assert_eq!(spec.audio, Some(all.clone()));
+        assert_eq!(spec.audio_of(0), Some(&all));
+        assert_eq!(spec.audio_of(1), Some(&second));
+        assert_eq!(spec.audio_of(2), Some(&AudioSpec::new(AudioCodec::Copy)));
+        assert_eq!(spec.subtitles, Subtitles::Text(TextCodec::Srt));
+    }
+
+    #[test]
     fn files_are_looked_at_before_anything_is_started() {
         let dir = tempfile::tempdir().expect("a directory");
         let at = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();

@@ -125,6 +125,7 @@ fn io_failure(error: &std::io::Error) -> Failure {
 
 fn manifest(units: u64) -> TrackManifest {
     TrackManifest {
+        codec: String::new(),
         chunk: None,
         units,
         packets: units,
@@ -136,6 +137,7 @@ fn manifest(units: u64) -> TrackManifest {
         entry: "linear".into(),
         decoded: units,
         peak_memory_mib: 0,
+        loudness: None,
     }
 }
 

@@ -5,6 +5,7 @@ use spool_proto::spec::{EncodeSpec, Rational};
 
 use crate::av::input::InputChapter;
 use crate::av::output::{self, ChapterSetup};
+use crate::choose::{self, Subtitle};
 use crate::params;
 
 /// Global tags ffmpeg does not carry over: they told about the source file, not about the film.
@@ -35,12 +36,16 @@ pub fn stream_tags(stream: &StreamFacts, encoder: Option<&str>) -> Vec<(String, 
     tags
 }
 
-/// libav's name of the encoder a track of this kind went through; `None` for copied ones.
-pub fn encoder_name(spec: &EncodeSpec, stream: &StreamFacts) -> Option<&'static str> {
+/// libav's name of the encoder a track went through; `None` for copied ones. `track`: which it is of the film's tracks of its kind.
+pub fn encoder_name(spec: &EncodeSpec, stream: &StreamFacts, track: u32) -> Option<&'static str> {
     match stream.media {
         MediaFacts::Video(_) => spec.video.as_ref().map(|video| params::encoder_name(video.codec)),
-        MediaFacts::Audio(_) => params::audio(spec.audio.as_ref()?).map(|encoder| encoder.name),
-        MediaFacts::Subtitle | MediaFacts::Data | MediaFacts::Attachment => None,
+        MediaFacts::Audio(_) => params::audio(spec.audio_of(track)?).map(|encoder| encoder.name),
+        MediaFacts::Subtitle => match choose::subtitle(spec, &stream.codec) {
+            Subtitle::As(text) => Some(text.name()),
+            Subtitle::Copied | Subtitle::Lost => None,
+        },
+        MediaFacts::Data | MediaFacts::Attachment => None,
     }
 }
 

@@ -59,3 +59,13 @@ pub fn default_layout(channels: i32) -> u64 {
         mask
     }
 }
+
+/// What a filter noted about a frame under this name.
+pub fn tag(frame: &Frame, name: &str) -> Option<String> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: a valid frame's own dictionary (null is an empty one) and a C string; the entry is copied before the frame changes.
+    unsafe {
+        let entry = ffi::av_dict_get((*frame.as_ptr()).metadata, name.as_ptr(), std::ptr::null(), 0);
+        if entry.is_null() { None } else { super::names::owned((*entry).value) }
+    }
+}

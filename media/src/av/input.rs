@@ -27,6 +27,8 @@ pub const FORMATS: &str = "mov,mp4,matroska,webm,mpegts,mpeg,mpegvideo,avi,flv,m
 
 /// Still pictures: an overlay's. Never a film's.
 const STILLS: &str = "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,gif,apng";
+/// Subtitle files that Spool takes.
+const TEXT_FORMATS: &str = "srt,webvtt,ass";
 
 /// Bounds on what a file may make us do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +173,14 @@ impl Input {
     /// Those of [`Input::open`].
     pub fn open_still(source: Box<dyn Source>, limits: &Limits) -> Result<Input, Failure> {
         Input::open_one_of(STILLS, source, limits)
+    }
+
+    /// Opens a subtitle file, in the same way.
+    ///
+    /// # Errors
+    /// Those of [`Input::open`].
+    pub fn open_text(source: Box<dyn Source>, limits: &Limits) -> Result<Input, Failure> {
+        Input::open_one_of(TEXT_FORMATS, source, limits)
     }
 
     fn open_one_of(formats: &str, source: Box<dyn Source>, limits: &Limits) -> Result<Input, Failure> {
@@ -436,6 +446,20 @@ impl Input {
         let stream = c_int::try_from(stream).unwrap_or(-1);
         // SAFETY: an open context; libav checks the stream's number.
         AvError::check(unsafe { ffi::av_seek_frame(self.context, stream, target, flags) }).map(|_| ())
+    }
+
+    /// Where the demuxer's index has a keyframe at or before `timestamp`, and one after it, in the stream's timebase. `None` where it
+    /// does not reach: many containers' index is only of what was read.
+    pub fn keyframes_around(&self, stream: usize, timestamp: i64) -> (Option<i64>, Option<i64>) {
+        let Some(stream) = self.raw_stream(stream) else { return (None, None) };
+        let find = |timestamp: i64, flags: c_int| {
+            // SAFETY: a stream of this context; the entry is read before anything else touches the stream.
+            unsafe {
+                let entry = ffi::avformat_index_get_entry_from_timestamp(stream, timestamp, flags);
+                if entry.is_null() { None } else { Some((*entry).timestamp) }
+            }
+        };
+        (find(timestamp, ffi::AVSEEK_FLAG_BACKWARD), find(timestamp.saturating_add(1), 0))
     }
 
     /// One line about the film for evidence.

@@ -22,6 +22,7 @@ pub mod packet;
 pub mod pair;
 pub mod parameters;
 mod sniff;
+pub mod subtitle;
 
 use ffmpeg_next::ffi;
 use libc_types::c_int;

@@ -15,6 +15,7 @@ pub const SIDE_NEW_EXTRADATA: i32 = ffi::AVPacketSideDataType::AV_PKT_DATA_NEW_E
 pub const SIDE_DISPLAY_MATRIX: i32 = ffi::AVPacketSideDataType::AV_PKT_DATA_DISPLAYMATRIX as i32;
 pub const SIDE_QUALITY_STATS: i32 = ffi::AVPacketSideDataType::AV_PKT_DATA_QUALITY_STATS as i32;
 pub const SIDE_MASTERING_DISPLAY: i32 = ffi::AVPacketSideDataType::AV_PKT_DATA_MASTERING_DISPLAY_METADATA as i32;
+pub const SIDE_WEBVTT_SETTINGS: i32 = ffi::AVPacketSideDataType::AV_PKT_DATA_WEBVTT_SETTINGS as i32;
 pub const SIDE_CONTENT_LIGHT: i32 = ffi::AVPacketSideDataType::AV_PKT_DATA_CONTENT_LIGHT_LEVEL as i32;
 
 /// An owned packet. Reused over a loop: what fills it empties it first.

@@ -171,7 +171,7 @@ impl Cuts {
 /// Writes the track, and notes what lies where.
 fn write(args: &SegmentArgs, track: &Track<'_>, path: &Path, host: &mut dyn Host) -> Result<SegmentTable, Failure> {
     let mut output = Output::create_fragmented(path)?;
-    let encoder = setup::encoder_name(&args.spec, track.facts);
+    let encoder = setup::encoder_name(&args.spec, track.facts, 0);
     output.add_stream(&StreamSetup {
         parameters: &track.parameters,
         copied: encoder.is_none(),

@@ -61,7 +61,7 @@ fn each_encoder_gets_its_own_names() {
 
 #[test]
 fn audio_leaves_the_default_bitrate_to_the_encoder() {
-    let spec = AudioSpec { codec: AudioCodec::Aac, bitrate_bps: None, sample_rate_hz: None, channels: None };
+    let spec = AudioSpec::new(AudioCodec::Aac);
     assert_eq!(line(&audio(&spec).unwrap()), "aac flags=+global_header");
     let opus = AudioSpec { codec: AudioCodec::Libopus, bitrate_bps: Some(96_000), ..spec.clone() };
     assert_eq!(line(&audio(&opus).unwrap()), "libopus flags=+global_header b=96000");

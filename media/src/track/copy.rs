@@ -75,7 +75,7 @@ pub fn run(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<Pro
         _ => copier.written,
     };
     let summary = writer.finish()?;
-    let made = Made { summary, time_base: parameters.time_base, units, decoded: 0, entry: "copy" };
+    let made = Made { summary, time_base: parameters.time_base, units, decoded: 0, entry: "copy", loudness: None };
     Ok(product(args, made, path, damage.into_warnings()))
 }
 

@@ -5,22 +5,23 @@ use std::io::BufWriter;
 use std::path::PathBuf;
 
 use spool_proto::call::TrackArgs;
-use spool_proto::failure::{Class, Failure};
+use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::spec::{AudioSpec, Rational};
 
 use super::clock::Clock;
+use super::loudness::{self, Treatment};
+use super::shape::{Form, Shaper};
 use super::{Made, Window, open, product};
-use crate::av::audio::{default_layout, guess_layout, rescale_delta};
+use crate::av::audio::rescale_delta;
 use crate::av::codec::Decoder;
-use crate::av::encoder::{Abilities, AudioSetup, Encoder, abilities};
+use crate::av::encoder::{AudioSetup, Encoder};
 use crate::av::frame::Frame;
-use crate::av::graph::{Feed, Graph, Step};
 use crate::av::input::{MediaKind, Read, Stream};
 use crate::av::packet::{FLAG_CORRUPT, FLAG_KEY, Packet as AvPacket};
-use crate::av::{AvError, MICROSECONDS, Received, names, rescale};
+use crate::av::{AvError, MICROSECONDS, Received, rescale};
 use crate::damage::{Damage, seconds};
 use crate::jumps::Times;
-use crate::piece::{Kind, Packet, PieceWriter};
+use crate::piece::{Packet, PieceWriter, Summary};
 use crate::probe::scan::encrypted;
 use crate::{Host, Product, params};
 
@@ -30,13 +31,47 @@ pub fn run(
     encoder: &params::Encoder,
     host: &mut dyn Host,
 ) -> Result<Product, Failure> {
+    let path = host.scratch().join("track");
+    let form = Form { asked, encoder: encoder.name, window: Window::new(&args.spec.trim) };
+    let (treatment, loudness, mut warnings) = match asked.loudness {
+        Some(wanted) => loudness::settle(args, &form, wanted, host)?,
+        None => (Treatment::default(), None, Vec::new()),
+    };
+    let mut sink = SoundSink::new(&form, treatment, encoder, path.clone())?;
+    let heard = listen(args, host, &mut sink)?;
+    warnings.extend(heard.warnings);
+    let ((summary, time_base), units) = sink.finish(&heard.stream)?;
+    let made = Made { summary, time_base, units, decoded: heard.decoded, entry: "linear", loudness };
+    Ok(product(args, made, path, warnings))
+}
+
+/// Who is given the sound of a track.
+pub trait Ear {
+    fn hear(&mut self, frame: &mut Frame) -> Result<(), Failure>;
+    /// Nothing more is wanted.
+    fn is_full(&self) -> bool;
+    /// Bytes made, microseconds of the output.
+    fn so_far(&self) -> (u64, u64);
+}
+
+/// What is known when a track has been decoded.
+pub struct Heard {
+    pub stream: Stream,
+    /// Frames.
+    pub decoded: u64,
+    pub warnings: Vec<Warning>,
+}
+
+/// Decodes the track, from its start until `ear` is full.
+///
+/// # Errors
+/// Those of opening the source and its decoder.
+pub fn listen(args: &TrackArgs, host: &mut dyn Host, ear: &mut dyn Ear) -> Result<Heard, Failure> {
     let (mut input, clock) = open(args, MediaKind::Audio, host)?;
     let index = usize::try_from(args.stream).expect("checked when opened");
     let stream = input.streams()[index].clone();
     let mut decoder = Decoder::open(&input, index, 1)?;
     let mut listener = Listener { clock, last_delta: None, last_pts: None, decoded: 0 };
-    let path = host.scratch().join("track");
-    let mut sink = SoundSink::new(asked, encoder, Window::new(&args.spec.trim), path.clone())?;
     let mut damage = Damage::new(args.stream, args.spec.on_damage);
     let mut packet = AvPacket::new().map_err(libav)?;
     let mut packets = 0u64;
@@ -62,20 +97,17 @@ pub fn run(
             )?;
         }
         let given = if more { Some(&mut packet) } else { None };
-        listener.decode(&mut decoder, given, stream.time_base, &mut damage, &mut |frame| sink.frame(frame))?;
-        host.progress(0, sink.bytes, sink.out_time_us());
-        if !more || sink.closed {
+        listener.decode(&mut decoder, given, stream.time_base, &mut damage, &mut |frame| ear.hear(frame))?;
+        let (bytes, out_time_us) = ear.so_far();
+        host.progress(0, bytes, out_time_us);
+        if !more || ear.is_full() {
             break;
         }
     }
-    let decoded = listener.decoded;
-    let (summary, units) = sink.finish(&stream)?;
-    let time_base = summary.1;
-    let made = Made { summary: summary.0, time_base, units, decoded, entry: "linear" };
-    Ok(product(args, made, path, damage.into_warnings()))
+    Ok(Heard { stream, decoded: listener.decoded, warnings: damage.into_warnings() })
 }
 
-fn libav(error: AvError) -> Failure {
+pub fn libav(error: AvError) -> Failure {
     error.failure(Class::Internal, "libav", "working on sound")
 }
 
@@ -166,21 +198,7 @@ impl Listener {
     }
 }
 
-// ---- filtering and encoding ----
-
-/// What a graph was built for.
-#[derive(PartialEq, Eq, Clone)]
-struct Sound {
-    sample_rate: i32,
-    format: i32,
-    layout: String,
-}
-
-impl Sound {
-    fn of(frame: &Frame) -> Sound {
-        Sound { sample_rate: frame.sample_rate(), format: frame.format(), layout: frame.channel_layout() }
-    }
-}
+// ---- encoding ----
 
 /// The encoder and the piece it fills.
 struct Coder {
@@ -195,142 +213,72 @@ struct Coder {
 
 /// Takes decoded sound, leaves coded packets.
 struct SoundSink<'a> {
-    asked: &'a AudioSpec,
     settings: &'a params::Encoder,
-    abilities: Abilities,
+    shaper: Shaper<'a>,
     window: Window,
     path: PathBuf,
-    graph: Option<(Sound, Graph)>,
     coder: Option<Coder>,
     /// The film's end is reached.
     closed: bool,
     bytes: u64,
 }
 
-impl<'a> SoundSink<'a> {
-    fn new(
-        asked: &'a AudioSpec,
-        settings: &'a params::Encoder,
-        window: Window,
-        path: PathBuf,
-    ) -> Result<SoundSink<'a>, Failure> {
-        let abilities = abilities(settings.name)?;
-        Ok(SoundSink { asked, settings, abilities, window, path, graph: None, coder: None, closed: false, bytes: 0 })
-    }
-
-    fn out_time_us(&self) -> u64 {
-        self.coder
-            .as_ref()
-            .map_or(0, |coder| u64::try_from(rescale(coder.next, coder.time_base, MICROSECONDS)).unwrap_or(0))
-    }
-
-    fn frame(&mut self, frame: &mut Frame) -> Result<(), Failure> {
-        guess_layout(frame);
-        let sound = Sound::of(frame);
-        if self.graph.as_ref().is_none_or(|(of, _)| *of != sound) {
-            self.open(sound)?;
-        }
-        let Some((_, graph)) = &mut self.graph else { return Ok(()) };
-        match graph.push(Some(frame)) {
-            // The trim filter takes nothing more.
-            Ok(()) | Err(AvError::END) => {}
-            Err(error) => return Err(libav(error)),
-        }
+impl Ear for SoundSink<'_> {
+    fn hear(&mut self, frame: &mut Frame) -> Result<(), Failure> {
+        self.shaper.push(frame)?;
         self.drain()
     }
 
-    /// Builds the graph for this sound, anew when it changes, and at the first time the encoder. What the old graph still held is
-    /// dropped, as ffmpeg drops it.
-    fn open(&mut self, sound: Sound) -> Result<(), Failure> {
-        let feed = Feed::Audio {
-            sample_rate: sound.sample_rate,
-            format: names::sample_format(sound.format).unwrap_or_default(),
-            layout: sound.layout.clone(),
-            time_base: Rational::new(1, sound.sample_rate.max(1)),
-        };
-        let mut graph = Graph::new(&feed, &self.steps(), 1)?;
-        if self.coder.is_none() {
-            let out = graph.sink();
-            let setup = AudioSetup {
-                sample_rate: out.sample_rate,
-                format: out.format,
-                channels: out.channels,
-                layout: out.layout,
-            };
-            let options: Vec<(String, String)> =
-                self.settings.options.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
-            let encoder = Encoder::audio(self.settings.name, &setup, &options)?;
-            let parameters = encoder.parameters().map_err(libav)?;
-            let time_base = encoder.time_base();
-            let writer = PieceWriter::create(&self.path, &parameters)?;
-            let packet = AvPacket::new().map_err(libav)?;
-            self.coder = Some(Coder { encoder, time_base, writer, packet, next: 0, samples: 0 });
-        }
-        if let Some(coder) = &self.coder
-            && !self.abilities.any_frame_size
-        {
-            graph.set_frame_size(u32::try_from(coder.encoder.frame_size()).unwrap_or(0));
-        }
-        self.graph = Some((sound, graph));
+    fn is_full(&self) -> bool {
+        self.closed
+    }
+
+    fn so_far(&self) -> (u64, u64) {
+        let until = |coder: &Coder| rescale(coder.next, coder.time_base, MICROSECONDS);
+        (self.bytes, self.coder.as_ref().map_or(0, |coder| u64::try_from(until(coder)).unwrap_or(0)))
+    }
+}
+
+impl<'a> SoundSink<'a> {
+    fn new(
+        form: &Form<'a>,
+        treatment: Treatment,
+        settings: &'a params::Encoder,
+        path: PathBuf,
+    ) -> Result<SoundSink<'a>, Failure> {
+        let shaper = Shaper::new(form, treatment)?;
+        Ok(SoundSink { settings, shaper, window: form.window, path, coder: None, closed: false, bytes: 0 })
+    }
+
+    /// Opens the encoder for what the filters give.
+    fn open(&mut self) -> Result<(), Failure> {
+        let Some(out) = self.shaper.sink() else { return Ok(()) };
+        let setup =
+            AudioSetup { sample_rate: out.sample_rate, format: out.format, channels: out.channels, layout: out.layout };
+        let options: Vec<(String, String)> =
+            self.settings.options.iter().map(|(name, value)| ((*name).to_string(), value.clone())).collect();
+        let encoder = Encoder::audio(self.settings.name, &setup, &options)?;
+        let parameters = encoder.parameters().map_err(libav)?;
+        let time_base = encoder.time_base();
+        let writer = PieceWriter::create(&self.path, &parameters)?;
+        let packet = AvPacket::new().map_err(libav)?;
+        self.shaper.set_frame_size(encoder.frame_size());
+        self.coder = Some(Coder { encoder, time_base, writer, packet, next: 0, samples: 0 });
         Ok(())
     }
 
-    /// What ffmpeg puts between decoder and encoder: a format the encoder takes, then the trim.
-    fn steps(&self) -> Vec<Step> {
-        let list = |items: Vec<String>| items.join("|");
-        let mut args = Vec::new();
-        if !self.abilities.sample_formats.is_empty() {
-            let formats = self.abilities.sample_formats.iter().filter_map(|format| names::sample_format(*format));
-            args.push(format!("sample_fmts={}", list(formats.collect())));
-        }
-        match self.asked.sample_rate_hz {
-            Some(rate) => args.push(format!("sample_rates={rate}")),
-            None if self.abilities.sample_rates.is_empty() => {}
-            None => {
-                let rates = self.abilities.sample_rates.iter().map(ToString::to_string);
-                args.push(format!("sample_rates={}", list(rates.collect())));
-            }
-        }
-        let mask = |mask: u64| format!("{mask:#x}");
-        match self.asked.channels {
-            Some(channels) => args.push(format!("channel_layouts={}", mask(self.layout_of(channels)))),
-            None if self.abilities.layouts.is_empty() => {}
-            None => {
-                let layouts = self.abilities.layouts.iter().map(|layout| mask(*layout));
-                args.push(format!("channel_layouts={}", list(layouts.collect())));
-            }
-        }
-        let mut steps = Vec::new();
-        if !args.is_empty() {
-            steps.push(Step::new("aformat", args.join(":")));
-        }
-        let trim: Vec<String> = [("durationi", self.window.duration_us), ("starti", self.window.start_us)]
-            .into_iter()
-            .filter_map(|(name, us)| us.map(|us| format!("{name}={us}us")))
-            .collect();
-        if !trim.is_empty() {
-            steps.push(Step::new("atrim", trim.join(":")));
-        }
-        steps
-    }
-
-    /// The first layout of the encoder's own list with so many channels, else the usual one.
-    fn layout_of(&self, channels: u16) -> u64 {
-        let channels = i32::from(channels);
-        let count = |mask: &&u64| i32::try_from(mask.count_ones()) == Ok(channels);
-        self.abilities.layouts.iter().find(count).copied().unwrap_or_else(|| default_layout(channels))
-    }
-
-    /// Encodes what the graph has ready.
+    /// Encodes what the filters have ready.
     fn drain(&mut self) -> Result<(), Failure> {
-        let (Some((_, graph)), Some(coder)) = (&mut self.graph, &mut self.coder) else { return Ok(()) };
-        let base = graph.sink().time_base;
+        if self.coder.is_none() {
+            self.open()?;
+        }
+        let (Some(coder), Some(out)) = (&mut self.coder, self.shaper.sink()) else { return Ok(()) };
         let mut frame = Frame::new().map_err(libav)?;
         loop {
-            match graph.pull(&mut frame).map_err(libav)? {
+            match self.shaper.pull(&mut frame)? {
                 Received::One if self.closed => {}
                 Received::One => {
-                    self.closed = !coder.encode(&mut frame, base, self.window)?;
+                    self.closed = !coder.encode(&mut frame, out.time_base, self.window)?;
                     self.bytes += coder.receive()?;
                 }
                 Received::Again => return Ok(()),
@@ -342,41 +290,15 @@ impl<'a> SoundSink<'a> {
         }
     }
 
-    /// Flushes graph and encoder.
-    fn finish(mut self, stream: &Stream) -> Result<((crate::piece::Summary, Rational), u64), Failure> {
-        if self.graph.is_none() {
-            // Nothing could be decoded: an empty track, if at least its format is known.
-            self.open(told(stream)?)?;
-        }
-        if let Some((_, graph)) = &mut self.graph {
-            match graph.push(None) {
-                Ok(()) | Err(AvError::END) => {}
-                Err(error) => return Err(libav(error)),
-            }
-        }
+    /// Flushes filters and encoder.
+    fn finish(mut self, stream: &Stream) -> Result<((Summary, Rational), u64), Failure> {
+        self.shaper.end(stream)?;
         self.drain()?;
-        let mut coder = self.coder.take().expect("opened with the graph");
+        let mut coder = self.coder.take().expect("opened with the filters");
         coder.encoder.send(None).map_err(libav)?;
         coder.receive()?;
         let summary = coder.writer.finish()?;
         Ok(((summary, coder.time_base), coder.samples))
-    }
-}
-
-/// The format a stream claims to have.
-fn told(stream: &Stream) -> Result<Sound, Failure> {
-    match stream.parameters.as_ref().map(|parameters| &parameters.kind) {
-        Some(Kind::Audio { sample_rate, format, layout, channels, .. })
-            if *sample_rate > 0 && *format >= 0 && *channels > 0 =>
-        {
-            let mask = if *layout == 0 { default_layout(*channels) } else { *layout };
-            Ok(Sound { sample_rate: *sample_rate, format: *format, layout: format!("{mask:#x}") })
-        }
-        _ => {
-            let message =
-                format!("{} holds no sound that can be decoded; leave it out with -map or -an", stream.label());
-            Err(Failure::new(Class::Input, "no_sound", message))
-        }
     }
 }
 

@@ -17,6 +17,7 @@ pub fn spec(container: Container, audio: Option<AudioSpec>) -> EncodeSpec {
     EncodeSpec {
         overwrite: true,
         audio,
+        audio_tracks: Vec::new(),
         subtitles: Subtitles::Copy,
         verify: Verify::Full,
         ..EncodeSpec::new("file:///in", format!("file:///out.{}", extension(container)), container)
@@ -94,7 +95,7 @@ impl Film {
 /// One audio or subtitle track.
 pub fn track(source: &Path, spec: &EncodeSpec, stream: u32) -> Result<(PathBuf, FileHost), Failure> {
     let facts = facts(source);
-    let args = TrackArgs { spec: spec.clone(), stream, jumps: Vec::new() };
+    let args = TrackArgs { spec: spec.clone(), stream, track: 0, jumps: Vec::new() };
     let is_audio = facts.streams.get(stream as usize).is_some_and(|s| matches!(s.media, MediaFacts::Audio(_)));
     let args = if is_audio { Args::Audio(args) } else { Args::Subtitle(args) };
     let (product, host) = call(&args, [source])?;

@@ -2,12 +2,13 @@
 //! as ffmpeg's users type it, says what is taken, and comes before anything is stored.
 
 mod encoder;
+mod sound;
 
 use encoder::Encoder;
 
 use super::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, Filter, HOPS_MAX, JobSpec, Overlay, PRIORITY_MAX, QualitySpec,
-    Service, Size, VideoCodec, VideoSpec,
+    AudioSpec, Container, EncodeSpec, Filter, HOPS_MAX, JobSpec, Overlay, PRIORITY_MAX, QualitySpec, Service, Size,
+    Subtitles, TextCodec, VideoCodec, VideoSpec,
 };
 use crate::failure::{Class, Failure};
 use crate::pool::{Class as PoolClass, PoolName};
@@ -145,9 +146,7 @@ impl EncodeSpec {
         if let Some(video) = &self.video {
             video.check()?;
         }
-        if let Some(audio) = &self.audio {
-            audio.check()?;
-        }
+        self.check_sounds()?;
         self.check_container()?;
         if self.maps.len() > LIST_MAX {
             return Err(refused(format!("-map is given {} times; at most {LIST_MAX} are taken", self.maps.len())));
@@ -195,18 +194,40 @@ impl EncodeSpec {
                 _ => {}
             }
         }
-        match (container, self.audio.as_ref().map(|audio| audio.codec)) {
-            (Container::Webm, Some(codec @ (AudioCodec::Aac | AudioCodec::Flac))) => {
-                refuse("-c:a", codec.name(), "take -c:a libopus, or name the output .mkv")
-            }
-            (Container::Mov, Some(codec @ (AudioCodec::Libopus | AudioCodec::Flac))) => {
-                refuse("-c:a", codec.name(), "take -c:a aac, or name the output .mkv")
-            }
-            (Container::Mp4, Some(AudioCodec::Flac)) => {
-                refuse("-c:a", "flac", "FLAC in MP4 is experimental in FFmpeg; take -c:a aac, or name the output .mkv")
+        self.sounds().try_for_each(|audio| match audio.codec.fits(container) {
+            Ok(()) => Ok(()),
+            Err(instead) => refuse("-c:a", audio.codec.name(), instead),
+        })?;
+        match self.subtitles {
+            Subtitles::Text(codec) if !codec.fits(container) => {
+                let instead = format!("take -c:s {}, or name the output .mkv", TextCodec::of(container));
+                refuse("-c:s", codec.name(), &instead)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Every setting that some output track may have.
+    fn sounds(&self) -> impl Iterator<Item = &AudioSpec> {
+        self.audio.iter().chain(self.audio_tracks.iter().map(|own| &own.audio))
+    }
+
+    fn check_sounds(&self) -> Result<(), Failure> {
+        if self.audio_tracks.len() > LIST_MAX {
+            let given = self.audio_tracks.len();
+            return Err(refused(format!(
+                "{given} audio tracks have settings of their own; at most {LIST_MAX} are taken"
+            )));
+        }
+        for (place, own) in self.audio_tracks.iter().enumerate() {
+            if self.audio_tracks[..place].iter().any(|other| other.track == own.track) {
+                return Err(conflict(format!("audio track {} is described twice; name its settings once", own.track)));
+            }
+        }
+        if self.audio.is_none() && !self.audio_tracks.is_empty() {
+            return Err(conflict("settings of audio tracks with -an: drop one of them"));
+        }
+        self.sounds().try_for_each(AudioSpec::check)
     }
 }
 
@@ -333,55 +354,6 @@ fn check_filter(filter: &Filter) -> Result<(), Failure> {
         },
     }
 }
-
-impl AudioSpec {
-    fn check(&self) -> Result<(), Failure> {
-        let codec = self.codec;
-        if codec == AudioCodec::Copy {
-            let set = [
-                ("-b:a", self.bitrate_bps.is_some()),
-                ("-ar", self.sample_rate_hz.is_some()),
-                ("-ac", self.channels.is_some()),
-            ];
-            if let Some((option, _)) = set.into_iter().find(|(_, set)| *set) {
-                return Err(conflict(format!(
-                    "{option} with -c:a copy: a copied track stays as it is; drop {option} or choose an encoder"
-                )));
-            }
-            return Ok(());
-        }
-        if let Some(bps) = self.bitrate_bps {
-            if codec == AudioCodec::Flac {
-                return Err(conflict("-b:a with -c:a flac: FLAC is lossless and has no bit rate; drop -b:a"));
-            }
-            if !(6_000..=2_000_000).contains(&bps) {
-                return Err(refused(format!("-b:a {bps}: audio takes 6k to 2M bits a second")));
-            }
-        }
-        if let Some(hz) = self.sample_rate_hz {
-            let opus_rates = [8_000, 12_000, 16_000, 24_000, 48_000];
-            if codec == AudioCodec::Libopus && !opus_rates.contains(&hz) {
-                return Err(refused(format!("-ar {hz}: libopus takes 8000, 12000, 16000, 24000 or 48000")));
-            }
-            if codec == AudioCodec::Aac && !AAC_RATES.contains(&hz) {
-                return Err(refused(format!("-ar {hz}: aac takes {AAC_RATES:?}")));
-            }
-            if !(1_000..=384_000).contains(&hz) {
-                return Err(refused(format!("-ar {hz}: sample rates go from 1000 to 384000")));
-            }
-        }
-        match self.channels {
-            Some(channels) if !(1..=8).contains(&channels) => {
-                Err(refused(format!("-ac {channels}: 1 to 8 channels are taken")))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Sampling frequencies AAC has an index for (ISO/IEC 14496-3, table 1.18).
-const AAC_RATES: [u32; 13] =
-    [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350];
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,18 @@
 //! Reading what ffmpeg users type, and printing it back: for every value here, reading what was printed gives the value.
 //!
-//! Numbers and times are read here, `-vf` in `filter.rs`, `-map` in `map.rs`, names of codecs and containers in `name.rs`.
+//! Numbers and times are read here, `-vf` in `filter.rs`, `-map` in `map.rs`, names of codecs and containers in `name.rs`,
+//! `-af` and channel layouts in `sound.rs`.
 
 mod filter;
 mod map;
 mod name;
+mod sound;
 
 use std::fmt;
 
 pub use filter::{filters, filters_text};
 pub use map::stream_map;
+pub use sound::{audio_filters, audio_filters_text, channel_layout};
 
 use super::{Rational, Size};
 use crate::time::Span;

@@ -6,8 +6,8 @@ use super::{BadField, from_name, name_of, narrow, v1};
 use crate::pool::{Class, Hop, PoolName};
 use crate::spec::picture::{Overlay, Place};
 use crate::spec::{
-    AudioSpec, BenchSpec, EncodeSpec, JobSpec, MAX_ATTEMPTS_DEFAULT, OnDamage, PRIORITY_DEFAULT, PRIORITY_MAX,
-    QualitySpec, Rational, Service, Trim, Verify, VideoSpec, parse,
+    AudioSpec, AudioTrack, BenchSpec, EncodeSpec, JobSpec, Loudness, MAX_ATTEMPTS_DEFAULT, OnDamage, PRIORITY_DEFAULT,
+    PRIORITY_MAX, QualitySpec, Rational, Service, Trim, Verify, VideoSpec, parse,
 };
 use crate::time::{Span, Timestamp};
 
@@ -134,6 +134,7 @@ impl From<&EncodeSpec> for v1::EncodeSpec {
             container: name_of(spec.container),
             video: spec.video.as_ref().map(Into::into),
             audio: spec.audio.as_ref().map(Into::into),
+            audio_tracks: spec.audio_tracks.iter().map(Into::into).collect(),
             subtitles: name_of(spec.subtitles),
             maps: spec.maps.iter().map(ToString::to_string).collect(),
             start_us: spec.trim.start.map(|s| s.0),
@@ -163,6 +164,7 @@ impl TryFrom<v1::EncodeSpec> for EncodeSpec {
             container: from_name("container", &wire.container)?,
             video: wire.video.map(TryInto::try_into).transpose()?,
             audio: wire.audio.map(TryInto::try_into).transpose()?,
+            audio_tracks: wire.audio_tracks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             subtitles: match wire.subtitles.as_str() {
                 "" => crate::spec::Subtitles::default(),
                 name => from_name("subtitles", name)?,
@@ -299,7 +301,28 @@ impl From<&AudioSpec> for v1::AudioSpec {
             bitrate_bps: spec.bitrate_bps,
             sample_rate_hz: spec.sample_rate_hz,
             channels: spec.channels.map(Into::into),
+            channel_layout: spec.channel_layout.clone(),
+            filters: parse::audio_filters_text(&spec.filters),
+            loudness: spec.loudness.map(|loudness| v1::Loudness {
+                target_lufs: loudness.target_lufs,
+                true_peak_dbtp: Some(loudness.true_peak_dbtp),
+            }),
         }
+    }
+}
+
+impl From<&AudioTrack> for v1::AudioTrack {
+    fn from(own: &AudioTrack) -> Self {
+        v1::AudioTrack { track: own.track, audio: Some((&own.audio).into()) }
+    }
+}
+
+impl TryFrom<v1::AudioTrack> for AudioTrack {
+    type Error = BadField;
+
+    fn try_from(wire: v1::AudioTrack) -> Result<Self, BadField> {
+        let audio = wire.audio.ok_or_else(|| BadField::missing("audio_tracks.audio"))?;
+        Ok(AudioTrack { track: wire.track, audio: audio.try_into()? })
     }
 }
 
@@ -307,11 +330,22 @@ impl TryFrom<v1::AudioSpec> for AudioSpec {
     type Error = BadField;
 
     fn try_from(wire: v1::AudioSpec) -> Result<Self, BadField> {
+        let layout = |text: String| parse::channel_layout(&text).map_err(|e| BadField::new("audio.channel_layout", e));
+        let filters = match wire.filters.as_str() {
+            "" => Vec::new(),
+            text => parse::audio_filters(text).map_err(|e| BadField::new("audio.filters", e))?,
+        };
         Ok(AudioSpec {
             codec: from_name("audio.codec", &wire.codec)?,
             bitrate_bps: wire.bitrate_bps,
             sample_rate_hz: wire.sample_rate_hz,
             channels: wire.channels.map(|n| narrow("audio.channels", n.into())).transpose()?,
+            channel_layout: wire.channel_layout.map(layout).transpose()?,
+            filters,
+            loudness: wire.loudness.map(|loudness| Loudness {
+                target_lufs: loudness.target_lufs,
+                true_peak_dbtp: loudness.true_peak_dbtp.unwrap_or(Loudness::TRUE_PEAK_DBTP),
+            }),
         })
     }
 }
@@ -319,7 +353,10 @@ impl TryFrom<v1::AudioSpec> for AudioSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{AudioCodec, Container, Filter, Size, StreamKind, StreamMap, Subtitles, ToneMap, VideoCodec};
+    use crate::spec::{
+        AudioCodec, AudioFilter, Container, Filter, Gain, Size, StreamKind, StreamMap, Subtitles, TextCodec, ToneMap,
+        VideoCodec,
+    };
 
     fn full() -> JobSpec {
         let video = VideoSpec {
@@ -360,7 +397,11 @@ mod tests {
             bitrate_bps: Some(128_000),
             sample_rate_hz: Some(48_000),
             channels: Some(2),
+            channel_layout: Some("stereo".into()),
+            filters: vec![AudioFilter::Volume(Gain::Db(-1.5)), AudioFilter::Volume(Gain::Factor(0.1))],
+            loudness: Some(Loudness { target_lufs: -23.0, true_peak_dbtp: -1.0 }),
         };
+        let own = AudioTrack { track: 1, audio: AudioSpec::new(AudioCodec::Copy) };
         let encode = EncodeSpec {
             source: "file:///in.mov".into(),
             output: "file:///out.webm".into(),
@@ -368,7 +409,8 @@ mod tests {
             container: Container::Webm,
             video: Some(video),
             audio: Some(audio),
-            subtitles: Subtitles::None,
+            audio_tracks: vec![own],
+            subtitles: Subtitles::Text(TextCodec::Webvtt),
             maps: vec![
                 StreamMap { negative: false, optional: false, kind: Some(StreamKind::Video), index: Some(0) },
                 StreamMap { negative: false, optional: true, kind: Some(StreamKind::Audio), index: None },

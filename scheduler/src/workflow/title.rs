@@ -11,7 +11,7 @@ use spool_proto::package::PackagedTrack;
 use spool_proto::resources::Resources;
 use spool_proto::spec::title::TitleSpec;
 use spool_proto::spec::title::renditions::{Track, Tracks};
-use spool_proto::spec::{AudioCodec, Rational, VideoCodec, VideoSpec};
+use spool_proto::spec::{Rational, VideoCodec, VideoSpec};
 use spool_proto::uri;
 use spool_proto::view::{PackageOutput, TitleOutput, TrackOutput};
 
@@ -103,7 +103,7 @@ impl Title<'_> {
         }
         for track in &self.tracks.audio {
             let jumps = self.stream(track.stream)?.jumps.clone();
-            let args = TrackArgs { spec: track.spec.clone(), stream: track.stream, jumps };
+            let args = TrackArgs { spec: track.spec.clone(), stream: track.stream, track: 0, jumps };
             let call = self.work.call(vec![self.spec.source.clone()], Args::Audio(args));
             let resources = Resources::cpu_memory(CORE, limits::AUDIO_MEMORY);
             orders.push(Order {
@@ -307,13 +307,11 @@ impl Title<'_> {
     }
 
     fn codec(&self, track: &Track, pictures: bool) -> Result<String, Failure> {
-        let audio = track.spec.audio.as_ref().map(|audio| audio.codec);
-        Ok(match (track.spec.video.as_ref().filter(|_| pictures), audio) {
+        let made = track.spec.audio.as_ref().and_then(|audio| audio.codec.made());
+        Ok(match (track.spec.video.as_ref().filter(|_| pictures), made) {
             (Some(video), _) => codec(video.codec).to_owned(),
-            (None, Some(AudioCodec::Aac)) => "aac".into(),
-            (None, Some(AudioCodec::Libopus)) => "opus".into(),
-            (None, Some(AudioCodec::Flac)) => "flac".into(),
-            (None, Some(AudioCodec::Copy) | None) => self.stream(track.stream)?.codec.clone(),
+            (None, Some(made)) => made.to_owned(),
+            (None, None) => self.stream(track.stream)?.codec.clone(),
         })
     }
 

@@ -76,7 +76,7 @@ impl Film<'_> {
         // An audio track costs a few hundredths of what its pictures cost: heavier than a chunk of a long film, so that it is
         // not the last to end, and lighter than one of a short film, so that it does not hold the pictures up.
         let audio_weight = |track: &TrackArgs| {
-            let copied = track.spec.audio.as_ref().is_some_and(|a| a.codec == AudioCodec::Copy);
+            let copied = track.spec.audio_of(track.track).is_some_and(|a| a.codec == AudioCodec::Copy);
             whole / if copied { 500 } else { 32 }
         };
         for (n, track) in (1..).zip(&plan.audio) {
@@ -186,6 +186,7 @@ impl Film<'_> {
                 let Value::Track(piece) = &task.answer.value else { return Err(task.wrong_kind()) };
                 if piece.packets > 0 || keeps_empty {
                     args.codecs.push(match of {
+                        _ if !piece.codec.is_empty() => piece.codec.clone(),
                         function::AUDIO => self.audio_codec(track)?,
                         _ => self.source_codec(track.stream)?,
                     });
@@ -386,11 +387,9 @@ impl Film<'_> {
     }
 
     fn audio_codec(&self, track: &TrackArgs) -> Result<String, Failure> {
-        match self.spec.audio.as_ref().map(|audio| audio.codec) {
-            Some(AudioCodec::Aac) => Ok("aac".into()),
-            Some(AudioCodec::Libopus) => Ok("opus".into()),
-            Some(AudioCodec::Flac) => Ok("flac".into()),
-            Some(AudioCodec::Copy) | None => self.source_codec(track.stream),
+        match self.spec.audio_of(track.track).and_then(|audio| audio.codec.made()) {
+            Some(made) => Ok(made.into()),
+            None => self.source_codec(track.stream),
         }
     }
 

@@ -60,7 +60,7 @@ pub fn answers(call: &Call, lease: &v1::Lease) -> Fate {
             let warning = Warning { code: "dropped_stream".into(), stream: Some(2), text: "data".into() };
             let plan = PlanSummary {
                 video: Some(plan()),
-                audio: vec![TrackArgs { spec, stream: 1, jumps: Vec::new() }],
+                audio: vec![TrackArgs { spec, stream: 1, track: 0, jumps: Vec::new() }],
                 subtitles: Vec::new(),
             };
             Answer { warnings: vec![warning], ..answer(vec![artifact("plan")], Value::Plan(plan)) }
@@ -211,6 +211,7 @@ fn plan() -> VideoPlan {
 
 fn piece(chunk: Option<u32>) -> TrackManifest {
     TrackManifest {
+        codec: String::new(),
         chunk,
         units: FRAMES,
         packets: FRAMES,
@@ -222,6 +223,7 @@ fn piece(chunk: Option<u32>) -> TrackManifest {
         entry: "keyframe".into(),
         decoded: FRAMES,
         peak_memory_mib: 200,
+        loudness: None,
     }
 }
 

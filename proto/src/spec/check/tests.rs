@@ -1,4 +1,6 @@
-use super::super::{BenchSpec, Rational, parse};
+use super::super::{
+    AudioCodec, AudioFilter, AudioTrack, BenchSpec, Gain, Loudness, Rational, Subtitles, TextCodec, parse,
+};
 use super::*;
 
 fn video(codec: VideoCodec) -> VideoSpec {
@@ -230,9 +232,99 @@ fn odd_pictures_are_refused_where_the_pixels_are_known() {
 }
 
 #[test]
+fn every_sound_encoder_says_what_it_takes() {
+    let with = |codec, change: fn(&mut AudioSpec)| {
+        let mut sound = audio(codec);
+        change(&mut sound);
+        judge(|spec| spec.audio = Some(sound))
+    };
+    assert_eq!(with(AudioCodec::Ac3, |a| a.channel_layout = Some("5.1".into())), "ok");
+    assert!(with(AudioCodec::Ac3, |a| a.channel_layout = Some("7.1".into())).contains("ac3 takes 1 to 6"));
+    assert!(with(AudioCodec::Ac3, |a| a.bitrate_bps = Some(700_000)).contains("640k"));
+    assert!(with(AudioCodec::Eac3, |a| a.sample_rate_hz = Some(22_050)).contains("eac3 takes [48000"));
+    assert!(with(AudioCodec::Libmp3lame, |a| a.channels = Some(6)).contains("1 to 2 channels"));
+    assert!(with(AudioCodec::PcmS24le, |a| a.bitrate_bps = Some(128_000)).contains("lossless"));
+    assert!(with(AudioCodec::Aac, |a| a.channel_layout = Some("5.2".into())).contains("no such layout"));
+    let both = |a: &mut AudioSpec| (a.channels, a.channel_layout) = (Some(2), Some("5.1".into()));
+    assert!(with(AudioCodec::Aac, both).contains("-ac 2 with -channel_layout 5.1, which has 6"));
+    let loud = |target_lufs, true_peak_dbtp| {
+        judge(|spec| {
+            let loudness = Some(Loudness { target_lufs, true_peak_dbtp });
+            spec.audio = Some(AudioSpec { loudness, ..audio(AudioCodec::Aac) });
+        })
+    };
+    assert_eq!(loud(-23.0, -1.0), "ok");
+    assert!(loud(23.0, -1.0).contains("--loudness 23"));
+    assert!(loud(-23.0, 1.0).contains("--true-peak 1"));
+    assert!(loud(f32::NAN, -1.0).contains("--loudness NaN"));
+    let louder = |gain| {
+        judge(|spec| {
+            let filters = vec![AudioFilter::Volume(gain)];
+            spec.audio = Some(AudioSpec { filters, ..audio(AudioCodec::Aac) });
+        })
+    };
+    assert_eq!((louder(Gain::Db(-6.0)), louder(Gain::Factor(0.0))), ("ok".into(), "ok".into()));
+    assert!(louder(Gain::Db(90.0)).contains("volume=90dB"));
+    assert!(louder(Gain::Factor(f64::NAN)).contains("gains go from"));
+    assert!(
+        with(AudioCodec::Copy, |a| a.loudness = Some(Loudness { target_lufs: -23.0, true_peak_dbtp: -1.0 }))
+            .contains("--loudness with -c:a copy")
+    );
+}
+
+#[test]
+fn tracks_with_settings_of_their_own_are_judged_like_the_others() {
+    let own = |track, audio| AudioTrack { track, audio };
+    let with =
+        |container, tracks: Vec<AudioTrack>| judge(|spec| (spec.container, spec.audio_tracks) = (container, tracks));
+    assert_eq!(with(Container::Mkv, vec![own(1, audio(AudioCodec::Ac3))]), "ok");
+    assert!(with(Container::Mov, vec![own(1, audio(AudioCodec::Flac))]).contains("-c:a flac: .mov"));
+    let twice = vec![own(1, audio(AudioCodec::Ac3)), own(1, audio(AudioCodec::Aac))];
+    assert!(with(Container::Mkv, twice).contains("audio track 1 is described twice"));
+    let mut spec = film();
+    spec.audio_tracks = vec![own(1, audio(AudioCodec::Ac3))];
+    assert_eq!(spec.audio_of(0), Some(&audio(AudioCodec::Aac)));
+    assert_eq!(spec.audio_of(1), Some(&audio(AudioCodec::Ac3)));
+    spec.audio = None;
+    assert_eq!(spec.audio_of(1), None);
+    assert_eq!(spec.check().map_err(|f| f.code), Err("options_conflict".into()));
+}
+
+#[test]
+fn text_subtitles_go_where_the_container_takes_them() {
+    let with = |container, codec| {
+        judge(|spec| {
+            (spec.container, spec.subtitles) = (container, Subtitles::Text(codec));
+            spec.video = None;
+            spec.audio = Some(audio(AudioCodec::Copy));
+        })
+    };
+    assert_eq!(with(Container::Mp4, TextCodec::MovText), "ok");
+    assert_eq!(with(Container::Webm, TextCodec::Webvtt), "ok");
+    assert!(with(Container::Mp4, TextCodec::Webvtt).contains("-c:s webvtt: .mp4 does not hold it; take -c:s mov_text"));
+    assert!(with(Container::Mkv, TextCodec::MovText).contains("take -c:s ass"));
+}
+
+#[test]
+fn specs_of_older_jobs_read_as_they_were_and_are_written_as_they_were() {
+    let json = serde_json::to_value(film()).expect("plain data");
+    let text = json.to_string();
+    for new in ["audio_tracks", "channel_layout", "filters\":[]}", "loudness"] {
+        assert!(!json["audio"].to_string().contains(new) && !text.contains("audio_tracks"), "{text}");
+    }
+    assert_eq!(json["subtitles"], "auto");
+    assert_eq!(serde_json::from_value::<EncodeSpec>(json).expect("reads back"), film());
+    for mode in Subtitles::ALL {
+        let json = serde_json::to_value(mode).expect("a name");
+        assert_eq!(json, mode.name());
+        assert_eq!(serde_json::from_value::<Subtitles>(json).expect("reads back"), *mode);
+    }
+}
+
+#[test]
 fn audio_options_fit_their_encoder() {
     let with = |codec, bitrate_bps, sample_rate_hz, channels| {
-        judge(|spec| spec.audio = Some(AudioSpec { codec, bitrate_bps, sample_rate_hz, channels }))
+        judge(|spec| spec.audio = Some(AudioSpec { bitrate_bps, sample_rate_hz, channels, ..AudioSpec::new(codec) }))
     };
     assert_eq!(with(AudioCodec::Aac, Some(128_000), Some(44_100), Some(2)), "ok");
     assert!(with(AudioCodec::Copy, Some(128_000), None, None).contains("-b:a with -c:a copy"));

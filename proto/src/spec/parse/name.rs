@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::super::picture::{Corner, ToneMap};
-use super::super::{AudioCodec, Container, OnDamage, Subtitles, Verify, VideoCodec};
+use super::super::{AudioCodec, Container, OnDamage, Subtitles, TextCodec, Verify, VideoCodec};
 use super::ParseError;
 
 macro_rules! named {
@@ -46,9 +46,20 @@ named!(
 );
 named!(
     AudioCodec, "an audio encoder",
-    "aac" => AudioCodec::Aac, "libopus" => AudioCodec::Libopus, "flac" => AudioCodec::Flac, "copy" => AudioCodec::Copy,
+    "aac" => AudioCodec::Aac, "libopus" => AudioCodec::Libopus, "flac" => AudioCodec::Flac, "ac3" => AudioCodec::Ac3,
+    "eac3" => AudioCodec::Eac3, "libmp3lame" => AudioCodec::Libmp3lame, "pcm_s16le" => AudioCodec::PcmS16le,
+    "pcm_s24le" => AudioCodec::PcmS24le, "copy" => AudioCodec::Copy,
 );
-named!(Subtitles, "a subtitle mode", "auto" => Subtitles::Auto, "copy" => Subtitles::Copy, "none" => Subtitles::None);
+named!(
+    TextCodec, "a text subtitle encoder",
+    "srt" => TextCodec::Srt, "ass" => TextCodec::Ass, "webvtt" => TextCodec::Webvtt, "mov_text" => TextCodec::MovText,
+);
+named!(
+    Subtitles, "a subtitle mode",
+    "auto" => Subtitles::Auto, "copy" => Subtitles::Copy, "none" => Subtitles::None, "srt" => Subtitles::Text(TextCodec::Srt),
+    "ass" => Subtitles::Text(TextCodec::Ass), "webvtt" => Subtitles::Text(TextCodec::Webvtt),
+    "mov_text" => Subtitles::Text(TextCodec::MovText),
+);
 named!(OnDamage, "what to do", "salvage" => OnDamage::Salvage, "fail" => OnDamage::Fail);
 named!(ToneMap, "a tone-mapping curve", "hable" => ToneMap::Hable, "mobius" => ToneMap::Mobius, "reinhard" => ToneMap::Reinhard);
 named!(
