@@ -54,10 +54,8 @@ fn one_job_makes_every_rendition_and_a_package_that_demuxers_follow() {
     let job = submit(&sandbox, &job_file(&sandbox, &film, ""));
     assert_eq!(job["service"], "title");
     let tracks = job["output"]["tracks"].as_array().unwrap();
-    let told: Vec<String> = tracks
-        .iter()
-        .map(|t| format!("{} {}", t["folder"].as_str().unwrap(), t["codec"].as_str().unwrap()))
-        .collect();
+    let told: Vec<String> =
+        tracks.iter().map(|t| format!("{} {}", t["folder"].as_str().unwrap(), t["codec"].as_str().unwrap())).collect();
     assert!(told[0].starts_with("video/180p avc1.") && told[2].starts_with("video/av1-90p av01."), "{told:?}");
     assert_eq!(told[3], "audio/stereo mp4a.40.2");
     let package = sandbox.path("package");

@@ -47,6 +47,7 @@ async fn bench_batching(cpu: u64, backends: &[&str], batch_target: Duration) -> 
         backends: backends.iter().map(|&name| name.into()).collect(),
         batch_target,
         sandbox: Sandbox::default(),
+        read_cache: spool_worker::stores::CACHE_DEFAULT,
     });
     Bench { worker: worker.await.unwrap(), fleet, dir }
 }
@@ -331,7 +332,7 @@ async fn a_film_is_published_by_the_worker_itself() {
     let hash = blake3::hash(b"a film").to_hex().to_string();
     let args =
         Args::Publish(PublishArgs { output: output.clone(), overwrite: false, hash, index: None, beside: Vec::new() });
-    let call = Call { inputs: vec![uri::from_path(&film)], output_prefix: String::new(), args };
+    let call = Call { inputs: vec![uri::from_path(&film)], output_prefix: String::new(), source_version: None, args };
     session.lease(vec![lease(1, &call)]).await;
     let (_, kind) = session.verdict().await;
     assert_eq!(answer(&kind).value, Value::Published { uri: output, bytes: 6 });
