@@ -138,7 +138,8 @@ impl EncodeSpec {
             return Err(conflict("the output is the source itself: name another output"));
         }
         Location::parse(&self.source)?;
-        for output in std::iter::once(&self.output).chain(&self.index) {
+        let report = self.quality.as_ref().and_then(|quality| quality.report.as_ref());
+        for output in std::iter::once(&self.output).chain(&self.index).chain(report) {
             if !matches!(Location::parse(output)?, Location::File(_) | Location::S3 { .. }) {
                 return Err(refused(format!(
                     "the output {}: films are put into files (file:///path) or objects (s3://bucket/key)",

@@ -114,7 +114,7 @@ async fn failures_are_reported_and_the_worker_goes_on() {
     let mut b = bench(1000).await;
     let mut session = b.fleet.session().await;
     let gone = Call { inputs: vec!["file:///no/such.mov".into()], ..scripted(b.dir.path(), "fail") };
-    let s3 = Call { inputs: vec!["s3://bucket/film.mov".into()], ..gone.clone() };
+    let ftp = Call { inputs: vec!["ftp://host/film.mov".into()], ..gone.clone() };
     let mut large = lease(6, &noop(0, false));
     large.resources = Some((&Resources::cpu_memory(1001, 0)).into());
     let mut nonsense = lease(7, &noop(0, false));
@@ -125,7 +125,7 @@ async fn failures_are_reported_and_the_worker_goes_on() {
         (lease(1, &scripted(b.dir.path(), "abort")), "internal/executor_died"),
         (lease(2, &scripted(b.dir.path(), "fail")), "input/scripted"),
         (lease(3, &gone), "input/source_missing"),
-        (lease(4, &s3), "spec/unsupported_scheme"),
+        (lease(4, &ftp), "spec/unsupported_scheme"),
         (large, "host/never_fits"),
         (nonsense, "internal/bad_call"),
         (slow, "capacity/timed_out"),
