@@ -17,11 +17,13 @@ pub async fn run(args: &EncodeArgs) -> anyhow::Result<Exit> {
     let how = &args.spool.run;
     match how.server(args.spool.queueing.needs_server())? {
         Some(url) => {
+            request.look(false).await?;
             request.settle_overwrite(args, false)?;
             run_of(&request).through_server(url, how).await
         }
         None => {
             let root = how.root()?;
+            request.look(true).await?;
             request.settle_overwrite(args, Folder::of(&root, &request.hash).is_begun())?;
             request.check_writable()?;
             run_of(&request).here(&root, how).await
@@ -34,7 +36,7 @@ fn run_of(request: &Request) -> Run<'_> {
         job: &request.job,
         hash: &request.hash,
         request_id: None,
-        result: Some(&request.output),
+        result: request.output.path(),
         backends: request.backends(),
     }
 }

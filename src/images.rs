@@ -13,6 +13,7 @@ use spool_proto::uri;
 use spool_worker::executor::Limits;
 use spool_worker::local::{self, LocalOptions};
 
+use crate::cli::SandboxArg;
 use crate::exit::{Exit, Stop};
 use crate::output;
 use crate::roles;
@@ -33,7 +34,7 @@ const WIDTH_DEFAULT: u32 = 320;
     stands for which time."
 )]
 pub struct ImagesArgs {
-    /// The film
+    /// The film: a path or a URI
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// The directory the pictures go to; made if it is not there
@@ -57,6 +58,8 @@ pub struct ImagesArgs {
     /// Interval of the sheets' pictures [default: that of --thumbnails, else 10s]
     #[arg(long, value_name = "INTERVAL", value_parser = parse::time, requires = "sprite")]
     sprite_every: Option<Span>,
+    #[command(flatten)]
+    sandbox: SandboxArg,
     /// Width of thumbnails and of the sheets' pictures; nothing is enlarged
     #[arg(long, value_name = "PIXELS", default_value_t = WIDTH_DEFAULT)]
     width: u32,
@@ -113,11 +116,7 @@ impl ImagesArgs {
 pub async fn run(args: &ImagesArgs) -> anyhow::Result<Exit> {
     let spec = args.spec();
     spec.check()?;
-    let shown = args.file.display();
-    let file = args.file.canonicalize().map_err(|e| Stop::usage(format!("{shown}: {e}")))?;
-    if !file.is_file() {
-        return Err(Stop::usage(format!("{shown} is not a file")));
-    }
+    let source = crate::probe::source(&args.file)?;
     let folder = &args.output;
     let unusable = |e: std::io::Error| Stop::usage(format!("{}: {e}", folder.display()));
     fs::create_dir_all(folder).map_err(unusable)?;
@@ -129,15 +128,17 @@ pub async fn run(args: &ImagesArgs) -> anyhow::Result<Exit> {
     // Beside the place they go to: putting them there is renaming.
     let made = tempfile::Builder::new().prefix(".spool-images-").tempdir_in(&folder).map_err(unusable)?;
     let call = Call {
-        inputs: vec![uri::from_path(&file)],
+        inputs: vec![source],
         output_prefix: format!("{}/", uri::from_path(made.path())),
+        source_version: None,
         args: call::Args::Images(Take { spec, stream: args.stream }),
     };
     let options = LocalOptions {
         program: roles::program()?,
         args: roles::exec_args(),
         scratch: scratch.path().to_owned(),
-        limits: Limits { timeout: WITHIN, no_progress: NO_PROGRESS, memory_mib: MEMORY_MIB },
+        limits: Limits { timeout: WITHIN, no_progress: NO_PROGRESS, memory_mib: MEMORY_MIB, scratch_mib: 0 },
+        sandbox: args.sandbox.mode,
     };
     let answer = local::call(options, &call, Arc::new(|_| {})).await?;
     for warning in &answer.warnings {

@@ -1,13 +1,13 @@
 //! `spool probe`: what is in a file, found out in an executor, as any untrusted file is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use spool_proto::call::{self, AudioFacts, Call, MediaFacts, ProbeArgs as Look, SourceFacts, StreamFacts, VideoFacts};
 use spool_proto::time::Span;
-use spool_proto::uri;
+use spool_proto::uri::{self, Location};
 use spool_worker::executor::Limits;
 use spool_worker::local::{self, LocalOptions};
 
@@ -22,7 +22,7 @@ const MEMORY_MIB: u64 = 1024;
 
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
-    /// The file to look at
+    /// The file to look at: a path, https://…, or s3://bucket/key
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Look for black bars: a few pictures from all over the film are decoded
@@ -36,15 +36,12 @@ pub struct ProbeArgs {
 }
 
 pub async fn run(args: &ProbeArgs) -> anyhow::Result<Exit> {
-    let shown = args.file.display();
-    let file = args.file.canonicalize().map_err(|e| Stop::usage(format!("{shown}: {e}")))?;
-    if !file.is_file() {
-        return Err(Stop::usage(format!("{shown} is not a file")));
-    }
+    let source = source(&args.file)?;
     let scratch = tempfile::tempdir()?;
     let call = Call {
-        inputs: vec![uri::from_path(&file)],
+        inputs: vec![source],
         output_prefix: String::new(),
+        source_version: None,
         args: call::Args::Probe(Look { index_for: None, crop_bars: args.crop }),
     };
     let options = LocalOptions {
@@ -70,6 +67,23 @@ pub async fn run(args: &ProbeArgs) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// The file's URI.
+pub fn source(named: &Path) -> anyhow::Result<String> {
+    let path = match named.to_str().filter(|text| text.contains("://")) {
+        None => named.to_owned(),
+        Some(text) => match Location::parse(text).map_err(|error| Stop::usage(error.to_string()))? {
+            Location::File(path) => path,
+            _ => return Ok(text.to_owned()),
+        },
+    };
+    let shown = path.display();
+    let file = path.canonicalize().map_err(|e| Stop::usage(format!("{shown}: {e}")))?;
+    if !file.is_file() {
+        return Err(Stop::usage(format!("{shown} is not a file")));
+    }
+    Ok(uri::from_path(&file))
 }
 
 fn text(facts: &SourceFacts) -> String {

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use spool_proto::time::{Span, Timestamp};
-use spool_proto::view::{JobState, JobView, TitleOutput};
+use spool_proto::view::{JobState, JobView, SourceFetch, TitleOutput};
 
 use crate::output;
 
@@ -235,6 +235,9 @@ pub fn summary(job: &JobView) -> String {
         });
         text.push_str(&format!("\nquality: {}", scores.collect::<Vec<_>>().join(", ")));
     }
+    if let Some(source) = output_of(job).and_then(|film| film.source) {
+        text.push_str(&format!("\n{}", fetched(&source)));
+    }
     if let Some(reason) = output_of(job).and_then(|film| film.unsplit_reason) {
         text.push_str(&format!("\nnote: encoded in one piece: {reason}"));
     }
@@ -252,6 +255,17 @@ pub fn summary(job: &JobView) -> String {
         text.push_str(&format!("\nerror: {}", crate::exit::failure_text(failure)));
     }
     text
+}
+
+/// How much of a source in a store was fetched.
+fn fetched(source: &SourceFetch) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "for people to read")]
+    let times = |bytes: u64| bytes as f64 / source.source_bytes.max(1) as f64;
+    let all = format!("{:.2}x of its {}", times(source.fetched_bytes), output::bytes(source.source_bytes));
+    match source.chunks_fetched_bytes {
+        0 => format!("source: read {all}"),
+        chunks => format!("source: chunks read {:.2}x of it, all together {all}", times(chunks)),
+    }
 }
 
 fn output_of(job: &JobView) -> Option<spool_proto::view::EncodeOutput> {

@@ -176,6 +176,7 @@ async fn in_process(
     let call = Call {
         inputs: files.iter().map(|file| uri::from_path(file)).collect(),
         output_prefix: uri::from_path(&stored) + "/",
+        source_version: None,
         args: call::Args::Quality(Box::new(call::QualityArgs {
             metrics,
             pairing: Pairing::Number {

@@ -10,12 +10,13 @@ use spool_proto::ids::WorkerName;
 use spool_proto::spec::VideoCodec;
 use spool_scheduler::{Server, ServerError, ServerHandle, ServerOptions};
 use spool_worker::executor::Sandbox;
-use spool_worker::{BATCH_TARGET, Worker, WorkerHandle, WorkerOptions, capacity};
+use spool_worker::{BATCH_TARGET, Worker, WorkerHandle, WorkerOptions, capacity, stores};
 use tonic::transport::Channel;
 
 use crate::client::Client;
 use crate::exit::{Exit, Stop};
 use crate::follow::Interrupts;
+use crate::quantity;
 
 /// This very program: executors are started from it.
 pub fn program() -> anyhow::Result<PathBuf> {
@@ -80,8 +81,20 @@ pub async fn start_worker(
         backends,
         batch_target,
         sandbox,
+        read_cache: read_cache()?,
     };
     Ok(Worker::start(options).await?)
+}
+
+/// `SPOOL_READ_CACHE`: memory for what is read from stores.
+fn read_cache() -> anyhow::Result<u64> {
+    match std::env::var("SPOOL_READ_CACHE") {
+        Ok(text) => match quantity::amount("memory", &text) {
+            Ok(mib) => Ok(mib.saturating_mul(1 << 20)),
+            Err(error) => Err(Stop::usage(format!("SPOOL_READ_CACHE={text}: {error}"))),
+        },
+        Err(_) => Ok(stores::CACHE_DEFAULT),
+    }
 }
 
 pub fn exit_of_worker(exit: spool_worker::Exit) -> Exit {

@@ -41,6 +41,10 @@ pub struct Call {
     /// per lease: `<stem>.f<fence>.<extension>`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub output_prefix: String,
+    /// What the source was when the job first read it ([`SourceRead::version`]): another one is refused. `None`: it was not read
+    /// yet, or is a file of the worker's machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_version: Option<String>,
     pub args: Args,
 }
 
@@ -144,7 +148,21 @@ pub struct Answer {
     pub artifacts: Vec<Artifact>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<Warning>,
+    /// How the source was read, where the worker fetched it. `None`: it is a file of the worker's machine, or not an input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceRead>,
     pub value: Value,
+}
+
+/// How a call read its source over a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceRead {
+    /// Bytes that came for this call. What other calls had fetched on the same worker is not counted twice.
+    pub fetched_bytes: u64,
+    /// Bytes of the whole source.
+    pub source_bytes: u64,
+    /// Its size with its entity tag or time of change: differs when the source does.
+    pub version: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -135,6 +135,20 @@ pub struct EncodeOutput {
     /// With `--quality`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<FilmScores>,
+    /// `None`: the source is a file of the workers' machines.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<SourceFetch>,
+}
+
+/// What was fetched of a source over a network, by the attempts that counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFetch {
+    /// Bytes of the source.
+    pub source_bytes: u64,
+    /// By all calls of the job: the probe reads every packet, then come chunks and tracks.
+    pub fetched_bytes: u64,
+    /// Of those, by chunks.
+    pub chunks_fetched_bytes: u64,
 }
 
 /// The `output` of a finished `title`.
@@ -197,6 +211,9 @@ pub struct ChunkView {
     pub encode_time: Span,
     pub entry: String,
     pub peak_memory_mib: u64,
+    /// Bytes of the source that were fetched for it. `None`: the source is a file of the workers' machines.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fetched_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! `spool.v1` over the run loop and the archive.
 
+mod artifacts;
 mod fleet;
 mod jobs;
 mod logs;
@@ -16,6 +17,7 @@ use spool_proto::wire::status::with_failure;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
+pub(crate) use artifacts::Artifacts;
 pub(crate) use fleet::Fleet;
 pub(crate) use jobs::Jobs;
 pub(crate) use pools::{Pools, TREE_BYTES_MAX};

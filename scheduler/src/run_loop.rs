@@ -241,8 +241,7 @@ impl<S: Store> RunLoop<S> {
                 };
                 let Some(found) = self.engine.job(job) else { continue };
                 let folder = self.artifacts.join(job.to_string());
-                let place =
-                    Place { artifacts: uri::prefix_from_path(&folder), unsplit_threads: self.unsplit_threads() };
+                let place = Place { artifacts: uri::prefix_of_job(job), unsplit_threads: self.unsplit_threads() };
                 let mut next = workflow::next(&self.engine, found, &place);
                 if workflow::leaves_pieces(&found.request().service) && matches!(next, Next::Phase { .. }) {
                     // Workers store pieces there and never make it: when it is gone, the job is over.

@@ -22,7 +22,7 @@ use spool_proto::view::TaskState;
 /// What a workflow may know of the house around it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// URI prefix (ends in `/`) of the job's artifacts.
+    /// URI prefix (ends in `/`) of the job's artifacts: `spool://`, so that it holds on every machine.
     pub artifacts: String,
     /// Threads for a film that cannot be split: cores of the largest worker.
     pub unsplit_threads: u16,
@@ -67,7 +67,10 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn call(&self, inputs: Vec<String>, args: Args) -> Call {
-        Call { inputs, output_prefix: self.place.artifacts.clone(), args }
+        // What the probe found a source in a store to be.
+        let probed = self.one(function::PROBE).ok().and_then(|probe| probe.answer.source.as_ref());
+        let source_version = probed.map(|source| source.version.clone());
+        Call { inputs, output_prefix: self.place.artifacts.clone(), source_version, args }
     }
 
     /// In order of creation, which is the order they were ordered in.

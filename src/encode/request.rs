@@ -1,13 +1,16 @@
 //! From a command line to a job: files looked at early, the spec judged, and one name by which the same command finds its run
 //! again.
 
+use std::fmt;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use spool_proto::spec::{EncodeSpec, JobSpec, Service};
-use spool_proto::uri;
+use spool_proto::uri::{self, Location};
+use spool_worker::stores::Stores;
 
 use super::options::{EncodeArgs, Places};
 use crate::exit::Stop;
@@ -17,50 +20,164 @@ use crate::roles;
 #[derive(Debug)]
 pub struct Request {
     pub job: JobSpec,
-    /// Of the source (path, size, time of change), the output and the options: equal for the same command.
+    /// Of the source (where it is, and what tells its versions apart), the output and the options: equal for the same command.
     pub hash: String,
-    /// Absolute.
-    pub output: PathBuf,
-    /// What is written beside it, absolute.
-    beside: Vec<PathBuf>,
+    /// What is read, the film first.
+    sources: Vec<Source>,
+    pub output: Target,
+    /// What is written beside it.
+    beside: Vec<Target>,
 }
+
+#[derive(Debug)]
+enum Source {
+    File(fs::Metadata),
+    /// In a store, by URI; the version is what was seen there.
+    Stored {
+        version: Option<String>,
+    },
+}
+
+/// Where something is put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Absolute.
+    File(PathBuf),
+    /// In a store. Whether something stood there when it was looked at.
+    Stored { uri: String, taken: bool },
+}
+
+impl Target {
+    fn of(named: &Path) -> anyhow::Result<Target> {
+        match location(named)? {
+            None => Ok(Target::File(output_path(named)?)),
+            Some((Location::File(path), _)) => Ok(Target::File(output_path(&path)?)),
+            Some((Location::S3 { .. }, uri)) => Ok(Target::Stored { uri, taken: false }),
+            Some((_, uri)) => Err(Stop::usage(format!(
+                "{}: outputs are files on this machine, named by path, or s3://bucket/key",
+                uri::shown(&uri)
+            ))),
+        }
+    }
+
+    fn uri(&self) -> String {
+        match self {
+            Target::File(path) => uri::from_path(path),
+            Target::Stored { uri, .. } => uri.clone(),
+        }
+    }
+
+    /// The chart beside a report.
+    fn chart(&self) -> Target {
+        match self {
+            Target::File(path) => Target::File(path.with_extension("svg")),
+            Target::Stored { uri, .. } => {
+                // As `with_extension`: the name's last dot, not the folder's.
+                let name = uri.rfind('/').map_or(0, |slash| slash + 1);
+                let stem = uri[name..].rfind('.').filter(|dot| *dot > 0).map_or(uri.len(), |dot| name + dot);
+                Target::Stored { uri: format!("{}.svg", &uri[..stem]), taken: false }
+            }
+        }
+    }
+
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Target::File(path) => Some(path),
+            Target::Stored { .. } => None,
+        }
+    }
+
+    pub fn exists(&self) -> bool {
+        match self {
+            Target::File(path) => path.exists(),
+            Target::Stored { taken, .. } => *taken,
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::File(path) => path.display().fmt(f),
+            Target::Stored { uri, .. } => f.write_str(uri),
+        }
+    }
+}
+
+/// A store that does not answer within this is left to the workers.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 impl Request {
     /// # Errors
     /// A [`Stop`] with exit 2 that names the file or option.
     pub fn of(args: &EncodeArgs) -> anyhow::Result<Request> {
         let (input, output) = args.files()?;
-        let (source, metadata) = source_file(&input)?;
-        let output = output_path(&output)?;
-        let index = args.spool.index.as_deref().map(output_path).transpose()?;
-        if index.as_ref().is_some_and(|index| *index == output || *index == source) {
+        let (source_uri, source) = source_of(&input)?;
+        let output = Target::of(&output)?;
+        let index = args.spool.index.as_deref().map(Target::of).transpose()?;
+        if index.as_ref().is_some_and(|index| *index == output || index.uri() == source_uri) {
             return Err(Stop::usage("--index names the film itself: name another file"));
         }
-        let report = args.spool.quality_report.as_deref().map(output_path).transpose()?;
+        let report = args.spool.quality_report.as_deref().map(Target::of).transpose()?;
         // The chart stands beside its report.
-        let chart = report.as_ref().map(|report| report.with_extension("svg"));
-        let beside: Vec<PathBuf> = index.iter().chain(&report).chain(&chart).cloned().collect();
-        let uri_of = |path: &Path| uri::from_path(path);
+        let chart = report.as_ref().map(Target::chart);
+        let beside: Vec<Target> = index.iter().chain(&report).chain(&chart).cloned().collect();
         let mut spec = args.spec(Places {
-            source: uri_of(&source),
-            output: uri_of(&output),
-            index: index.as_deref().map(uri_of),
-            quality_report: report.as_deref().map(uri_of),
+            source: source_uri,
+            output: output.uri(),
+            index: index.as_ref().map(Target::uri),
+            quality_report: report.as_ref().map(Target::uri),
         })?;
-        let mut files = vec![metadata];
+        let mut sources = vec![source];
         if let (Some(video), Some(image)) = (&mut spec.video, &args.video.overlay.overlay) {
-            let (image, metadata) = source_file(image)?;
-            video.overlay = Some(args.video.overlay.spec(uri_of(&image)));
-            files.push(metadata);
+            let (image, seen) = source_of(image)?;
+            video.overlay = Some(args.video.overlay.spec(image));
+            sources.push(seen);
         }
-        let name = args.spool.name.clone().unwrap_or_else(|| file_name(&source));
-        let mut job = JobSpec::new(name, Service::VideoEncode(spec.clone()));
+        let name = args.spool.name.clone().or_else(|| uri::file_name(&spec.source));
+        let mut job =
+            JobSpec::new(name.unwrap_or_else(|| uri::shown(&spec.source)), Service::VideoEncode(spec.clone()));
         job.priority = args.spool.priority;
         job.deadline = args.deadline();
         args.spool.queueing.fill(&mut job);
         job.check()?;
-        let hash = hash(&spec, &files)?;
-        Ok(Request { job, hash, output, beside })
+        let hash = hash(&spec, &sources)?;
+        Ok(Request { job, hash, sources, output, beside })
+    }
+
+    /// Looks at what is in stores. `ours`: by this process's own workers, so that what cannot be seen here cannot be read at all;
+    /// else the workers may see more, and it is for them to tell.
+    ///
+    /// # Errors
+    /// A [`Stop`] with exit 2.
+    pub async fn look(&mut self, ours: bool) -> anyhow::Result<()> {
+        let Service::VideoEncode(spec) = &self.job.service else { return Ok(()) };
+        let stores = Stores::default();
+        let looked = async |uri: &str| {
+            // A machine without credentials would first be asked whether it is one of a cloud's.
+            let skip = !ours && uri.starts_with("s3://") && std::env::var_os("AWS_ACCESS_KEY_ID").is_none();
+            if skip || uri::is_file(uri) || uri.starts_with("spool://") {
+                return None;
+            }
+            tokio::time::timeout(LOOK_WITHIN, stores.look(uri)).await.ok()
+        };
+        match looked(&spec.source).await {
+            Some(Ok(Some(look))) => {
+                self.sources[0] = Source::Stored { version: Some(look.version) };
+                self.hash = hash(spec, &self.sources)?;
+            }
+            Some(Ok(None)) if ours => {
+                return Err(Stop::usage(format!("{}: there is no such file", uri::shown(&spec.source))));
+            }
+            Some(Err(failure)) if ours => return Err(Stop::usage(failure.message)),
+            Some(Ok(None) | Err(_)) | None => {}
+        }
+        for target in std::iter::once(&mut self.output).chain(&mut self.beside) {
+            if let Target::Stored { uri, taken } = target {
+                *taken = matches!(looked(uri).await, Some(Ok(Some(_))));
+            }
+        }
+        Ok(())
     }
 
     /// Whether this user may put files where the film will go: better told before it is encoded than after.
@@ -68,7 +185,8 @@ impl Request {
     /// # Errors
     /// A [`Stop`] with exit 2 that names the directory.
     pub fn check_writable(&self) -> anyhow::Result<()> {
-        for path in std::iter::once(&self.output).chain(&self.beside) {
+        for target in std::iter::once(&self.output).chain(&self.beside) {
+            let Target::File(path) = target else { continue };
             let directory = path.parent().unwrap_or(Path::new("/"));
             // A file without a name: nothing is left there, whatever happens.
             if let Err(error) = tempfile::tempfile_in(directory) {
@@ -104,7 +222,7 @@ impl Request {
         if args.overwrite || !self.output.exists() {
             return Ok(());
         }
-        let path = self.output.display();
+        let path = &self.output;
         if args.never_overwrite {
             return Err(Stop::usage(format!("{path} exists and -n forbids to replace it")));
         }
@@ -127,18 +245,30 @@ impl Request {
     }
 }
 
-fn source_file(path: &Path) -> anyhow::Result<(PathBuf, fs::Metadata)> {
-    let shown = path.display();
-    if path.to_str().is_some_and(|text| text.contains("://")) {
-        return Err(Stop::usage(format!("{shown}: sources are files on this machine, named by path")));
+/// A text with a scheme, as a URI; `None`: a path.
+fn location(named: &Path) -> anyhow::Result<Option<(Location, String)>> {
+    match named.to_str().filter(|text| text.contains("://")) {
+        Some(text) => {
+            Ok(Some((Location::parse(text).map_err(|error| Stop::usage(error.to_string()))?, text.to_owned())))
+        }
+        None => Ok(None),
     }
+}
+
+fn source_of(named: &Path) -> anyhow::Result<(String, Source)> {
+    let path = match location(named)? {
+        None => named.to_owned(),
+        Some((Location::File(path), _)) => path,
+        Some((_, uri)) => return Ok((uri, Source::Stored { version: None })),
+    };
+    let shown = path.display();
     let source = path.canonicalize().map_err(|e| Stop::usage(format!("{shown}: {}", reason(&e))))?;
     let metadata = fs::metadata(&source).map_err(|e| Stop::usage(format!("{shown}: {}", reason(&e))))?;
     if !metadata.is_file() {
         return Err(Stop::usage(format!("{shown} is not a file")));
     }
     fs::File::open(&source).map_err(|e| Stop::usage(format!("{shown}: {}", reason(&e))))?;
-    Ok((source, metadata))
+    Ok((uri::from_path(&source), Source::File(metadata)))
 }
 
 fn reason(error: &io::Error) -> String {
@@ -170,20 +300,22 @@ fn output_path(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(directory.join(name))
 }
 
-fn file_name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 /// 128 bits, hex.
-/// `files`: what is read, the source first.
-fn hash(spec: &EncodeSpec, files: &[fs::Metadata]) -> anyhow::Result<String> {
+fn hash(spec: &EncodeSpec, sources: &[Source]) -> anyhow::Result<String> {
     let plain = EncodeSpec { overwrite: false, ..spec.clone() };
     let mut hasher = blake3::Hasher::new();
     hasher.update(&serde_json::to_vec(&plain)?);
-    for file in files {
-        hasher.update(&file.len().to_le_bytes());
-        hasher.update(&file.mtime().to_le_bytes());
-        hasher.update(&file.mtime_nsec().to_le_bytes());
+    for source in sources {
+        match source {
+            Source::File(file) => {
+                hasher.update(&file.len().to_le_bytes());
+                hasher.update(&file.mtime().to_le_bytes());
+                hasher.update(&file.mtime_nsec().to_le_bytes());
+            }
+            Source::Stored { version } => {
+                hasher.update(version.as_deref().unwrap_or_default().as_bytes());
+            }
+        }
     }
     Ok(hasher.finalize().to_hex()[..32].to_owned())
 }
@@ -340,12 +472,27 @@ mod tests {
             (at("in.mov"), at("out.avi"), ".mp4, .mov, .mkv, .webm"),
             (at("in.mov"), at(""), "is a directory"),
             (at("in.mov"), at("in.mov"), "the source itself"),
-            ("http://host/in.mov".into(), at("out.mp4"), "named by path"),
+            ("ftp://host/in.mov".into(), at("out.mp4"), "there are file://"),
+            ("https://me:secret@host/in.mov".into(), at("out.mp4"), "user name or password"),
+            ("https://host/in.mov".into(), "https://host/out.mp4".into(), "s3://bucket/key"),
+            ("https://host/in.mov".into(), "s3://bucket".into(), "s3://bucket/key"),
         ] {
             let error = Request::of(&args(&[&source, "-o", &out])).expect_err(&source);
             assert!(error.to_string().contains(says), "{source} {out}: {error}");
             assert_eq!(crate::exit::of_error(&error), crate::exit::Exit::Usage);
         }
+    }
+
+    #[test]
+    fn a_film_in_a_store_is_known_by_its_version() {
+        let named = |source: &str| Request::of(&args(&[source, "-o", "s3://films/out.mp4"])).expect("a good request");
+        let request = named("https://host/a/in.mov?sign=x");
+        assert_eq!((&*request.job.name, request.output.to_string()), ("in.mov", "s3://films/out.mp4".into()));
+        assert_ne!(request.hash, named("https://host/a/other.mov").hash);
+        let Service::VideoEncode(spec) = &request.job.service else { panic!("an encode") };
+        let seen = |version: &str| hash(spec, &[Source::Stored { version: Some(version.into()) }]).expect("hashed");
+        assert_eq!(seen("7 \"a\""), seen("7 \"a\""));
+        assert_ne!(seen("7 \"a\""), seen("7 \"b\""));
     }
 
     #[test]

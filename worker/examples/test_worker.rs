@@ -158,6 +158,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 backends: Vec::new(),
                 batch_target: spool_worker::BATCH_TARGET,
                 sandbox: Sandbox::default(),
+                read_cache: spool_worker::stores::CACHE_DEFAULT,
             })
             .await?;
             handle.wait().await;

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::stores::Stores;
 use serde::Serialize;
 use spool_proto::call::Args;
 use spool_proto::failure::{Class, Failure};
@@ -43,11 +44,13 @@ pub async fn exec(options: &ExecutorOptions, executors: usize, calls: u64) -> Re
         lanes.spawn(async move {
             let args = serde_json::to_vec(&Args::Noop { sleep_us: 0, through_executor: true }).unwrap_or_default();
             let (_never, stop) = watch::channel(Stops::NONE);
+            let stores = Stores::default();
             let mut latencies = Vec::with_capacity(usize::try_from(share).unwrap_or(0));
             for _ in 0..share {
                 let begin = Instant::now();
                 let limits = Limits { timeout: Duration::from_secs(60), ..Limits::default() };
-                let job = Job { position: 0, args: &args, inputs: &[], scratch: None, limits, progress: None };
+                let (inputs, stores) = (&[], &stores);
+                let job = Job { position: 0, args: &args, inputs, stores, scratch: None, limits, progress: None };
                 executor.call(job, stop.clone()).await?;
                 latencies.push(micros(begin));
             }

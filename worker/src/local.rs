@@ -12,6 +12,7 @@ use crate::blocking;
 use crate::executor::{ExecutorOptions, Executors, Limits, Sandbox, Stops, Unanswered};
 use crate::runner::{Progress, Runner, Terms, Told, Work};
 use crate::scratch::Scratch;
+use crate::stores::Stores;
 
 /// Where and in what a call runs.
 #[derive(Debug, Clone)]
@@ -37,7 +38,7 @@ pub async fn call(options: LocalOptions, call: &Call, progress: Progress) -> Res
     let directory = scratch.directory().to_owned();
     let _removed = Removed(directory.clone());
     let executors = Executors::new(ExecutorOptions { program, args, directory, sandbox }, 0);
-    let runner = Runner { scratch: Arc::new(scratch), executors };
+    let runner = Runner { scratch: Arc::new(scratch), executors, stores: Stores::default() };
     let (_never, stop) = watch::channel(Stops::NONE);
     let work = Work { call: Arc::new(call.clone()), fence: Fence(0), limits, progress };
     let (ended, result) = std::sync::mpsc::channel();

@@ -1,27 +1,33 @@
 //! `spool.publish`: the validated film is put where the user asked, whole or not at all.
+//!
+//! Reading order: this file (what is published, and in which order), `file` (to a path), `object` (to a store),
+//! `package` (a folder of many files).
 
+mod file;
+mod object;
 pub mod package;
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags};
 use spool_proto::call::{Args, Call, PublishArgs, Value};
 use spool_proto::failure::{Class, Failure};
+use spool_proto::uri::Location;
 
 use crate::executor::Unanswered;
+use crate::stores::Stores;
 use crate::transfer::{self, Input};
 
-/// Runs a call that publishes.
+/// Told the bytes done so far; answers whether to go on.
+type Alive<'a> = &'a mut (dyn FnMut(u64) -> bool + Send);
+
+/// Runs a call that publishes `inputs`, which are files of this machine.
 ///
 /// # Errors
 /// `bad_call` (internal) where it is none, and those of [`publish`] and [`package::publish`].
-pub fn run(call: &Call, alive: &mut dyn FnMut(u64) -> bool) -> Result<(Value, u64), Unanswered> {
-    let inputs = Input::of(call);
-    match (&call.args, inputs.as_slice()) {
-        (Args::Publish(args), inputs) if inputs.len() == 1 + args.beside.len() => publish(args, inputs, alive),
+pub fn run(call: &Call, inputs: &[Input], stores: &Stores, alive: Alive<'_>) -> Result<(Value, u64), Unanswered> {
+    match (&call.args, inputs) {
+        (Args::Publish(args), inputs) if inputs.len() == 1 + args.beside.len() => publish(args, inputs, stores, alive),
         (Args::PublishPackage(args), inputs) => package::publish(args, inputs, alive),
         (args, inputs) => {
             let text = format!("{} with {} inputs publishes nothing", args.function(), inputs.len());
@@ -30,27 +36,26 @@ pub fn run(call: &Call, alive: &mut dyn FnMut(u64) -> bool) -> Result<(Value, u6
     }
 }
 
-/// Publishes the first input, the film, and the others beside it. `alive` is told the bytes done so far and answers whether to go on. A retry after a lost answer finds
-/// its own work done and succeeds. Answers also the film's bytes. Blocks.
+/// Publishes the first input, the film, and the others beside it. `alive` is told the bytes done so far and answers whether to go on. A
+/// retry after a lost answer finds its own work done and succeeds. Answers also the film's bytes. Blocks, within a runtime.
 ///
 /// # Errors
-/// `output_exists`, `output_unwritable` (spec), `film_changed` (internal), `disk_full`, `publish_failed` (host), and those of
-/// [`Input::open`].
+/// `output_exists`, `output_unwritable`, `bad_uri`, `unsupported_scheme` (spec), `film_changed` (internal), `disk_full`,
+/// `publish_failed` (host), `output_unreachable` (transient), and those of [`Input::open_file`].
 pub fn publish(
     args: &PublishArgs,
     inputs: &[Input],
-    alive: &mut dyn FnMut(u64) -> bool,
+    stores: &Stores,
+    alive: Alive<'_>,
 ) -> Result<(Value, u64), Unanswered> {
     let Some((film, others)) = inputs.split_first() else {
         return Err(Failure::new(Class::Internal, "bad_call", "a publish of nothing").into());
     };
-    let output = Target::new(&args.output, args.overwrite)?;
-    let mut opening = film.open()?;
+    let output = Target::new(&args.output, args.overwrite, stores)?;
     let film_path = transfer::path_of(&film.uri)?;
-    let bytes = opening.bytes;
-    let (hash, _) = transfer::hash(&mut opening.file, alive).map_err(|error| stopped(&error, &film_path))?;
-    if hash != args.hash {
-        let text = format!("{} is not the film that was checked: its hash is {hash}", film_path.display());
+    let film = Content::of_file(film, &film_path, alive)?;
+    if film.hash != args.hash {
+        let text = format!("{} is not the film that was checked: its hash is {}", film_path.display(), film.hash);
         return Err(Failure::new(Class::Internal, "film_changed", text).into());
     }
     let index = match &args.index {
@@ -58,145 +63,99 @@ pub fn publish(
             let mut json = serde_json::to_vec_pretty(table)
                 .map_err(|e| Failure::new(Class::Internal, "publish_failed", format!("keyframe table: {e}")))?;
             json.push(b'\n');
-            Some((Target::new(uri, args.overwrite)?, json))
+            Some((Target::new(uri, args.overwrite, stores)?, json))
         }
         None => None,
     };
     // All are looked at before any is touched, and the film, which says that all is done, comes last.
-    let film_there = output.holds(bytes, &hash, alive)?;
+    let film_there = output.holds(&film, alive)?;
+    let paths: Vec<PathBuf> = others.iter().map(|input| transfer::path_of(&input.uri)).collect::<Result<_, _>>()?;
     let mut missing = Vec::new();
-    for (uri, input) in args.beside.iter().zip(others) {
-        let (target, path) = (Target::new(uri, args.overwrite)?, transfer::path_of(&input.uri)?);
-        let mut opening = input.open()?;
-        let (hash, _) = transfer::hash(&mut opening.file, alive).map_err(|error| stopped(&error, &path))?;
-        if !target.holds(opening.bytes, &hash, alive)? {
-            missing.push((target, path));
+    for ((uri, input), path) in args.beside.iter().zip(others).zip(&paths) {
+        let (target, content) = (Target::new(uri, args.overwrite, stores)?, Content::of_file(input, path, alive)?);
+        if !target.holds(&content, alive)? {
+            missing.push((target, content));
         }
     }
     if let Some((target, json)) = &index {
         let hash = blake3::hash(json).to_hex().to_string();
-        if !target.holds(json.len() as u64, &hash, alive)? {
-            target.put(&mut |part| {
-                let mut file = File::create(part)?;
-                file.write_all(json)?;
-                file.sync_all()
-            })?;
+        let table = Content { from: From::Memory(json), bytes: json.len() as u64, hash };
+        if !target.holds(&table, alive)? {
+            target.put(&table, alive)?;
         }
     }
-    for (target, path) in missing {
-        target.put(&mut |part| link_or_copy(&path, part, alive))?;
+    for (target, content) in missing {
+        target.put(&content, alive)?;
     }
     if !film_there {
-        output.put(&mut |part| link_or_copy(&film_path, part, alive))?;
+        output.put(&film, alive)?;
     }
+    let bytes = film.bytes;
     Ok((Value::Published { uri: args.output.clone(), bytes }, bytes))
 }
 
-struct Target {
-    path: PathBuf,
-    directory: PathBuf,
-    /// Beside the target, always of the same name: a retry takes up what a killed one left.
-    part: PathBuf,
-    overwrite: bool,
+/// What goes out.
+struct Content<'a> {
+    from: From<'a>,
+    bytes: u64,
+    /// BLAKE3, hex.
+    hash: String,
+}
+
+impl<'a> Content<'a> {
+    fn of_file(input: &Input, path: &'a Path, alive: Alive<'_>) -> Result<Content<'a>, Unanswered> {
+        let (mut file, bytes) = input.open_file()?;
+        let (hash, _) = transfer::hash(&mut file, alive).map_err(|error| stopped(&error, path))?;
+        Ok(Content { from: From::File(path), bytes, hash })
+    }
+}
+
+enum From<'a> {
+    File(&'a Path),
+    Memory(&'a [u8]),
+}
+
+/// Where it goes.
+enum Target {
+    File(file::FileTarget),
+    Object(object::ObjectTarget),
 }
 
 impl Target {
-    fn new(uri: &str, overwrite: bool) -> Result<Target, Failure> {
-        let path = transfer::path_of(uri)?;
-        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-            let text = format!("output {} is not a file in a directory; name a file", path.display());
-            return Err(Failure::new(Class::Spec, "output_unwritable", text));
-        };
-        let mut part = OsString::from(".");
-        part.push(name);
-        part.push(".spool-part");
-        Ok(Target { directory: directory.to_owned(), part: directory.join(part), path, overwrite })
+    fn new(uri: &str, overwrite: bool, stores: &Stores) -> Result<Target, Failure> {
+        match Location::parse(uri)? {
+            Location::File(path) => Ok(Target::File(file::FileTarget::new(path, overwrite)?)),
+            location @ Location::S3 { .. } => {
+                Ok(Target::Object(object::ObjectTarget::new(stores.object(&location, uri)?, overwrite)))
+            }
+            Location::Http(_) | Location::Spool { .. } => Err(Failure::new(
+                Class::Spec,
+                "output_unwritable",
+                format!("output {}: films are put into files or s3://bucket/key", spool_proto::uri::shown(uri)),
+            )),
+        }
     }
 
     /// Whether exactly this is there already. What else is there is an error, unless it may be overwritten.
-    fn holds(&self, bytes: u64, hash: &str, alive: &mut dyn FnMut(u64) -> bool) -> Result<bool, Unanswered> {
-        match std::fs::symlink_metadata(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(self.refused(&error).into()),
-            Ok(metadata) if metadata.is_dir() => {
-                let text = format!("output {} is a directory; name a file", self.path.display());
-                return Err(Failure::new(Class::Spec, "output_unwritable", text).into());
-            }
-            Ok(metadata) if metadata.is_file() && metadata.len() == bytes => {
-                let read = File::open(&self.path).and_then(|mut file| transfer::hash(&mut file, alive));
-                match read {
-                    Ok((found, _)) if found == hash => return Ok(true),
-                    Err(error) if error.kind() == ErrorKind::Interrupted => return Err(Unanswered::Stopped),
-                    _ => {}
-                }
-            }
-            Ok(_) => {}
-        }
-        if self.overwrite { Ok(false) } else { Err(self.exists().into()) }
-    }
-
-    /// Makes the file as `make` does, beside the target, then gives it its name.
-    fn put(&self, make: &mut dyn FnMut(&Path) -> io::Result<()>) -> Result<(), Unanswered> {
-        let made = make(&self.part).and_then(|()| self.name()).and_then(|()| transfer::sync_directory(&self.directory));
-        made.map_err(|error| {
-            drop(std::fs::remove_file(&self.part));
-            match error.kind() {
-                ErrorKind::Interrupted => Unanswered::Stopped,
-                ErrorKind::AlreadyExists => self.exists().into(),
-                _ => self.refused(&error).into(),
-            }
-        })
-    }
-
-    fn name(&self) -> io::Result<()> {
-        if self.overwrite {
-            return std::fs::rename(&self.part, &self.path);
-        }
-        match rustix::fs::renameat_with(CWD, &self.part, CWD, &self.path, RenameFlags::NOREPLACE) {
-            // The file system does not know the flag. A link refuses an existing name just as well.
-            Err(rustix::io::Errno::INVAL) => {
-                std::fs::hard_link(&self.part, &self.path)?;
-                std::fs::remove_file(&self.part)
-            }
-            other => Ok(other?),
+    fn holds(&self, content: &Content<'_>, alive: Alive<'_>) -> Result<bool, Unanswered> {
+        match self {
+            Target::File(target) => target.holds(content, alive),
+            Target::Object(target) => target.holds(content, alive),
         }
     }
 
-    fn exists(&self) -> Failure {
-        let text = format!("output {} exists and is something else; give -y to overwrite it", self.path.display());
-        Failure::new(Class::Spec, "output_exists", text)
-    }
-
-    fn refused(&self, error: &io::Error) -> Failure {
-        match error.kind() {
-            ErrorKind::NotFound
-            | ErrorKind::NotADirectory
-            | ErrorKind::IsADirectory
-            | ErrorKind::PermissionDenied
-            | ErrorKind::ReadOnlyFilesystem
-            | ErrorKind::InvalidFilename => {
-                let text = format!(
-                    "output {} cannot be written: {error}; the directory must exist and allow this user to write",
-                    self.path.display()
-                );
-                Failure::new(Class::Spec, "output_unwritable", text)
-            }
-            _ => transfer::write_failure(error, &self.directory, "publish_failed"),
+    /// Nobody ever sees half of it.
+    fn put(&self, content: &Content<'_>, alive: Alive<'_>) -> Result<(), Unanswered> {
+        match self {
+            Target::File(target) => target.put(content, alive),
+            Target::Object(target) => target.put(content, alive),
         }
     }
 }
 
-/// A link costs nothing and leaves the artifact, so that a retry finds it. Other file systems, and those without links, get
-/// a copy.
-fn link_or_copy(film: &Path, part: &Path, alive: &mut dyn FnMut(u64) -> bool) -> io::Result<()> {
-    match std::fs::remove_file(part) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    match std::fs::hard_link(film, part) {
-        Ok(()) => Ok(()),
-        Err(_) => transfer::copy(film, part, alive),
-    }
+fn exists(output: &str) -> Failure {
+    let text = format!("output {output} exists and is something else; give -y to overwrite it");
+    Failure::new(Class::Spec, "output_exists", text)
 }
 
 fn stopped(error: &io::Error, film: &Path) -> Unanswered {
@@ -231,7 +190,7 @@ mod tests {
             index: None,
             beside: Vec::new(),
         };
-        Fixture { film: vec![Input { uri: from_path(&film), owner: Owner::Spool }], args, dir }
+        Fixture { film: vec![Input { uri: from_path(&film), owner: Owner::Spool, version: None }], args, dir }
     }
 
     fn code<T: std::fmt::Debug>(result: Result<T, Unanswered>) -> String {
@@ -245,7 +204,7 @@ mod tests {
     fn a_film_is_published_once_however_often_it_is_tried() {
         let f = fixture();
         for _ in 0..2 {
-            let published = publish(&f.args, &f.film, &mut |_| true).unwrap();
+            let published = publish(&f.args, &f.film, &Stores::default(), &mut |_| true).unwrap();
             assert_eq!(published, (Value::Published { uri: f.args.output.clone(), bytes: 6 }, 6));
             assert_eq!(std::fs::read(f.dir.path().join("out put.mp4")).unwrap(), b"a film");
         }
@@ -257,10 +216,10 @@ mod tests {
         let mut f = fixture();
         let output = f.dir.path().join("out put.mp4");
         std::fs::write(&output, b"mine!!").unwrap();
-        assert_eq!(code(publish(&f.args, &f.film, &mut |_| true)), "spec/output_exists");
+        assert_eq!(code(publish(&f.args, &f.film, &Stores::default(), &mut |_| true)), "spec/output_exists");
         assert_eq!(std::fs::read(&output).unwrap(), b"mine!!");
         f.args.overwrite = true;
-        publish(&f.args, &f.film, &mut |_| true).unwrap();
+        publish(&f.args, &f.film, &Stores::default(), &mut |_| true).unwrap();
         assert_eq!(std::fs::read(&output).unwrap(), b"a film");
     }
 
@@ -268,7 +227,7 @@ mod tests {
     fn only_the_checked_film_goes_out() {
         let mut f = fixture();
         f.args.hash = "0".repeat(64);
-        assert_eq!(code(publish(&f.args, &f.film, &mut |_| true)), "internal/film_changed");
+        assert_eq!(code(publish(&f.args, &f.film, &Stores::default(), &mut |_| true)), "internal/film_changed");
         assert!(!f.dir.path().join("out put.mp4").exists());
     }
 
@@ -276,9 +235,9 @@ mod tests {
     fn a_directory_that_is_not_there_is_the_users_to_make() {
         let mut f = fixture();
         f.args.output = from_path(&f.dir.path().join("no/out.mp4"));
-        assert_eq!(code(publish(&f.args, &f.film, &mut |_| true)), "spec/output_unwritable");
+        assert_eq!(code(publish(&f.args, &f.film, &Stores::default(), &mut |_| true)), "spec/output_unwritable");
         f.args.output = from_path(f.dir.path());
-        assert_eq!(code(publish(&f.args, &f.film, &mut |_| true)), "spec/output_unwritable");
+        assert_eq!(code(publish(&f.args, &f.film, &Stores::default(), &mut |_| true)), "spec/output_unwritable");
     }
 
     #[test]
@@ -290,13 +249,13 @@ mod tests {
         let mut f = fixture();
         f.args.output = from_path(&other.path().join("out.mp4"));
         let mut looks = 0;
-        let stopped = publish(&f.args, &f.film, &mut |_| {
+        let stopped = publish(&f.args, &f.film, &Stores::default(), &mut |_| {
             looks += 1;
             looks < 2
         });
         assert_eq!(stopped, Err(Unanswered::Stopped));
         assert_eq!(std::fs::read_dir(other.path()).unwrap().count(), 0);
-        publish(&f.args, &f.film, &mut |_| true).unwrap();
+        publish(&f.args, &f.film, &Stores::default(), &mut |_| true).unwrap();
         assert_eq!(std::fs::read(other.path().join("out.mp4")).unwrap(), b"a film");
         assert_eq!(std::fs::read_dir(other.path()).unwrap().count(), 1);
     }
@@ -312,7 +271,7 @@ mod tests {
             frames: Vec::new(),
         };
         f.args.index = Some((from_path(&path), table.clone()));
-        publish(&f.args, &f.film, &mut |_| true).unwrap();
+        publish(&f.args, &f.film, &Stores::default(), &mut |_| true).unwrap();
         assert_eq!(serde_json::from_slice::<KeyframeTable>(&std::fs::read(&path).unwrap()).unwrap(), table);
     }
     #[test]
@@ -320,15 +279,15 @@ mod tests {
         let mut f = fixture();
         let stored = f.dir.path().join("report.f1.json");
         std::fs::write(&stored, b"scores").unwrap();
-        f.film.push(Input { uri: from_path(&stored), owner: Owner::Spool });
+        f.film.push(Input { uri: from_path(&stored), owner: Owner::Spool, version: None });
         let path = f.dir.path().join("scores.json");
         f.args.beside = vec![from_path(&path)];
         std::fs::write(&path, b"mine").unwrap();
-        assert_eq!(code(publish(&f.args, &f.film, &mut |_| true)), "spec/output_exists");
+        assert_eq!(code(publish(&f.args, &f.film, &Stores::default(), &mut |_| true)), "spec/output_exists");
         assert!(!f.dir.path().join("out put.mp4").exists(), "the film waits for all");
         std::fs::remove_file(&path).unwrap();
         for _ in 0..2 {
-            publish(&f.args, &f.film, &mut |_| true).unwrap();
+            publish(&f.args, &f.film, &Stores::default(), &mut |_| true).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), b"scores");
         }
         assert!(f.dir.path().join("out put.mp4").exists());

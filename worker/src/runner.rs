@@ -1,6 +1,6 @@
 //! Runs calls from their inputs to their stored outputs: one by the worker itself, or a batch in an executor.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use spool_proto::call::{Answer, Args, Call, Value};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::Fence;
+use spool_proto::uri;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -16,6 +17,7 @@ use crate::executor::{
     watch as watch_limits,
 };
 use crate::scratch::{Folder, Scratch};
+use crate::stores::Stores;
 use crate::transfer::{self, Input};
 use crate::{blocking, publish};
 
@@ -27,6 +29,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 pub struct Runner {
     pub scratch: Arc<Scratch>,
     pub executors: Executors,
+    pub stores: Stores,
 }
 
 /// Told how far a call is.
@@ -96,7 +99,7 @@ impl Runner {
         match work.as_slice() {
             [Work { call, .. }] if is_inline(&call.args) => {
                 tell(0, Told::Begun(Start::Inline));
-                let result = inline(work[0].clone(), &terms.stop).await;
+                let result = self.inline(work[0].clone(), &terms.stop).await;
                 tell(0, Told::Ended { result, busy: None });
             }
             _ => {
@@ -153,7 +156,8 @@ impl Runner {
             let mut start = if taken.is_warm() { Start::Warm } else { Start::Cold(ready.elapsed()) };
             let mut settled = Stops::NONE;
             let stop = terms.stop.clone();
-            let jobs: Vec<Job<'_>> = waiting.iter().map(|(position, prepared)| prepared.job(*position)).collect();
+            let jobs: Vec<Job<'_>> =
+                waiting.iter().map(|(position, prepared)| prepared.job(*position, &self.stores)).collect();
             let mut hear = |position: usize, told| {
                 let prepared = waiting.iter().find(|(at, _)| *at == position).map(|(_, prepared)| prepared);
                 let Some(prepared) = prepared.cloned() else { return };
@@ -165,8 +169,10 @@ impl Runner {
                         if let Some(told) = prepared.settle_at_once(&result) {
                             tell(position, told);
                         } else {
-                            storing
-                                .spawn(async move { tell(position, prepared.settle(result, position, &stop).await) });
+                            let stores = self.stores.clone();
+                            storing.spawn(async move {
+                                tell(position, prepared.settle(result, position, &stop, &stores).await);
+                            });
                         }
                     }
                     executor::Told::Back => {
@@ -183,6 +189,83 @@ impl Runner {
         }
         storing.join_all().await;
     }
+
+    async fn inline(&self, work: Work, stop: &watch::Receiver<Stops>) -> Result<(Answer, Advance), Unanswered> {
+        let Work { call, limits, progress, .. } = work;
+        match &call.args {
+            Args::Noop { sleep_us, .. } => tokio::select! {
+                () = tokio::time::sleep(Duration::from_micros(*sleep_us)) => Ok(bare(Value::Noop)),
+                () = stopped(stop, 0) => Err(Unanswered::Stopped),
+            },
+            Args::Publish(_) | Args::PublishPackage(_) => {
+                let (progress, stop) = (Arc::clone(&progress), stop.clone());
+                self.publish(Arc::clone(&call), limits, progress, stop).await
+            }
+            _ => {
+                let text = format!("{} is nothing that a worker runs by itself", call.args.function());
+                Err(Failure::new(Class::Internal, "bad_call", text).into())
+            }
+        }
+    }
+
+    /// The same input as a file of this machine; in scratch, where it is none yet.
+    async fn bring(&self, input: Input, stop: &watch::Receiver<Stops>) -> Result<(Input, Option<Folder>), Unanswered> {
+        let here = |path: &Path, input: Input| Input { uri: uri::from_path(path), ..input };
+        if let Some(path) = self.stores.path(&input.uri).await? {
+            return Ok((here(&path, input), None));
+        }
+        let scratch = Arc::clone(&self.scratch);
+        let folder = blocking(move || scratch.folder()).await?;
+        let path = folder.path().join("film");
+        let fetch = transfer::fetch(&input, &self.stores, &path);
+        tokio::select! {
+            fetched = fetch => fetched?,
+            () = stopped(stop, 0) => return Err(Unanswered::Stopped),
+        }
+        Ok((here(&path, input), Some(folder)))
+    }
+
+    /// On a blocking thread, which cannot be killed: it is asked to stop, and when its disk hangs it is left behind.
+    async fn publish(
+        &self,
+        call: Arc<Call>,
+        limits: Limits,
+        progress: Progress,
+        stop: watch::Receiver<Stops>,
+    ) -> Result<(Answer, Advance), Unanswered> {
+        // What lies with a server elsewhere is brought here first.
+        let (mut inputs, mut folders) = (Vec::new(), Vec::new());
+        for input in Input::of(&call) {
+            let (input, folder) = self.bring(input, &stop).await?;
+            inputs.push(input);
+            folders.extend(folder);
+        }
+        let (pulse, abandoned) = (Arc::new(Pulse::new()), Arc::new(AtomicBool::new(false)));
+        let stores = self.stores.clone();
+        let (beating, left) = (Arc::clone(&pulse), Arc::clone(&abandoned));
+        let work = blocking(move || {
+            let mut told: Option<Instant> = None;
+            publish::run(&call, &inputs, &stores, &mut |bytes| {
+                beating.beat();
+                if told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
+                    told = Some(Instant::now());
+                    progress(Advance { bytes, ..Advance::default() });
+                }
+                !left.load(Ordering::Relaxed) && !asked(&stop).has(0)
+            })
+        });
+        tokio::select! {
+            biased;
+            published = work => {
+                let (value, bytes) = published?;
+                Ok((bare(value).0, Advance { bytes, ..Advance::default() }))
+            }
+            failure = watch_limits(None, limits, &pulse) => {
+                abandoned.store(true, Ordering::Relaxed);
+                Err(failure.into())
+            }
+        }
+    }
 }
 
 /// A call, ready for an executor.
@@ -196,11 +279,12 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn job(&self, position: usize) -> Job<'_> {
+    fn job<'a>(&'a self, position: usize, stores: &'a Stores) -> Job<'a> {
         Job {
             position,
             args: &self.args,
             inputs: &self.inputs,
+            stores,
             scratch: self.scratch.as_deref(),
             limits: self.work.limits,
             progress: Some(self.work.progress.as_ref()),
@@ -214,8 +298,8 @@ impl Prepared {
         }
         Some(match result {
             Ok(output) => {
-                let answer =
-                    Answer { artifacts: Vec::new(), warnings: output.warnings.clone(), value: output.value.clone() };
+                let (warnings, value) = (output.warnings.clone(), output.value.clone());
+                let answer = Answer { artifacts: Vec::new(), warnings, source: output.source.clone(), value };
                 Told::Ended { result: Ok((answer, output.advance)), busy: Some(output.busy) }
             }
             Err(unanswered) => Told::Ended { result: Err(unanswered.clone()), busy: None },
@@ -227,10 +311,11 @@ impl Prepared {
         result: Result<CallOutput, Unanswered>,
         position: usize,
         stop: &watch::Receiver<Stops>,
+        stores: &Stores,
     ) -> Told {
         let busy = result.as_ref().ok().map(|output| output.busy);
         let result = match (result, &self.scratch) {
-            (Ok(output), _) => self.store(output, position, stop).await,
+            (Ok(output), _) => self.store(output, position, stop, stores).await,
             (Err(Unanswered::Failed(failure)), Some(scratch)) => Err(transfer::with_directory(failure, scratch).into()),
             (Err(unanswered), _) => Err(unanswered),
         };
@@ -243,6 +328,7 @@ impl Prepared {
         output: CallOutput,
         position: usize,
         stop: &watch::Receiver<Stops>,
+        stores: &Stores,
     ) -> Result<(Answer, Advance), Unanswered> {
         let Work { call, fence, limits, .. } = &self.work;
         if output.peak_memory_bytes > 0 {
@@ -254,17 +340,18 @@ impl Prepared {
         }
         let mut advance = output.advance;
         let mut artifacts = Vec::with_capacity(output.files.len());
-        for file in output.files {
+        for file in &output.files {
             if asked(stop).has(position) {
                 return Err(Unanswered::Stopped);
             }
-            let (prefix, fence) = (call.output_prefix.clone(), *fence);
-            artifacts.push(blocking(move || transfer::store(&file, &prefix, fence)).await?);
+            let stop = stopped(stop, position);
+            artifacts.push(transfer::store(file.clone(), &call.output_prefix, *fence, stores, stop).await?);
         }
         if advance.bytes == 0 {
             advance.bytes = artifacts.iter().map(|artifact| artifact.bytes).sum();
         }
-        Ok((Answer { artifacts, warnings: output.warnings, value: output.value }, advance))
+        let CallOutput { warnings, source, value, .. } = output;
+        Ok((Answer { artifacts, warnings, source, value }, advance))
     }
 
     /// Removes its scratch.
@@ -276,54 +363,6 @@ impl Prepared {
     }
 }
 
-async fn inline(work: Work, stop: &watch::Receiver<Stops>) -> Result<(Answer, Advance), Unanswered> {
-    let Work { call, limits, progress, .. } = work;
-    match &call.args {
-        Args::Noop { sleep_us, .. } => tokio::select! {
-            () = tokio::time::sleep(Duration::from_micros(*sleep_us)) => Ok(bare(Value::Noop)),
-            () = stopped(stop, 0) => Err(Unanswered::Stopped),
-        },
-        Args::Publish(_) | Args::PublishPackage(_) => publish(call, limits, progress, stop.clone()).await,
-        _ => {
-            let text = format!("{} is nothing that a worker runs by itself", call.args.function());
-            Err(Failure::new(Class::Internal, "bad_call", text).into())
-        }
-    }
-}
-
 fn bare(value: Value) -> (Answer, Advance) {
-    (Answer { artifacts: Vec::new(), warnings: Vec::new(), value }, Advance::default())
-}
-
-/// On a blocking thread, which cannot be killed: it is asked to stop, and when its disk hangs it is left behind.
-async fn publish(
-    call: Arc<Call>,
-    limits: Limits,
-    progress: Progress,
-    stop: watch::Receiver<Stops>,
-) -> Result<(Answer, Advance), Unanswered> {
-    let (pulse, abandoned) = (Arc::new(Pulse::new()), Arc::new(AtomicBool::new(false)));
-    let (beating, left) = (Arc::clone(&pulse), Arc::clone(&abandoned));
-    let work = blocking(move || {
-        let mut told: Option<Instant> = None;
-        publish::run(&call, &mut |bytes| {
-            beating.beat();
-            if told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
-                told = Some(Instant::now());
-                progress(Advance { bytes, ..Advance::default() });
-            }
-            !left.load(Ordering::Relaxed) && !asked(&stop).has(0)
-        })
-    });
-    tokio::select! {
-        biased;
-        published = work => {
-            let (value, bytes) = published?;
-            Ok((bare(value).0, Advance { bytes, ..Advance::default() }))
-        }
-        failure = watch_limits(None, limits, &pulse) => {
-            abandoned.store(true, Ordering::Relaxed);
-            Err(failure.into())
-        }
-    }
+    (Answer { artifacts: Vec::new(), warnings: Vec::new(), source: None, value }, Advance::default())
 }

@@ -1,4 +1,4 @@
-//! Inputs opened and outputs stored, by URI. Today `file://`: worker and server on one machine.
+//! Inputs opened and outputs stored, by URI.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -9,9 +9,11 @@ use rustix::fs::OFlags;
 use spool_proto::call::{Args, Artifact, Call, Pairing};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::Fence;
-use spool_proto::uri::{self, BadUri};
+use spool_proto::uri::{self, Location};
+use tokio::io::AsyncWriteExt;
 
-use crate::executor::Produced;
+use crate::executor::{Produced, Unanswered};
+use crate::stores::{Remote, Stores};
 
 const DISK_FULL: &str = "disk_full";
 
@@ -39,13 +41,19 @@ pub enum Owner {
 pub struct Input {
     pub uri: String,
     pub owner: Owner,
+    /// What it must still be: [`Call::source_version`].
+    pub version: Option<String>,
 }
 
 /// An input, open.
 #[derive(Debug)]
-pub struct Opening {
-    pub file: File,
-    pub bytes: u64,
+pub enum Opened {
+    /// A file of this machine.
+    Local {
+        file: File,
+        bytes: u64,
+    },
+    Remote(Box<Remote>),
 }
 
 impl Input {
@@ -63,15 +71,31 @@ impl Input {
             Args::Segment(_) | Args::Manifest(_) | Args::PublishPackage(_) => 0,
         };
         let owner = |index| if index < from_users { Owner::User } else { Owner::Spool };
-        call.inputs.iter().enumerate().map(|(i, uri)| Input { uri: uri.clone(), owner: owner(i) }).collect()
+        let version = |at| call.source_version.clone().filter(|_| at == 0 && from_users > 0);
+        let input = |(at, uri): (usize, &String)| Input { uri: uri.clone(), owner: owner(at), version: version(at) };
+        call.inputs.iter().enumerate().map(input).collect()
     }
 
-    /// Opens a regular file for reading. Blocks.
+    /// Opens it for reading.
+    ///
+    /// # Errors
+    /// As [`Input::open_file`], and as [`Stores::open`].
+    pub async fn open(&self, stores: &Stores) -> Result<Opened, Failure> {
+        let Some(path) = stores.path(&self.uri).await? else {
+            let remote = stores.open(&self.uri, self.version.as_deref()).await?;
+            return Ok(Opened::Remote(Box::new(remote)));
+        };
+        let input = Input { uri: uri::from_path(&path), ..self.clone() };
+        let (file, bytes) = crate::blocking(move || input.open_file()).await?;
+        Ok(Opened::Local { file, bytes })
+    }
+
+    /// Opens a regular file of this machine for reading; also its bytes. Blocks.
     ///
     /// # Errors
     /// `unsupported_scheme`, `bad_uri` (spec); `source_missing`, `source_unreadable` (input) for the user's files;
     /// `artifact_missing`, `artifact_unreadable` (host) for Spool's own.
-    pub fn open(&self) -> Result<Opening, Failure> {
+    pub fn open_file(&self) -> Result<(File, u64), Failure> {
         let path = path_of(&self.uri)?;
         let refused = |error: &dyn std::fmt::Display, missing: bool| self.refused(&path, error, missing);
         // Not blocking: opening a pipe for reading would wait for a writer.
@@ -82,7 +106,7 @@ impl Input {
         if !metadata.is_file() {
             return Err(refused(&"it is not a regular file", false));
         }
-        Ok(Opening { file, bytes: metadata.len() })
+        Ok((file, metadata.len()))
     }
 
     fn refused(&self, path: &Path, error: &dyn std::fmt::Display, missing: bool) -> Failure {
@@ -119,46 +143,101 @@ impl Input {
 /// # Errors
 /// Class `spec`: `unsupported_scheme`, `bad_uri`.
 pub fn path_of(uri: &str) -> Result<PathBuf, Failure> {
-    uri::to_path(uri).map_err(|error| {
-        let code = match error {
-            BadUri::Scheme { .. } => "unsupported_scheme",
-            BadUri::Malformed { .. } => "bad_uri",
-        };
-        Failure::new(Class::Spec, code, error.to_string())
-    })
+    Ok(uri::to_path(uri)?)
 }
 
-/// Moves a file out of scratch to `<prefix><stem>.f<fence>.<extension>`, so that a late copy of the same task never touches a
-/// good one. What it answers survives a power cut. Never makes the directory: the server made it, and when it is gone the
-/// job is over. Blocks.
+/// Stores a file of scratch as `<prefix><stem>.f<fence>.<extension>`, so that a late copy of the same task never touches a good one.
+///
+/// # Errors
+/// As [`store_file`], and as [`Stores::upload`].
+pub async fn store(
+    produced: Produced,
+    prefix: &str,
+    fence: Fence,
+    stores: &Stores,
+    stop: impl Future<Output = ()>,
+) -> Result<Artifact, Unanswered> {
+    let Some(directory) = stores.path(prefix).await? else {
+        let Location::Spool { job, .. } = Location::parse(prefix).map_err(Failure::from)? else {
+            let text = format!("pieces cannot be stored under {prefix}");
+            return Err(Failure::new(Class::Internal, "bad_call", text).into());
+        };
+        let name = produced.name.clone();
+        let (path, hash, bytes) = crate::blocking(move || hash_produced(&produced)).await?;
+        // However long that takes.
+        let stored = tokio::select! {
+            stored = stores.upload(job, fence, &path, bytes) => stored?,
+            () = stop => return Err(Unanswered::Stopped),
+        };
+        return Ok(Artifact { name, uri: format!("{prefix}{stored}"), bytes, hash });
+    };
+    let prefix = prefix.to_owned();
+    Ok(crate::blocking(move || store_file(&produced, &directory, &prefix, fence)).await?)
+}
+
+/// Copies an input that is no file of this machine into a new file.
+///
+/// # Errors
+/// As [`Stores::open`]; `disk_full`, `store_failed` (host).
+pub async fn fetch(input: &Input, stores: &Stores, to: &Path) -> Result<(), Failure> {
+    let mut remote = stores.open(&input.uri, input.version.as_deref()).await?;
+    let failed = |error: &io::Error| write_failure(error, to.parent().unwrap_or(Path::new("/")), "store_failed");
+    let mut file = tokio::fs::File::create(to).await.map_err(|error| failed(&error))?;
+    let mut position = 0;
+    while position < remote.bytes() {
+        let bytes = remote.read(position, STEP as u64).await?;
+        file.write_all(&bytes).await.map_err(|error| failed(&error))?;
+        position += bytes.len() as u64;
+    }
+    file.flush().await.map_err(|error| failed(&error))
+}
+
+/// A file that a call left, read once: its path, BLAKE3 in hex, bytes.
+fn hash_produced(produced: &Produced) -> Result<(PathBuf, String, u64), Failure> {
+    let (mut file, lost) = open_produced(produced)?;
+    let (hash, bytes) = hash(&mut file, &mut |_| true).map_err(|error| lost(&error))?;
+    Ok((produced.path.clone(), hash, bytes))
+}
+
+/// Moves a file out of scratch into `directory`, which `prefix` names. What it answers survives a power cut. Never makes the
+/// directory: the server made it, and when it is gone the job is over. Blocks.
 ///
 /// # Errors
 /// Class `host`: `disk_full`, `artifact_directory_gone`, `store_failed`; class `internal`: `output_missing`.
-pub fn store(produced: &Produced, prefix: &str, fence: Fence) -> Result<Artifact, Failure> {
-    let directory = path_of(prefix)?;
-    let lost = |error: &dyn std::fmt::Display| {
-        let text = format!("the call named an output {:?} that cannot be read: {error}", produced.name);
-        Failure::new(Class::Internal, "output_missing", text)
-    };
-    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).expect("small flags");
-    let mut file =
-        OpenOptions::new().read(true).custom_flags(flags).open(&produced.path).map_err(|error| lost(&error))?;
-    if !file.metadata().map_err(|error| lost(&error))?.is_file() {
-        return Err(lost(&"it is not a regular file"));
-    }
+fn store_file(produced: &Produced, directory: &Path, prefix: &str, fence: Fence) -> Result<Artifact, Failure> {
+    let (mut file, lost) = open_produced(produced)?;
     let (hash, bytes) = hash(&mut file, &mut |_| true).map_err(|error| lost(&error))?;
-    let target = directory.join(fenced_name(&produced.path, fence));
-    let stored =
-        file.sync_all().and_then(|()| place(&produced.path, &target)).and_then(|()| sync_directory(&directory));
+    let name = fenced_name(&produced.path, fence);
+    let target = directory.join(&name);
+    let stored = file.sync_all().and_then(|()| place(&produced.path, &target)).and_then(|()| sync_directory(directory));
     stored.map_err(|error| match error.kind() {
         ErrorKind::NotFound => Failure::new(
             Class::Host,
             "artifact_directory_gone",
             format!("{} is gone: the job is over, or somebody cleaned the data directory", directory.display()),
         ),
-        _ => write_failure(&error, &directory, "store_failed"),
+        _ => write_failure(&error, directory, "store_failed"),
     })?;
-    Ok(Artifact { name: produced.name.clone(), uri: uri::from_path(&target), bytes, hash })
+    let uri = match uri::is_file(prefix) {
+        true => uri::from_path(&target),
+        false => format!("{prefix}{}", name.display()),
+    };
+    Ok(Artifact { name: produced.name.clone(), uri, bytes, hash })
+}
+
+/// A regular file, no link: an executor is not trusted. And how to say that it is not.
+fn open_produced(produced: &Produced) -> Result<(File, impl Fn(&dyn std::fmt::Display) -> Failure), Failure> {
+    let name = produced.name.clone();
+    let lost = move |error: &dyn std::fmt::Display| {
+        let text = format!("the call named an output {name:?} that cannot be read: {error}");
+        Failure::new(Class::Internal, "output_missing", text)
+    };
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).expect("small flags");
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(&produced.path).map_err(|error| lost(&error))?;
+    if !file.metadata().map_err(|error| lost(&error))?.is_file() {
+        return Err(lost(&"it is not a regular file"));
+    }
+    Ok((file, lost))
 }
 
 fn fenced_name(path: &Path, fence: Fence) -> PathBuf {
@@ -257,7 +336,7 @@ mod tests {
     use super::*;
 
     fn input(path: &Path, owner: Owner) -> Input {
-        Input { uri: uri::from_path(path), owner }
+        Input { uri: uri::from_path(path), owner, version: None }
     }
 
     #[test]
@@ -273,12 +352,12 @@ mod tests {
             (&dir.path().to_owned(), Owner::Spool, Class::Host, "artifact_unreadable"),
         ];
         for (path, owner, class, code) in cases {
-            let failure = input(path, owner).open().unwrap_err();
+            let failure = input(path, owner).open_file().unwrap_err();
             assert_eq!((failure.class, failure.code.as_str()), (class, code));
             assert!(failure.message.contains(path.to_str().unwrap()), "{failure}");
         }
-        let s3 = Input { uri: "s3://bucket/film.mov".into(), owner: Owner::User };
-        let failure = s3.open().unwrap_err();
+        let s3 = Input { uri: "s3://bucket/film.mov".into(), owner: Owner::User, version: None };
+        let failure = s3.open_file().unwrap_err();
         assert_eq!((failure.class, failure.code.as_str()), (Class::Spec, "unsupported_scheme"));
         assert!(failure.message.contains("\"s3\""), "{failure}");
     }
@@ -291,11 +370,11 @@ mod tests {
         let produced = Produced { name: "chunk".into(), path: scratch.join("chunk.piece") };
         std::fs::write(&produced.path, b"abc").unwrap();
         let prefix = uri::prefix_from_path(&store_dir);
-        let failure = store(&produced, &prefix, Fence(7)).unwrap_err();
+        let failure = store_file(&produced, &store_dir, &prefix, Fence(7)).unwrap_err();
         assert_eq!((failure.class, failure.code.as_str()), (Class::Host, "artifact_directory_gone"));
         assert!(!store_dir.exists());
         std::fs::create_dir(&store_dir).unwrap();
-        let artifact = store(&produced, &prefix, Fence(7)).unwrap();
+        let artifact = store_file(&produced, &store_dir, &prefix, Fence(7)).unwrap();
         let stored = store_dir.join("chunk.f7.piece");
         let expected = Artifact {
             name: "chunk".into(),
@@ -306,7 +385,7 @@ mod tests {
         assert_eq!(artifact, expected);
         assert_eq!(std::fs::read(stored).unwrap(), b"abc");
         assert!(!produced.path.exists());
-        assert_eq!(store(&produced, &prefix, Fence(8)).unwrap_err().code, "output_missing");
+        assert_eq!(store_file(&produced, &store_dir, &prefix, Fence(8)).unwrap_err().code, "output_missing");
     }
 
     #[test]
@@ -315,7 +394,7 @@ mod tests {
         let path = dir.path().join("track.piece");
         std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
         let prefix = uri::prefix_from_path(dir.path());
-        let failure = store(&Produced { name: "track".into(), path }, &prefix, Fence(1)).unwrap_err();
+        let failure = store_file(&Produced { name: "track".into(), path }, dir.path(), &prefix, Fence(1)).unwrap_err();
         assert_eq!(failure.code, "output_missing");
     }
 

@@ -17,6 +17,7 @@ use crate::batch::Batching;
 use crate::executor::{ExecutorOptions, Executors, GOLDEN_WITHIN, Sandbox};
 use crate::runner::Runner;
 use crate::scratch::Scratch;
+use crate::stores::Stores;
 use crate::{blocking, capacity};
 
 /// Executors kept at most, however many slots, besides those kept warm on demand: each holds tens of MiB.
@@ -41,6 +42,8 @@ pub struct WorkerOptions {
     pub batch_target: Duration,
     /// What its executors lock themselves in with.
     pub sandbox: Sandbox,
+    /// Bytes of what it fetched that are kept in memory: [`crate::stores::CACHE_DEFAULT`].
+    pub read_cache: u64,
 }
 
 /// A lazy channel to a server.
@@ -108,7 +111,18 @@ impl Worker {
     /// where all of it is required. A backend that fails its proof is
     /// logged and not offered.
     pub async fn start(options: WorkerOptions) -> Result<WorkerHandle, Failure> {
-        let WorkerOptions { name, server, capacity, scratch, program, args, backends, batch_target, sandbox } = options;
+        let WorkerOptions {
+            name,
+            server,
+            capacity,
+            scratch,
+            program,
+            args,
+            backends,
+            batch_target,
+            sandbox,
+            read_cache,
+        } = options;
         let taken = name.clone();
         let scratch = blocking(move || Scratch::take(&scratch, &taken)).await?;
         let capacity = capacity.unwrap_or_else(|| capacity::of_this_machine(None, scratch.directory()));
@@ -128,7 +142,8 @@ impl Worker {
         tracing::info!(worker = identity.name, %capacity, ?backends, "worker started");
         let (mode, asked) = watch::channel(Mode::Work);
         let (registers, registered) = watch::channel(false);
-        let runner = Runner { scratch: Arc::new(scratch), executors };
+        let runner =
+            Runner { scratch: Arc::new(scratch), executors, stores: Stores::new(read_cache, Some(server.clone())) };
         let batching = Batching { target: batch_target, ..Batching::default() };
         let agent = Agent::new(server, identity, capacity, runner, batching, asked, registers);
         Ok(WorkerHandle { mode, registered, agent: tokio::spawn(agent.serve()), backends })

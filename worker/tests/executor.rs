@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use spool_proto::call::{Args, Call, ProbeArgs, Value};
 use spool_proto::failure::{Class, Failure};
 use spool_worker::executor::{Executor, ExecutorOptions, Executors, Input, Job, Limits, Sandbox, Stops, Unanswered};
+use spool_worker::stores::Stores;
 use tokio::sync::watch;
 
 mod common;
@@ -30,7 +31,7 @@ impl Bench {
         let path = self.dir.path().join(format!("{script}.script"));
         std::fs::write(&path, script).unwrap();
         let inputs = vec![spool_proto::uri::from_path(&path)];
-        Input::of(&Call { inputs, output_prefix: String::new(), args: probe() })
+        Input::of(&Call { inputs, output_prefix: String::new(), source_version: None, args: probe() })
     }
 
     fn scratch(&self) -> PathBuf {
@@ -44,7 +45,16 @@ impl Bench {
         let inputs = self.script(script);
         let args = serde_json::to_vec(&probe()).unwrap();
         let stop = self.stop.subscribe();
-        let job = Job { position: 0, args: &args, inputs: &inputs, scratch: Some(&scratch), limits, progress: None };
+        let stores = Stores::default();
+        let job = Job {
+            position: 0,
+            args: &args,
+            inputs: &inputs,
+            stores: &stores,
+            scratch: Some(&scratch),
+            limits,
+            progress: None,
+        };
         self.executors.call(job, stop).await
     }
 
@@ -159,7 +169,12 @@ async fn a_failure_of_the_function_keeps_the_executor_warm() {
     std::fs::create_dir(&scratch).unwrap();
     let script = dir.path().join("script");
     std::fs::write(&script, "fail").unwrap();
-    let call = Call { inputs: vec![spool_proto::uri::from_path(&script)], output_prefix: String::new(), args: probe() };
+    let call = Call {
+        inputs: vec![spool_proto::uri::from_path(&script)],
+        output_prefix: String::new(),
+        source_version: None,
+        args: probe(),
+    };
     let (_stop, stop) = watch::channel(Stops::NONE);
     let args = serde_json::to_vec(&probe()).unwrap();
     for _ in 0..3 {
@@ -167,6 +182,7 @@ async fn a_failure_of_the_function_keeps_the_executor_warm() {
             position: 0,
             args: &args,
             inputs: &Input::of(&call),
+            stores: &Stores::default(),
             scratch: Some(&scratch),
             limits: Limits::default(),
             progress: None,
@@ -189,11 +205,13 @@ async fn an_executor_that_died_idle_is_replaced() {
 async fn a_missing_input_fails_the_call_with_its_own_failure() {
     let bench = Bench::new();
     let uri = spool_proto::uri::from_path(&bench.dir.path().join("gone.mov"));
-    let inputs = Input::of(&Call { inputs: vec![uri], output_prefix: String::new(), args: probe() });
+    let inputs =
+        Input::of(&Call { inputs: vec![uri], output_prefix: String::new(), source_version: None, args: probe() });
     let job = Job {
         position: 0,
         args: &serde_json::to_vec(&probe()).unwrap(),
         inputs: &inputs,
+        stores: &Stores::default(),
         scratch: Some(&bench.scratch()),
         limits: Limits::default(),
         progress: None,
@@ -268,7 +286,12 @@ async fn a_call_without_a_server_leaves_nothing_behind() {
         limits: Limits::default(),
         sandbox: Sandbox::default(),
     };
-    let call = Call { inputs: vec![spool_proto::uri::from_path(&script)], output_prefix: String::new(), args: probe() };
+    let call = Call {
+        inputs: vec![spool_proto::uri::from_path(&script)],
+        output_prefix: String::new(),
+        source_version: None,
+        args: probe(),
+    };
     let answer = spool_worker::local::call(options, &call, std::sync::Arc::new(|_| {})).await.unwrap();
     assert_eq!(units(&answer.value), 10);
     assert_eq!(std::fs::read_dir(scratch).unwrap().count(), 0);

@@ -39,9 +39,19 @@ impl Cell {
         std::fs::create_dir_all(&scratch).unwrap();
         let args = Args::Probe(ProbeArgs { index_for: None, crop_bars: false });
         let inputs = vec![spool_proto::uri::from_path(&path)];
-        let inputs = Input::of(&Call { inputs, output_prefix: String::new(), args: args.clone() });
+        let inputs =
+            Input::of(&Call { inputs, output_prefix: String::new(), source_version: None, args: args.clone() });
         let args = serde_json::to_vec(&args).unwrap();
-        let job = Job { position: 0, args: &args, inputs: &inputs, scratch: Some(&scratch), limits, progress: None };
+        let stores = spool_worker::stores::Stores::default();
+        let job = Job {
+            position: 0,
+            args: &args,
+            inputs: &inputs,
+            stores: &stores,
+            scratch: Some(&scratch),
+            limits,
+            progress: None,
+        };
         let output = self.executors.call(job, self.stop.clone()).await;
         assert!(scratch.is_dir(), "the call's scratch is back, however it ended");
         std::fs::remove_dir_all(scratch).unwrap();

@@ -14,6 +14,7 @@ use crate::failure::{Class, Failure};
 use crate::pool::{Class as PoolClass, PoolName};
 use crate::quality::Metric;
 use crate::time::Span;
+use crate::uri::{self, Location};
 
 /// Chunks shorter than this cost more than they win.
 pub const CHUNK_MIN: Span = Span::from_millis(500);
@@ -132,10 +133,20 @@ impl EncodeSpec {
     ///
     /// # Errors
     /// The first problem found, class `spec`: `option_refused` (a value is not taken), `options_conflict` (values exclude each
-    /// other), `container_refuses` (the container cannot hold a codec).
+    /// other), `container_refuses` (the container cannot hold a codec), `bad_uri` and `unsupported_scheme`.
     pub fn check(&self) -> Result<(), Failure> {
         if self.source == self.output {
             return Err(conflict("the output is the source itself: name another output"));
+        }
+        Location::parse(&self.source)?;
+        let report = self.quality.as_ref().and_then(|quality| quality.report.as_ref());
+        for output in std::iter::once(&self.output).chain(&self.index).chain(report) {
+            if !matches!(Location::parse(output)?, Location::File(_) | Location::S3 { .. }) {
+                return Err(refused(format!(
+                    "the output {}: films are put into files (file:///path) or objects (s3://bucket/key)",
+                    uri::shown(output)
+                )));
+            }
         }
         if self.video.is_none() && self.audio.is_none() {
             return Err(conflict("-vn with -an: nothing is left to encode, drop one of them"));

@@ -8,6 +8,7 @@ use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{JobId, TaskId};
 use spool_proto::spec::title::TitleSpec;
 use spool_proto::spec::{EncodeSpec, JobSpec, Service};
+use spool_proto::uri;
 use spool_proto::view::{JobState, JobView};
 use spool_proto::wire::spec::priority;
 use spool_proto::wire::{BadField, v1};
@@ -258,9 +259,7 @@ fn check(spec: &JobSpec) -> Result<(), Failure> {
 fn default_name(service: &Service) -> String {
     match service {
         Service::VideoEncode(EncodeSpec { source, .. }) | Service::Title(TitleSpec { source, .. }) => {
-            let path = spool_proto::uri::to_path(source).ok();
-            let name = path.as_deref().and_then(|path| path.file_name()).map(|n| n.to_string_lossy().into_owned());
-            name.unwrap_or_else(|| source.clone())
+            uri::file_name(source).unwrap_or_else(|| uri::shown(source))
         }
         Service::Bench(bench) => format!("{} no-ops", bench.tasks),
     }

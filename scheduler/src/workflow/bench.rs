@@ -13,7 +13,7 @@ pub(super) fn next(spec: &BenchSpec, phase: Option<&str>) -> Next {
         return Next::Finish { output: b"{}".as_slice().into() };
     }
     let args = Args::Noop { sleep_us: spec.call_time.0, through_executor: spec.through_executor };
-    let call = Call { inputs: Vec::new(), output_prefix: String::new(), args };
+    let call = Call { inputs: Vec::new(), output_prefix: String::new(), source_version: None, args };
     // The call itself, and a minute for a machine that is busy with other things.
     let timeout = spec.call_time + Span::from_secs(60);
     let order = Order::new(call, Resources::cpu_memory(1_000, 0), timeout);

@@ -11,7 +11,7 @@ use spool_proto::quality::{ChunkScores, FilmScores};
 use spool_proto::resources::Resources;
 use spool_proto::spec::{AudioCodec, Container, EncodeSpec, QualitySpec, VideoCodec};
 use spool_proto::uri;
-use spool_proto::view::{ChunkView, EncodeOutput};
+use spool_proto::view::{ChunkView, EncodeOutput, SourceFetch};
 
 use super::{DoneTask, Order, Work, bad_answer, limits, phase, unknown_phase};
 
@@ -333,6 +333,7 @@ impl Film<'_> {
                     encode_time: task.finished.since(task.started),
                     entry: piece.entry.clone(),
                     peak_memory_mib: piece.peak_memory_mib,
+                    fetched_bytes: task.answer.source.as_ref().map(|source| source.fetched_bytes),
                 });
             }
         }
@@ -347,9 +348,23 @@ impl Film<'_> {
             keyframes: u64::try_from(self.keyframes()?.keyframes.len()).unwrap_or(u64::MAX),
             unsplit_reason: plan.video.as_ref().and_then(|video| video.unsplit_reason.clone()),
             quality: self.scores()?,
+            source: self.source_fetch(),
         };
         let output = serde_json::to_vec(&output).expect("an output is plain data with string keys");
         Ok(Next::Finish { output: output.into() })
+    }
+
+    /// `None`: it is a file of the workers' machines.
+    fn source_fetch(&self) -> Option<SourceFetch> {
+        let source_bytes = self.work.one(function::PROBE).ok()?.answer.source.as_ref()?.source_bytes;
+        let fetched = |tasks: &mut dyn Iterator<Item = &DoneTask>| {
+            tasks.filter_map(|task| task.answer.source.as_ref()).map(|source| source.fetched_bytes).sum()
+        };
+        Some(SourceFetch {
+            source_bytes,
+            fetched_bytes: fetched(&mut self.work.tasks.iter()),
+            chunks_fetched_bytes: fetched(&mut self.work.tasks.iter().filter(|task| task.function == function::ENCODE)),
+        })
     }
 
     // ---- what the tasks answered ----

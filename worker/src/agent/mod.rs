@@ -68,7 +68,7 @@ pub struct Agent {
     replaced: bool,
     registered: watch::Sender<bool>,
     /// The answer of a call that does nothing, made once.
-    noop_answer: prost::bytes::Bytes,
+    noop_answer: bytes::Bytes,
     warm: WarmTelling,
     self_tests: JoinSet<v1::SelfTested>,
     /// To be told.
@@ -147,7 +147,7 @@ impl Agent {
         let warm = WarmTelling::of(&runner.executors);
         let mut keeper = JoinSet::new();
         keeper.spawn(runner.executors.clone().keep());
-        let noop = Answer { artifacts: Vec::new(), warnings: Vec::new(), value: Value::Noop };
+        let noop = Answer { artifacts: Vec::new(), warnings: Vec::new(), source: None, value: Value::Noop };
         Agent {
             server,
             identity,

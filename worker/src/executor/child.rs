@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prost::Message;
@@ -59,28 +59,30 @@ fn serve(functions: &dyn Functions, socket: OwnedFd, walls: Walls) -> io::Result
     let socket = UnixStream::from(socket);
     let watched = socket.try_clone()?;
     std::thread::Builder::new().name("spool-hangup".into()).spawn(move || leave_when_closed(&watched))?;
-    let mut link = Link { socket, inbox: Inbox::default(), unsent: Vec::new(), dropped: wire::Drop::default() };
-    link.send(from_executor::Kind::Ready(wire::Ready { pid: std::process::id(), walls: Some(walls.into()) }))?;
-    while let Some(message) = link.receive()? {
+    let link = Link { socket, inbox: Inbox::default(), unsent: Vec::new(), dropped: wire::Drop::default() };
+    let link = SharedLink(Arc::new(Mutex::new(link)));
+    link.hold().send(from_executor::Kind::Ready(wire::Ready { pid: std::process::id(), walls: Some(walls.into()) }))?;
+    loop {
+        let Some(message) = link.hold().receive()? else { return Ok(()) };
         match message {
-            to_executor::Kind::Batch(calls) => batch(functions, &calls, &mut link)?,
+            to_executor::Kind::Batch(calls) => batch(functions, &calls, &link)?,
             to_executor::Kind::Golden(golden) => {
                 let proved = functions.golden(&golden.backend);
-                link.send(answer(proved.map(|()| from_executor::Kind::Done(wire::Done::default()))))?;
+                link.hold().send(answer(proved.map(|()| from_executor::Kind::Done(wire::Done::default()))))?;
             }
-            to_executor::Kind::Opened(_) | to_executor::Kind::Drop(_) => {
+            to_executor::Kind::Opened(_) | to_executor::Kind::Bytes(_) | to_executor::Kind::Drop(_) => {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "an answer to nothing"));
             }
         }
     }
-    Ok(())
 }
 
-fn batch(functions: &dyn Functions, batch: &wire::Batch, link: &mut Link) -> io::Result<()> {
-    link.dropped = wire::Drop { batch: batch.number, calls: 0 };
+fn batch(functions: &dyn Functions, batch: &wire::Batch, shared: &SharedLink) -> io::Result<()> {
+    shared.hold().dropped = wire::Drop { batch: batch.number, calls: 0 };
     let mut full = false;
     for (position, call) in batch.calls.iter().enumerate() {
         if position > 0 {
+            let mut link = shared.hold();
             link.look()?;
             if full || link.dropped.calls.checked_shr(u32::try_from(position).unwrap_or(u32::MAX)).unwrap_or(0) & 1 == 1
             {
@@ -91,13 +93,13 @@ fn batch(functions: &dyn Functions, batch: &wire::Batch, link: &mut Link) -> io:
             link.put(from_executor::Kind::Begun(wire::Begun {}));
             link.flush()?;
         }
-        let answer = answer(run(functions, call, link));
-        link.put(answer);
+        let answer = answer(run(functions, call, shared));
+        shared.hold().put(answer);
         full = !call.scratch.is_empty()
             && batch.resident_max > 0
             && spool_media::process::resident_bytes().is_some_and(|resident| resident > batch.resident_max);
     }
-    link.flush()
+    shared.hold().flush()
 }
 
 fn answer(result: Result<from_executor::Kind, Failure>) -> from_executor::Kind {
@@ -119,7 +121,7 @@ fn leave_when_closed(socket: &UnixStream) {
     }
 }
 
-fn run(functions: &dyn Functions, call: &wire::Call, link: &mut Link) -> Result<from_executor::Kind, Failure> {
+fn run(functions: &dyn Functions, call: &wire::Call, link: &SharedLink) -> Result<from_executor::Kind, Failure> {
     let begun = Instant::now();
     let internal = |what: &str, error: &dyn std::fmt::Display| {
         Failure::new(Class::Internal, "executor_protocol", format!("{what}: {error}"))
@@ -132,7 +134,8 @@ fn run(functions: &dyn Functions, call: &wire::Call, link: &mut Link) -> Result<
         spool_media::process::forget_peak();
     }
     let inputs = usize::try_from(call.inputs).expect("usize has at least 32 bits");
-    let mut host = Ours { link, scratch, files: vec![None; inputs], last: wire::Progress::default(), told: None };
+    let mut host =
+        Ours { link: link.clone(), scratch, inputs: vec![None; inputs], last: wire::Progress::default(), told: None };
     let Product { files, warnings, value } = functions.run(&args, &mut host)?;
     let mut relative = Vec::with_capacity(files.len());
     for (name, path) in files {
@@ -151,6 +154,17 @@ fn run(functions: &dyn Functions, call: &wire::Call, link: &mut Link) -> Result<
         peak_memory_bytes: if call.scratch.is_empty() { 0 } else { spool_media::process::peak_bytes().unwrap_or(0) },
         busy_us: u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX),
     }))
+}
+
+/// The socket, shared by the function and its inputs: one of them talks at a time.
+#[derive(Clone)]
+struct SharedLink(Arc<Mutex<Link>>);
+
+impl SharedLink {
+    /// Never held while a function runs.
+    fn hold(&self) -> MutexGuard<'_, Link> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The socket, waited on.
@@ -223,57 +237,82 @@ impl Link {
         }
     }
 
-    fn open(&mut self, index: usize) -> io::Result<Result<Opening, wire::Failure>> {
-        let index = u32::try_from(index).map_err(io::Error::other)?;
+    fn open(&mut self, index: u32) -> io::Result<Result<Opening, wire::Failure>> {
         self.send(from_executor::Kind::Open(wire::Open { index }))?;
         match self.receive()? {
             Some(to_executor::Kind::Opened(Opened { failure: Some(failure), .. })) => Ok(Err(failure)),
-            Some(to_executor::Kind::Opened(Opened { bytes, failure: None })) => {
+            Some(to_executor::Kind::Opened(Opened { bytes, remote: true, .. })) => {
+                Ok(Ok(Opening { bytes, from: Origin::Worker { index } }))
+            }
+            Some(to_executor::Kind::Opened(Opened { bytes, .. })) => {
                 let handle = self.inbox.take_handle();
                 let handle = handle.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no handle came"))?;
-                Ok(Ok(Opening { file: Arc::new(File::from(handle)), bytes }))
+                Ok(Ok(Opening { bytes, from: Origin::File(Arc::new(File::from(handle))) }))
             }
             Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "something else than a handle came")),
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
+
+    fn read(&mut self, index: u32, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let length = u64::try_from(length).expect("usize has at most 64 bits");
+        self.send(from_executor::Kind::Read(wire::Read { index, offset, length }))?;
+        match self.receive()? {
+            // It knows why, and says so in place of whatever this call answers.
+            Some(to_executor::Kind::Bytes(wire::Bytes { failed: true, .. })) => {
+                Err(io::Error::other("the worker could not read it"))
+            }
+            Some(to_executor::Kind::Bytes(wire::Bytes { data, .. })) => Ok(data),
+            Some(_) => Err(io::Error::new(io::ErrorKind::InvalidData, "something else than bytes came")),
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// Reading is by position, so one serves any number of readers.
+#[derive(Debug, Clone)]
+struct Opening {
+    bytes: u64,
+    from: Origin,
 }
 
 #[derive(Debug, Clone)]
-struct Opening {
-    file: Arc<File>,
-    bytes: u64,
+enum Origin {
+    /// The worker handed it over.
+    File(Arc<File>),
+    /// The worker reads it.
+    Worker { index: u32 },
 }
 
-struct Ours<'a> {
-    link: &'a mut Link,
+struct Ours {
+    link: SharedLink,
     scratch: PathBuf,
-    /// Inputs the worker handed over. Reading is by position, so one handle serves any number of readers.
-    files: Vec<Option<Opening>>,
+    /// Those that were opened.
+    inputs: Vec<Option<Opening>>,
     last: wire::Progress,
     told: Option<Instant>,
 }
 
-impl Host for Ours<'_> {
+impl Host for Ours {
     fn open(&mut self, index: usize) -> Result<Box<dyn Source>, Failure> {
-        let inputs = self.files.len();
-        let Some(slot) = self.files.get_mut(index) else {
+        let inputs = self.inputs.len();
+        let (Some(slot), Ok(number)) = (self.inputs.get_mut(index), u32::try_from(index)) else {
             let text = format!("the function asked for input {index} of a call with {inputs}");
             return Err(Failure::new(Class::Internal, "executor_protocol", text));
         };
         if slot.is_none() {
-            let opened = self.link.open(index).map_err(|error| {
+            let opened = self.link.hold().open(number).map_err(|error| {
                 let text = format!("input {index} did not come from the worker: {error}");
                 Failure::new(Class::Internal, "executor_protocol", text)
             })?;
             *slot = Some(opened?);
         }
         let opening = slot.clone().expect("filled above");
-        Ok(Box::new(Input { opening, position: 0 }))
+        Ok(Box::new(Input { opening, link: self.link.clone(), position: 0 }))
     }
 
     fn inputs(&self) -> usize {
-        self.files.len()
+        self.inputs.len()
     }
 
     fn scratch(&self) -> &Path {
@@ -286,19 +325,32 @@ impl Host for Ours<'_> {
         if self.told.is_none_or(|told| now.duration_since(told) >= PROGRESS_EVERY) {
             self.told = Some(now);
             // Fails only when the worker is gone, and then this process is about to be.
-            drop(self.link.send(from_executor::Kind::Progress(self.last)));
+            drop(self.link.hold().send(from_executor::Kind::Progress(self.last)));
         }
     }
 }
 
 struct Input {
     opening: Opening,
+    link: SharedLink,
     position: u64,
 }
 
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.opening.file.read_at(buffer, self.position)?;
+        let read = match &self.opening.from {
+            Origin::File(file) => file.read_at(buffer, self.position)?,
+            // Nothing is asked for that cannot be there.
+            Origin::Worker { .. } if self.position >= self.opening.bytes => 0,
+            Origin::Worker { index } => {
+                let data = self.link.hold().read(*index, self.position, buffer.len())?;
+                let room = buffer.get_mut(..data.len());
+                let room =
+                    room.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "more came than was asked for"))?;
+                room.copy_from_slice(&data);
+                data.len()
+            }
+        };
         self.position += u64::try_from(read).expect("a buffer's length fits u64");
         Ok(read)
     }

@@ -35,6 +35,7 @@ pub(super) fn read_done(done: wire::Done, scratch: Option<&Path>) -> Result<Call
         },
         files,
         advance: done.progress.unwrap_or_default().into(),
+        source: None,
         peak_memory_bytes: done.peak_memory_bytes,
         busy: Duration::from_micros(done.busy_us),
     })

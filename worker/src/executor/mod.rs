@@ -1,11 +1,11 @@
 //! Executors: child processes that run functions, so that a codec's crash, hang or leak hurts one call and not the worker.
 //!
-//! An executor holds no credentials, no network and no paths: inputs are asked for by number and come as open file handles
-//! over its socket; outputs go to one scratch directory. It locks itself in before its first call. It is warm when it waits,
+//! An executor holds no credentials, no network and no paths: inputs are asked for by number and come over its socket, as open
+//! file handles or, what is not a file of this machine, as ranges of bytes that its worker reads; outputs go to one scratch directory. It locks itself in before its first call. It is warm when it waits,
 //! loaded, for its next call, and runs one call at a time, of those it was handed in one batch.
 //!
 //! Reading order: `link` (framing and handles), `child` (inside the process), `sandbox` (what it locks itself in with), `process`
-//! (the worker's end), `den` (its directory), `ended` (how a call ends), `bounds` (what the kernel holds it to), `watch` (what
+//! (the worker's end), `reads` (inputs that the worker reads for it), `den` (its directory), `ended` (how a call ends), `bounds` (what the kernel holds it to), `watch` (what
 //! gets a call killed), `stops` (which calls are to stop), `warmth` (who of the idle serves, stays or goes), `pool` (all of a
 //! worker's, kept warm and replaced).
 
@@ -16,6 +16,7 @@ mod ended;
 mod link;
 mod pool;
 mod process;
+mod reads;
 mod sandbox;
 mod stderr;
 mod stops;

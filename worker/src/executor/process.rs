@@ -12,7 +12,7 @@ use std::time::Duration;
 use prost::Message;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal};
-use spool_proto::call::Value;
+use spool_proto::call::{SourceRead, Value};
 use spool_proto::failure::{Class, Failure, Warning};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -24,10 +24,12 @@ use super::bounds::{self, Bounds};
 use super::den::{Den, Guest};
 use super::ended::{describe, read_done};
 use super::link::{self, Inbox};
+use super::reads::Reads;
 use super::sandbox::{self, Sandbox, Walls};
 use super::stderr::Stderr;
 use super::stops::{self, Stops};
 use super::watch::{Advance, Limits, Pulse, resident_bytes};
+use crate::stores::Stores;
 use crate::transfer::{Input, write_failure};
 use crate::wire::{self, FromExecutor, ToExecutor, from_executor, to_executor};
 
@@ -63,6 +65,8 @@ pub struct Job<'a> {
     /// `Args`, as JSON.
     pub args: &'a [u8],
     pub inputs: &'a [Input],
+    /// Where inputs are read that are no files of this machine.
+    pub stores: &'a Stores,
     /// Where outputs go: the executor's own while it has the call. `None`: the call leaves none.
     pub scratch: Option<&'a Path>,
     pub limits: Limits,
@@ -91,6 +95,8 @@ pub struct CallOutput {
     pub warnings: Vec<Warning>,
     pub files: Vec<Produced>,
     pub advance: Advance,
+    /// How its source was read, if that is not a file of this machine.
+    pub source: Option<SourceRead>,
     /// Most memory resident during the call. 0: not measured.
     pub peak_memory_bytes: u64,
     /// How long the executor was busy with it.
@@ -297,6 +303,7 @@ impl Executor {
     ) -> Result<CallOutput, Unanswered> {
         let job = &batch.jobs[index];
         let pulse = Pulse::new();
+        let mut reads = Reads::new(job.stores, job.inputs);
         let limits = super::watch::watch(self.pid, job.limits, &pulse);
         tokio::pin!(limits);
         if stops::asked(stop).has(job.position) {
@@ -323,7 +330,7 @@ impl Executor {
             let done = match news {
                 News::Said(said) => tokio::select! {
                     biased;
-                    heard = self.hear(said, job, &pulse) => heard,
+                    heard = self.hear(said, job, &mut reads, &pulse) => heard,
                     () = stops::stopped(stop, job.position) => Err(End::Stopped),
                     failure = &mut limits => Err(End::Limit(failure)),
                 },
@@ -345,7 +352,14 @@ impl Executor {
             };
             match done {
                 Ok(None) => {}
-                Ok(Some(Said::Done(done))) => return self.read(done, job.scratch).await,
+                // Whatever it made of an input that ended too soon: this is why.
+                Ok(Some(Said::Done(_) | Said::Failed(_))) if let Some(failure) = reads.take_failure() => {
+                    return Err(failure.into());
+                }
+                Ok(Some(Said::Done(done))) => {
+                    let output = self.read(done, job.scratch).await?;
+                    return Ok(CallOutput { source: reads.source(), ..output });
+                }
                 Ok(Some(Said::Failed(failure))) => return Err(failure.into()),
                 Err(end) => return Err(self.end(end).await),
             }
@@ -374,6 +388,7 @@ impl Executor {
         &mut self,
         said: io::Result<Option<from_executor::Kind>>,
         job: &Job<'_>,
+        reads: &mut Reads<'_>,
         pulse: &Pulse,
     ) -> Result<Option<Said>, End> {
         match said.map_err(|error| End::Broken(error.into()))?.ok_or(End::Broken(Broken::Closed))? {
@@ -386,16 +401,15 @@ impl Executor {
                 }
             }
             from_executor::Kind::Open(wire::Open { index }) => {
-                let input = usize::try_from(index).ok().and_then(|index| job.inputs.get(index)).cloned();
-                let input = input.ok_or_else(|| End::Broken(Broken::Mad(format!("it asked for input {index}"))))?;
-                let opened = crate::blocking(move || input.open()).await;
-                let (opened, handle) = match opened {
-                    Ok(open) => (wire::Opened { bytes: open.bytes, failure: None }, Some(open.file.into())),
-                    Err(failure) => (wire::Opened { bytes: 0, failure: Some(failure.into()) }, None),
-                };
-                let sent = self.link.send(to_executor::Kind::Opened(opened), handle).await;
+                let opened = reads.open(index, pulse).await;
+                let (opened, file) = opened.map_err(|text| End::Broken(Broken::Mad(text)))?;
+                let sent = self.link.send(to_executor::Kind::Opened(opened), file.map(OwnedFd::from)).await;
                 sent.map_err(|error| End::Broken(error.into()))?;
-                pulse.beat();
+            }
+            from_executor::Kind::Read(read) => {
+                let bytes = reads.read(read, pulse).await.map_err(|text| End::Broken(Broken::Mad(text)))?;
+                let sent = self.link.send(to_executor::Kind::Bytes(bytes), None).await;
+                sent.map_err(|error| End::Broken(error.into()))?;
             }
             from_executor::Kind::Ready(_) | from_executor::Kind::Begun(_) | from_executor::Kind::Left(_) => {
                 return Err(End::Broken(Broken::Mad("ready or begun, in the middle of a call".into())));

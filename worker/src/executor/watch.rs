@@ -9,6 +9,9 @@ use spool_proto::failure::{Class, Failure};
 /// Between two looks at a call. A call can pass a limit for this long before it is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+/// Between two signs of life of what the worker does for a call. Below any limit that is not a test's.
+const BEAT_EVERY: Duration = Duration::from_millis(250);
+
 /// Limits of one call. Zero: none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
@@ -53,6 +56,18 @@ impl Pulse {
 
     fn silence(&self) -> Duration {
         self.elapsed().saturating_sub(Duration::from_micros(self.heard.load(Ordering::Relaxed)))
+    }
+}
+
+/// Waits for what is the worker's own to do: the call itself is not to blame for how long that takes.
+pub async fn beating<T>(pulse: &Pulse, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    loop {
+        let done = tokio::time::timeout(BEAT_EVERY, &mut work).await;
+        pulse.beat();
+        if let Ok(done) = done {
+            return done;
+        }
     }
 }
 

@@ -11,13 +11,11 @@ use spool_proto::failure::{Class, Failure};
 use spool_proto::package::{SegmentTable, file};
 use spool_proto::spec::title::Package;
 
-use super::stopped;
+use super::{Alive, stopped};
 use crate::executor::Unanswered;
 use crate::transfer::{self, Input};
 
 /// Told the bytes done so far; answers whether to go on.
-type Alive<'a> = &'a mut dyn FnMut(u64) -> bool;
-
 /// Publishes a package. A retry after a lost answer finds its own work done and succeeds. Answers also its bytes. Blocks.
 ///
 /// # Errors
@@ -61,17 +59,17 @@ fn files(entries: &[PackageEntry], inputs: &[Input]) -> Result<Vec<Part>, Failur
             PackageEntry::File { path, input: index, .. } => {
                 let input = input(inputs, *index)?;
                 let from = transfer::path_of(&input.uri)?;
-                parts.push(Part { path: within(path)?, from, offset: 0, bytes: input.open()?.bytes });
+                parts.push(Part { path: within(path)?, from, offset: 0, bytes: input.open_file()?.1 });
             }
             PackageEntry::Track { folder, track, table, .. } => {
                 let folder = within(folder)?;
                 let table = input(inputs, *table)?;
-                let table: SegmentTable = serde_json::from_reader(table.open()?.file).map_err(|error| {
+                let table: SegmentTable = serde_json::from_reader(table.open_file()?.0).map_err(|error| {
                     let why = format!("the segment table of {folder} cannot be read: {error}");
                     Failure::new(Class::Internal, "artifact_malformed", why)
                 })?;
                 let track = input(inputs, *track)?;
-                let (from, length) = (transfer::path_of(&track.uri)?, track.open()?.bytes);
+                let (from, length) = (transfer::path_of(&track.uri)?, track.open_file()?.1);
                 let part = |name: String, offset, bytes| Part {
                     path: format!("{folder}/{name}"),
                     from: from.clone(),
@@ -107,8 +105,8 @@ fn check(entries: &[PackageEntry], inputs: &[Input], alive: Alive<'_>) -> Result
         let (PackageEntry::File { input: index, hash, .. } | PackageEntry::Track { track: index, hash, .. }) = entry;
         let input = input(inputs, *index)?;
         let path = transfer::path_of(&input.uri)?;
-        let mut opening = input.open()?;
-        let (found, _) = transfer::hash(&mut opening.file, alive).map_err(|error| stopped(&error, &path))?;
+        let (mut file, _) = input.open_file()?;
+        let (found, _) = transfer::hash(&mut file, alive).map_err(|error| stopped(&error, &path))?;
         if found != *hash {
             let text = format!("{} is not what was checked: its hash is {found}", path.display());
             return Err(Failure::new(Class::Internal, "film_changed", text).into());
@@ -322,7 +320,7 @@ mod tests {
         let input = |(n, content): (usize, &Vec<u8>)| {
             let path = dir.path().join(format!("{n}.f1"));
             fs::write(&path, content).unwrap();
-            Input { uri: from_path(&path), owner: Owner::Spool }
+            Input { uri: from_path(&path), owner: Owner::Spool, version: None }
         };
         let inputs = contents.iter().enumerate().map(input).collect();
         let hash = |n: usize| blake3::hash(&contents[n]).to_hex().to_string();

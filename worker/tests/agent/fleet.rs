@@ -252,10 +252,16 @@ pub fn scripted(dir: &Path, script: &str) -> Call {
     Call {
         inputs: vec![uri::from_path(&path)],
         output_prefix: uri::prefix_from_path(&artifacts),
+        source_version: None,
         args: Args::Probe(ProbeArgs { index_for: None, crop_bars: false }),
     }
 }
 
 pub fn noop(sleep_us: u64, through_executor: bool) -> Call {
-    Call { inputs: Vec::new(), output_prefix: String::new(), args: Args::Noop { sleep_us, through_executor } }
+    Call {
+        inputs: Vec::new(),
+        output_prefix: String::new(),
+        source_version: None,
+        args: Args::Noop { sleep_us, through_executor },
+    }
 }

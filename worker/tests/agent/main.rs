@@ -47,6 +47,7 @@ async fn bench_batching(cpu: u64, backends: &[&str], batch_target: Duration) -> 
         backends: backends.iter().map(|&name| name.into()).collect(),
         batch_target,
         sandbox: Sandbox::default(),
+        read_cache: spool_worker::stores::CACHE_DEFAULT,
     });
     Bench { worker: worker.await.unwrap(), fleet, dir }
 }
@@ -113,7 +114,7 @@ async fn failures_are_reported_and_the_worker_goes_on() {
     let mut b = bench(1000).await;
     let mut session = b.fleet.session().await;
     let gone = Call { inputs: vec!["file:///no/such.mov".into()], ..scripted(b.dir.path(), "fail") };
-    let s3 = Call { inputs: vec!["s3://bucket/film.mov".into()], ..gone.clone() };
+    let ftp = Call { inputs: vec!["ftp://host/film.mov".into()], ..gone.clone() };
     let mut large = lease(6, &noop(0, false));
     large.resources = Some((&Resources::cpu_memory(1001, 0)).into());
     let mut nonsense = lease(7, &noop(0, false));
@@ -124,7 +125,7 @@ async fn failures_are_reported_and_the_worker_goes_on() {
         (lease(1, &scripted(b.dir.path(), "abort")), "internal/executor_died"),
         (lease(2, &scripted(b.dir.path(), "fail")), "input/scripted"),
         (lease(3, &gone), "input/source_missing"),
-        (lease(4, &s3), "spec/unsupported_scheme"),
+        (lease(4, &ftp), "spec/unsupported_scheme"),
         (large, "host/never_fits"),
         (nonsense, "internal/bad_call"),
         (slow, "capacity/timed_out"),
@@ -331,7 +332,7 @@ async fn a_film_is_published_by_the_worker_itself() {
     let hash = blake3::hash(b"a film").to_hex().to_string();
     let args =
         Args::Publish(PublishArgs { output: output.clone(), overwrite: false, hash, index: None, beside: Vec::new() });
-    let call = Call { inputs: vec![uri::from_path(&film)], output_prefix: String::new(), args };
+    let call = Call { inputs: vec![uri::from_path(&film)], output_prefix: String::new(), source_version: None, args };
     session.lease(vec![lease(1, &call)]).await;
     let (_, kind) = session.verdict().await;
     assert_eq!(answer(&kind).value, Value::Published { uri: output, bytes: 6 });
