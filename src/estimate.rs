@@ -248,7 +248,7 @@ impl Measured {
         let core_hours = tracks.iter().map(|track| track.core_hours).sum::<f64>() + hours(self.rest);
         let time = core_hours * 3600.0 / f64::from(cores.max(1));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time, and positive")]
-        let time_us = (time * 1e6) as u64;
+        let time_us = (time * 1e6).round() as u64;
         Estimate {
             duration_us: self.duration_us,
             time_us,

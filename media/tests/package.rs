@@ -237,13 +237,14 @@ fn package(folder: &Path) -> (PathBuf, Vec<PathBuf>) {
         name: folder.to_uppercase(),
         language: language.map(Into::into),
         default: false,
+        forced: false,
     };
     let tracks = vec![named("video/180p", None), named("audio/aac", Some("ger"))];
     for (track, cut) in tracks.iter().zip(&cuts) {
         cut.publish(&out.join(&track.folder));
     }
     let tables = cuts.iter().map(|cut| cut.folder.path().join("segments"));
-    let args = ManifestArgs { packages: Package::ALL.to_vec(), tracks };
+    let args = ManifestArgs { packages: Package::ALL.to_vec(), tracks, text: Vec::new(), pictures: Vec::new() };
     let (product, _host) = call(&Args::Manifest(args), tables).unwrap();
     let paths = product.files.iter().map(|(name, from)| {
         fs::copy(from, out.join(name)).unwrap();

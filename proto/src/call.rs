@@ -691,6 +691,12 @@ pub struct ManifestArgs {
     pub packages: Vec<Package>,
     /// One an input, in the same order.
     pub tracks: Vec<PackagedTrack>,
+    /// Text needs no table: each is one file beside its playlist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub text: Vec<PackagedTrack>,
+    /// Source streams of subtitles that are pictures and were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pictures: Vec<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

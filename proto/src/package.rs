@@ -122,12 +122,17 @@ pub struct PackagedTrack {
     /// Chosen by players that are not told otherwise.
     #[serde(default)]
     pub default: bool,
+    /// Of text: shown to those who want no subtitles, too.
+    #[serde(default)]
+    pub forced: bool,
 }
 
 /// Names of files in a track's folder.
 pub mod file {
     /// What every segment needs before it.
     pub const HEADER: &str = "init.mp4";
+    /// All of a text track.
+    pub const TEXT: &str = "text.vtt";
     pub const PLAYLIST: &str = "playlist.m3u8";
     pub const IFRAMES: &str = "iframes.m3u8";
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use spool_proto::failure::Failure;
 use spool_proto::pool::{Class, Hop, PoolName};
 use spool_proto::spec::title::{
-    AudioRendition, GOP_DEFAULT, LadderSpec, Package, Rendition, SEGMENT_DEFAULT, TitleSpec,
+    AudioRendition, GOP_DEFAULT, LadderSpec, Package, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec,
 };
 use spool_proto::spec::{
     AudioCodec, AudioSpec, Container, EncodeSpec, JobSpec, Service, Subtitles, Trim, Verify, VideoCodec, VideoSpec,
@@ -63,6 +63,8 @@ pub struct Body {
     pub video: Option<Vec<VideoBody>>,
     pub ladder: Option<LadderBody>,
     pub audio: Option<Vec<AudioBody>>,
+    /// Subtitles of packages.
+    pub text: Option<Vec<TextBody>>,
     /// `hls`, `dash`. Without packages the job makes one film.
     pub packages: Option<Vec<Package>>,
     pub chunking: Option<Chunking>,
@@ -177,6 +179,21 @@ pub struct AudioBody {
     pub tracks: Option<Text>,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TextBody {
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `all`, `best`, a number from 0, or `language:eng`.
+    #[serde(default)]
+    pub tracks: Option<Text>,
+    /// A subtitle file: a path or a URI.
+    #[serde(default)]
+    pub file: Option<String>,
+    #[serde(default)]
+    pub language: Option<String>,
+}
+
 /// `+2h` or `2026-05-01T18:00:00Z`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moment(pub Timestamp);
@@ -231,6 +248,7 @@ impl Body {
             video: self.video.or(template.video),
             ladder: self.ladder.or(template.ladder),
             audio: self.audio.or(template.audio),
+            text: self.text.or(template.text),
             packages: self.packages.or(template.packages),
             chunking: self.chunking.or(template.chunking),
             verify: self.verify.or(template.verify),
@@ -274,6 +292,18 @@ impl Body {
                 tracks: tracks.map_err(|e: String| format!("{path}.tracks: {e}"))?.unwrap_or_default(),
             });
         }
+        let mut text = Vec::new();
+        for (n, body) in self.text.iter().flatten().enumerate() {
+            let path = format!("spec.text[{n}]");
+            let tracks = body.tracks.as_ref().map(|tracks| tracks.0.parse()).transpose();
+            let file = body.file.as_deref().map(uri_of).transpose();
+            text.push(TextRendition {
+                name: body.name.clone().or(body.language.clone()).unwrap_or_else(|| "text".into()),
+                tracks: tracks.map_err(|e: String| format!("{path}.tracks: {e}"))?.unwrap_or_default(),
+                file: file.map_err(|e| format!("{path}.file: {e}"))?,
+                language: body.language.clone(),
+            });
+        }
         let ladder = self.ladder.as_ref().map(|ladder| LadderSpec {
             codecs: ladder.codecs.clone(),
             max_height: ladder.max_height,
@@ -288,6 +318,7 @@ impl Body {
             video,
             ladder,
             audio,
+            text,
             packages: packages.to_vec(),
             segment,
             gop: or(chunking.gop, GOP_DEFAULT.min(segment)),
@@ -299,6 +330,9 @@ impl Body {
     fn film(&self, source: String, output: String) -> Result<EncodeSpec, String> {
         if self.ladder.is_some() {
             return Err("spec.ladder: a ladder needs packages: name hls, dash or both under packages".into());
+        }
+        if self.text.is_some() {
+            return Err("spec.text: only packages have text of their own; a film keeps the source's subtitles".into());
         }
         let chunking = self.chunking.clone().unwrap_or_default();
         for (field, given) in [("segment", chunking.segment.is_some()), ("gop", chunking.gop.is_some())] {

@@ -11,6 +11,8 @@ use crate::processes::{Guarded, Sandbox, files_under};
 /// A job of two codecs at two heights, with one track of sound.
 fn job_file(sandbox: &Sandbox, film: &Path, more: &str) -> PathBuf {
     let path = sandbox.path("job.yaml");
+    let subtitles = sandbox.path("subs.srt");
+    std::fs::write(&subtitles, "1\n00:00:01,000 --> 00:00:02,500\nGuten Tag\n").unwrap();
     let text = format!(
         "apiVersion: spool/v1
 kind: Job
@@ -24,11 +26,14 @@ spec:
     - {{name: av1-90p, codec: libsvtav1, height: 90, crf: 50, preset: 12}}
   audio:
     - {{name: stereo, codec: aac, bitrate: 64k}}
+  text:
+    - {{file: {}, language: deu}}
   packages: [hls, dash]
   chunking: {{segment: 2s, gop: 1s}}
 {more}",
         film.display(),
-        sandbox.path("package").display()
+        sandbox.path("package").display(),
+        subtitles.display()
     );
     std::fs::write(&path, text).unwrap();
     path
@@ -41,7 +46,13 @@ fn submit(sandbox: &Sandbox, job: &Path) -> Value {
 }
 
 fn probe(path: &Path, what: &[&str]) -> Vec<String> {
-    let output = Command::new("ffprobe").args(["-v", "error", "-of", "csv=p=0"]).args(what).arg(path).output().unwrap();
+    let mut command = Command::new("ffprobe");
+    command.args(["-v", "error", "-of", "csv=p=0"]).args(what);
+    if path.extension().is_some_and(|e| e == "mpd") {
+        // Without it FFmpeg's DASH demuxer takes no .vtt beside the segments.
+        command.args(["-allowed_extensions", "ALL"]);
+    }
+    let output = command.arg(path).output().unwrap();
     assert!(output.status.success(), "{}: {}", path.display(), String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines().map(|line| line.trim_end_matches(',').to_owned()).filter(|line| !line.is_empty()).collect()
@@ -57,18 +68,25 @@ fn one_job_makes_every_rendition_and_a_package_that_demuxers_follow() {
     let told: Vec<String> =
         tracks.iter().map(|t| format!("{} {}", t["folder"].as_str().unwrap(), t["codec"].as_str().unwrap())).collect();
     assert!(told[0].starts_with("video/180p avc1.") && told[2].starts_with("video/av1-90p av01."), "{told:?}");
-    assert_eq!(told[3], "audio/stereo mp4a.40.2");
+    assert_eq!(told[3..], ["audio/stereo mp4a.40.2", "text/deu webvtt"]);
     let package = sandbox.path("package");
     let frames = frame_times(&film).len();
     for entry in ["master.m3u8", "manifest.mpd"] {
         let streams = probe(&package.join(entry), &["-show_entries", "stream=codec_name,height"]);
-        let mut pictures: Vec<&String> = streams.iter().filter(|s| s.contains(',')).collect();
+        let mut pictures: Vec<&String> =
+            streams.iter().filter(|s| s.contains(',') && !s.starts_with("webvtt")).collect();
         pictures.sort();
         pictures.dedup();
         assert_eq!(pictures, ["av1,90", "h264,180", "h264,90"], "{entry}");
         let count = ["-count_frames", "-select_streams", "v:0", "-show_entries", "stream=nb_read_frames"];
         assert_eq!(probe(&package.join(entry), &count)[0], frames.to_string(), "{entry}");
     }
+    let subtitles = std::fs::read_to_string(package.join("text/deu/text.vtt")).unwrap();
+    assert!(
+        subtitles.contains("00:01.000 --> 00:02.500\nGuten Tag") || subtitles.contains("00:00:01.000"),
+        "{subtitles}"
+    );
+    assert!(std::fs::read_to_string(package.join("master.m3u8")).unwrap().contains("LANGUAGE=\"de\""));
     // Keyframes of all renditions stand at the same times, and every segment begins with one.
     let mut starts = Vec::new();
     for folder in ["180p", "90p", "av1-90p"] {

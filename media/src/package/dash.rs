@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use spool_proto::package::{Segment, SegmentTable, TrackMedia, file};
+use spool_proto::package::{PackagedTrack, Segment, SegmentTable, TrackMedia, file};
 
 use super::manifest::{Described, language};
 
 /// `manifest.mpd`.
-pub fn manifest(tracks: &[Described<'_>]) -> String {
+pub fn manifest(tracks: &[Described<'_>], text: &[PackagedTrack]) -> String {
     let total = tracks.iter().map(|track| track.table.total_s()).fold(0.0, f64::max);
     let longest = |track: &Described<'_>| {
         track.table.segments.iter().map(|s| track.table.duration_s(s.duration)).fold(0.0, f64::max)
@@ -20,8 +20,12 @@ pub fn manifest(tracks: &[Described<'_>]) -> String {
          mediaPresentationDuration=\"PT{total:.3}S\" minBufferTime=\"PT{buffer:.3}S\""
     ));
     xml.open("Period id=\"1\" start=\"PT0S\"");
-    for (id, set) in (1..).zip(sets(tracks)) {
-        adaptation_set(&mut xml, id, &set);
+    let sets = sets(tracks);
+    for (id, set) in (1..).zip(&sets) {
+        adaptation_set(&mut xml, id, set);
+    }
+    for (id, track) in (sets.len() + 1..).zip(text) {
+        subtitles(&mut xml, id, track);
     }
     xml.close("Period");
     xml.close("MPD");
@@ -69,6 +73,19 @@ fn adaptation_set(xml: &mut Xml, id: usize, set: &[&Described<'_>]) {
     for track in set {
         representation(xml, track);
     }
+    xml.close("AdaptationSet");
+}
+
+/// A text track is one file, outside of the segments.
+fn subtitles(xml: &mut Xml, id: usize, track: &PackagedTrack) {
+    let language = language(track).map(|code| format!(" lang=\"{code}\"")).unwrap_or_default();
+    xml.open(&format!("AdaptationSet id=\"{id}\" contentType=\"text\" mimeType=\"text/vtt\"{language}"));
+    let role = if track.forced { "forced-subtitle" } else { "subtitle" };
+    xml.leaf(&format!("Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"{role}\""));
+    // Text has no rate worth telling; the attribute must be there.
+    xml.open(&format!("Representation id=\"{}\" bandwidth=\"1000\"", track.folder.replace('/', "-")));
+    xml.text_leaf("BaseURL", &format!("{}/{}", track.folder, file::TEXT));
+    xml.close("Representation");
     xml.close("AdaptationSet");
 }
 

@@ -26,7 +26,7 @@ impl Lines {
 }
 
 /// `master.m3u8`.
-pub fn master(tracks: &[Described<'_>]) -> String {
+pub fn master(tracks: &[Described<'_>], text: &[PackagedTrack]) -> String {
     let mut lines = Lines::new();
     lines.add(format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
     let groups = groups(tracks);
@@ -45,11 +45,13 @@ pub fn master(tracks: &[Described<'_>]) -> String {
             ));
         }
     }
+    subtitles(&mut lines, text);
+    let text = if text.is_empty() { "" } else { TEXT_GROUP };
     for track in tracks {
         match track.table.media {
-            TrackMedia::Video { .. } if groups.is_empty() => variant(&mut lines, track, None),
+            TrackMedia::Video { .. } if groups.is_empty() => variant(&mut lines, track, None, text),
             TrackMedia::Video { .. } => {
-                groups.iter().for_each(|(id, group)| variant(&mut lines, track, Some((id, group))))
+                groups.iter().for_each(|(id, group)| variant(&mut lines, track, Some((id, group)), text))
             }
             TrackMedia::Audio { .. } => {}
         }
@@ -75,6 +77,36 @@ pub fn master(tracks: &[Described<'_>]) -> String {
     lines.0
 }
 
+/// Of a variant line: all text is one group.
+const TEXT_GROUP: &str = ",SUBTITLES=\"text\"";
+
+fn subtitles(lines: &mut Lines, text: &[PackagedTrack]) {
+    let plain: Vec<String> = text.iter().map(|track| quoted(&track.name)).collect();
+    for (track, name) in text.iter().zip(unique(&plain)) {
+        let language = language(track).map(|code| format!(",LANGUAGE=\"{code}\"")).unwrap_or_default();
+        let yes = |is: bool| if is { "YES" } else { "NO" };
+        lines.add(format_args!(
+            "#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"text\",NAME=\"{name}\"{language},DEFAULT={},AUTOSELECT=YES,FORCED={},\
+             URI=\"{}/{}\"",
+            yes(track.default),
+            yes(track.forced),
+            track.folder,
+            file::PLAYLIST
+        ));
+    }
+}
+
+/// The playlist of a text track: one file, as long as the film.
+pub fn text(track: &PackagedTrack, tracks: &[Described<'_>]) -> (String, String) {
+    let seconds = tracks.iter().map(|track| track.table.total_s()).fold(0.0, f64::max);
+    let mut lines = Lines::new();
+    head(&mut lines, std::iter::once(seconds));
+    lines.add(format_args!("#EXTINF:{seconds:.6},"));
+    lines.add(format_args!("{}", file::TEXT));
+    lines.add(format_args!("#EXT-X-ENDLIST"));
+    (format!("{}/{}", track.folder, file::PLAYLIST), lines.0)
+}
+
 type Groups<'a> = BTreeMap<String, Vec<&'a Described<'a>>>;
 
 /// Sound of one codec and one number of channels: players switch between groups with the pictures, and within one by language.
@@ -91,7 +123,10 @@ fn groups<'a>(tracks: &'a [Described<'a>]) -> Groups<'a> {
 
 /// What people choose by; each once in its group.
 fn names(members: &[&Described<'_>]) -> Vec<String> {
-    let plain: Vec<String> = members.iter().map(|track| quoted(&track.as_track.name)).collect();
+    unique(&members.iter().map(|track| quoted(&track.as_track.name)).collect::<Vec<_>>())
+}
+
+fn unique(plain: &[String]) -> Vec<String> {
     let unique = |(number, name): (usize, &String)| match plain[..number].iter().filter(|other| *other == name).count()
     {
         0 => name.clone(),
@@ -100,7 +135,7 @@ fn names(members: &[&Described<'_>]) -> Vec<String> {
     plain.iter().enumerate().map(unique).collect()
 }
 
-fn variant(lines: &mut Lines, video: &Described<'_>, audio: Option<(&String, &Vec<&Described<'_>>)>) {
+fn variant(lines: &mut Lines, video: &Described<'_>, audio: Option<(&String, &Vec<&Described<'_>>)>, text: &str) {
     let most = |rate: fn(&SegmentTable) -> u64| {
         audio.map_or(0, |(_, group)| group.iter().map(|track| rate(track.table)).max().unwrap_or(0))
     };
@@ -113,7 +148,7 @@ fn variant(lines: &mut Lines, video: &Described<'_>, audio: Option<(&String, &Ve
         group_id = format!(",AUDIO=\"{id}\"");
     }
     lines.add(format_args!(
-        "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},AVERAGE-BANDWIDTH={average},CODECS=\"{codecs}\"{}{group_id}",
+        "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},AVERAGE-BANDWIDTH={average},CODECS=\"{codecs}\"{}{group_id}{text}",
         picture(video.table, true)
     ));
     lines.add(format_args!("{}/{}", video.as_track.folder, file::PLAYLIST));

@@ -3,7 +3,7 @@
 use std::io::BufReader;
 
 use spool_proto::call::{ManifestArgs, Value};
-use spool_proto::failure::{Class, Failure};
+use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::package::{PackagedTrack, SegmentTable};
 use spool_proto::spec::title::Package;
 
@@ -37,24 +37,30 @@ pub fn run(args: &ManifestArgs, host: &mut dyn Host) -> Result<Product, Failure>
     let described: Vec<Described<'_>> =
         args.tracks.iter().zip(&tables).map(|(as_track, table)| Described { as_track, table }).collect();
     let mut files = Vec::new();
-    for (number, (path, text)) in playlists(&args.packages, &described).into_iter().enumerate() {
+    for (number, (path, text)) in playlists(&args.packages, &described, &args.text).into_iter().enumerate() {
         let extension = path.rsplit('.').next().unwrap_or_default();
         let place = host.scratch().join(format!("manifest-{number}.{extension}"));
         std::fs::write(&place, text).map_err(|error| scratch_failed(&place, &error))?;
         files.push((path, place));
     }
-    Ok(Product { files, warnings: Vec::new(), value: Value::Manifest })
+    let left_out = |stream: &u32| Warning {
+        code: "stream_dropped".into(),
+        stream: Some(*stream),
+        text: "subtitles are left out: they are pictures, and the package's are text".into(),
+    };
+    Ok(Product { files, warnings: args.pictures.iter().map(left_out).collect(), value: Value::Manifest })
 }
 
 /// Every playlist by its path in the package; those that others refer to first.
-pub fn playlists(packages: &[Package], tracks: &[Described<'_>]) -> Vec<(String, String)> {
+pub fn playlists(packages: &[Package], tracks: &[Described<'_>], text: &[PackagedTrack]) -> Vec<(String, String)> {
     let mut files = Vec::new();
     if packages.contains(&Package::Hls) {
         files.extend(tracks.iter().flat_map(|track| hls::playlists(track.as_track, track.table)));
-        files.push((Package::Hls.entry().to_owned(), hls::master(tracks)));
+        files.extend(text.iter().map(|track| hls::text(track, tracks)));
+        files.push((Package::Hls.entry().to_owned(), hls::master(tracks, text)));
     }
     if packages.contains(&Package::Dash) {
-        files.push((Package::Dash.entry().to_owned(), dash::manifest(tracks)));
+        files.push((Package::Dash.entry().to_owned(), dash::manifest(tracks, text)));
     }
     files
 }

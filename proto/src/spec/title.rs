@@ -29,6 +29,8 @@ pub struct TitleSpec {
     pub ladder: Option<LadderSpec>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audio: Vec<AudioRendition>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub text: Vec<TextRendition>,
     /// What describes the segments to players. Never empty.
     pub packages: Vec<Package>,
     /// Length of a segment: the whole number of frames nearest to it.
@@ -76,53 +78,69 @@ pub struct AudioRendition {
     /// Its folder's name in the package; with several tracks, the language or number comes behind it.
     pub name: String,
     pub audio: AudioSpec,
-    #[serde(default, skip_serializing_if = "AudioTracks::is_all")]
-    pub tracks: AudioTracks,
+    #[serde(default, skip_serializing_if = "TrackChoice::is_all")]
+    pub tracks: TrackChoice,
 }
 
-/// Which of the source's audio tracks.
+/// Subtitles as WebVTT: text tracks of the source, or a file of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TextRendition {
+    /// Its folder's name in the package; with several tracks, the language or number comes behind it.
+    pub name: String,
+    /// Of the source's subtitle tracks.
+    #[serde(default, skip_serializing_if = "TrackChoice::is_all")]
+    pub tracks: TrackChoice,
+    /// URI of a subtitle file (SubRip, WebVTT, ASS) that is taken instead of the source's tracks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Of the file: `eng`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+}
+
+/// Which of the source's tracks of a kind.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum AudioTracks {
+pub enum TrackChoice {
     #[default]
     All,
-    /// The one ffmpeg would choose: most channels, the default first.
+    /// The source's default, else the sound with most channels, or the first text.
     Best,
-    /// Counted among the audio tracks, from 0.
+    /// Counted among the tracks of the kind, from 0.
     Number(u32),
     /// As the source tags it: `eng`.
     Language(String),
 }
 
-impl std::fmt::Display for AudioTracks {
+impl std::fmt::Display for TrackChoice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            AudioTracks::All => f.write_str("all"),
-            AudioTracks::Best => f.write_str("best"),
-            AudioTracks::Number(number) => write!(f, "{number}"),
-            AudioTracks::Language(language) => write!(f, "language:{language}"),
+            TrackChoice::All => f.write_str("all"),
+            TrackChoice::Best => f.write_str("best"),
+            TrackChoice::Number(number) => write!(f, "{number}"),
+            TrackChoice::Language(language) => write!(f, "language:{language}"),
         }
     }
 }
 
-impl std::str::FromStr for AudioTracks {
+impl std::str::FromStr for TrackChoice {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(match (text, text.strip_prefix("language:")) {
-            ("all", _) => AudioTracks::All,
-            ("best", _) => AudioTracks::Best,
-            (_, Some(language)) if !language.is_empty() => AudioTracks::Language(language.into()),
-            _ => AudioTracks::Number(text.parse().map_err(|_| {
-                format!("{text:?}: expected all, best, a number among the audio tracks from 0, or language:eng")
+            ("all", _) => TrackChoice::All,
+            ("best", _) => TrackChoice::Best,
+            (_, Some(language)) if !language.is_empty() => TrackChoice::Language(language.into()),
+            _ => TrackChoice::Number(text.parse().map_err(|_| {
+                format!("{text:?}: expected all, best, a number among the tracks of the kind from 0, or language:eng")
             })?),
         })
     }
 }
 
-impl AudioTracks {
+impl TrackChoice {
     fn is_all(&self) -> bool {
-        *self == AudioTracks::All
+        *self == TrackChoice::All
     }
 }
 

@@ -4,13 +4,14 @@
 use spool_core::io::Next;
 use spool_proto::call::{
     Args, EncodeArgs, ManifestArgs, PackageEntry, PlanArgs, PlanSummary, ProbeArgs, PublishPackageArgs, SegmentArgs,
-    SegmentSummary, SourceFacts, StreamFacts, TrackArgs, TrackManifest, ValidateArgs, Value, VideoPlan, function,
+    SegmentSummary, SourceFacts, StreamFacts, TextArgs, TrackArgs, TrackManifest, ValidateArgs, Value, VideoPlan,
+    function,
 };
 use spool_proto::failure::{Class, Failure};
-use spool_proto::package::PackagedTrack;
+use spool_proto::package::{self, PackagedTrack};
 use spool_proto::resources::Resources;
 use spool_proto::spec::title::TitleSpec;
-use spool_proto::spec::title::renditions::{Track, Tracks};
+use spool_proto::spec::title::renditions::{TextSource, TextTrack, Track, Tracks};
 use spool_proto::spec::{Rational, VideoCodec, VideoSpec};
 use spool_proto::uri;
 use spool_proto::view::{PackageOutput, TitleOutput, TrackOutput};
@@ -113,6 +114,20 @@ impl Title<'_> {
                 ..Order::new(call, resources, limits::CODEC_TIMEOUT)
             });
         }
+        for track in &self.tracks.text {
+            let (input, stream, jumps) = match &track.from {
+                TextSource::Stream(stream) => (&self.spec.source, Some(*stream), self.stream(*stream)?.jumps.clone()),
+                TextSource::File(file) => (file, None, Vec::new()),
+            };
+            let args = TextArgs { spec: track.spec.clone(), stream, jumps };
+            let call = self.work.call(vec![input.clone()], Args::Text(args));
+            let resources = Resources::cpu_memory(CORE, limits::SUBTITLE_MEMORY);
+            orders.push(Order {
+                label: track.name.clone(),
+                weight: most / 500,
+                ..Order::new(call, resources, limits::READ_TIMEOUT)
+            });
+        }
         Ok(phase("encoding", orders))
     }
 
@@ -178,6 +193,8 @@ impl Title<'_> {
         let args = ManifestArgs {
             packages: self.spec.packages.clone(),
             tracks: encoded.iter().map(|encoded| self.packaged(encoded)).collect::<Result<_, _>>()?,
+            text: self.tracks.text.iter().map(|track| self.packaged_text(track)).collect::<Result<_, _>>()?,
+            pictures: self.tracks.pictures.clone(),
         };
         let call = self.work.call(tables, Args::Manifest(args));
         let resources = Resources::cpu_memory(CORE, limits::TABLES_MEMORY);
@@ -199,6 +216,11 @@ impl Title<'_> {
                 table: take(&table.uri),
                 hash: file.hash.clone(),
             });
+        }
+        for (track, task) in self.tracks.text.iter().zip(self.texts()?) {
+            let text = task.artifact("text")?;
+            let path = format!("{}/{}", text_folder(track), package::file::TEXT);
+            entries.push(PackageEntry::File { path, input: take(&text.uri), hash: text.hash.clone() });
         }
         for playlist in &self.work.one(function::MANIFEST)?.answer.artifacts {
             let (path, hash) = (playlist.name.clone(), playlist.hash.clone());
@@ -230,6 +252,24 @@ impl Title<'_> {
                 peak_bps: summary.peak_bps,
             });
         }
+        for (track, task) in self.tracks.text.iter().zip(self.texts()?) {
+            let Value::Text(manifest) = &task.answer.value else { return Err(task.wrong_kind()) };
+            let end = manifest.cues.iter().map(|cue| cue.end_us).max().unwrap_or(0);
+            tracks.push(TrackOutput {
+                folder: text_folder(track),
+                kind: "text".into(),
+                codec: "webvtt".into(),
+                width: None,
+                height: None,
+                frames: None,
+                chunks: 1,
+                segments: 1,
+                bytes: task.artifact("text")?.bytes,
+                duration_us: u64::try_from(end).unwrap_or(0),
+                average_bps: 0,
+                peak_bps: 0,
+            });
+        }
         let package = |package: &spool_proto::spec::title::Package| PackageOutput {
             kind: *package,
             uri: format!("{uri}{}", package.entry()),
@@ -237,7 +277,7 @@ impl Title<'_> {
         let output = TitleOutput {
             uri: uri.clone(),
             path: uri::to_path(uri).ok().map(|path| path.to_string_lossy().into_owned()),
-            duration_us: tracks.iter().map(|track| track.duration_us).max().unwrap_or(0),
+            duration_us: tracks.iter().filter(|t| t.kind != "text").map(|t| t.duration_us).max().unwrap_or(0),
             bytes: *bytes,
             packages: self.spec.packages.iter().map(package).collect(),
             tracks,
@@ -286,6 +326,16 @@ impl Title<'_> {
         Ok(encoded)
     }
 
+    /// One a text track.
+    fn texts(&self) -> Result<Vec<&DoneTask>, Failure> {
+        let done = self.work.of(function::TEXT);
+        if done.len() == self.tracks.text.len() {
+            return Ok(done);
+        }
+        let why = format!("{} text tracks and {} texts", self.tracks.text.len(), done.len());
+        Err(Failure::new(Class::Internal, "missing_task", why))
+    }
+
     /// One a track.
     fn cut(&self) -> Result<Vec<(&DoneTask, &SegmentSummary)>, Failure> {
         let summary = |task| -> Result<_, Failure> {
@@ -326,9 +376,33 @@ impl Title<'_> {
             folder: folder(encoded),
             name: name.unwrap_or_else(|| encoded.track.name.clone()),
             language: stream.language.clone().filter(|_| encoded.kind == "audio"),
-            default: stream.disposition.iter().any(|d| d == "default"),
+            default: has(stream, "default"),
+            forced: false,
         })
     }
+
+    fn packaged_text(&self, track: &TextTrack) -> Result<PackagedTrack, Failure> {
+        let stream = match track.from {
+            TextSource::Stream(stream) => Some(self.stream(stream)?),
+            TextSource::File(_) => None,
+        };
+        let title = stream.and_then(|stream| stream.title.clone());
+        Ok(PackagedTrack {
+            folder: text_folder(track),
+            name: title.or(track.language.clone()).unwrap_or_else(|| track.name.clone()),
+            language: track.language.clone(),
+            default: stream.is_some_and(|stream| has(stream, "default")),
+            forced: stream.is_some_and(|stream| has(stream, "forced")),
+        })
+    }
+}
+
+fn has(stream: &StreamFacts, disposition: &str) -> bool {
+    stream.disposition.iter().any(|d| d == disposition)
+}
+
+fn text_folder(track: &TextTrack) -> String {
+    format!("text/{}", track.name)
 }
 
 fn folder(encoded: &Encoded<'_>) -> String {

@@ -38,7 +38,7 @@ fn a_title_is_read_whole() {
     assert_eq!(names, ["hd", "360p"]);
     assert_eq!(title.video[0].video.bufsize_bits, Some(8_000_000));
     assert_eq!(title.video[1].video.preset.as_deref(), Some("8"));
-    assert_eq!(title.audio[0].tracks, spool_proto::spec::title::AudioTracks::Language("eng".into()));
+    assert_eq!(title.audio[0].tracks, spool_proto::spec::title::TrackChoice::Language("eng".into()));
     assert_eq!(title.audio[0].name, "opus");
     assert_eq!(title.audio[1].audio.channels, Some(6));
 }

@@ -50,12 +50,13 @@ fn track(folder: &str, language: Option<&str>) -> PackagedTrack {
         name: folder.rsplit('/').next().unwrap().into(),
         language: language.map(Into::into),
         default: false,
+        forced: false,
     }
 }
 
 fn files(packages: &[Package], tracks: &[(PackagedTrack, SegmentTable)]) -> Vec<(String, String)> {
     let described: Vec<Described<'_>> = tracks.iter().map(|(as_track, table)| Described { as_track, table }).collect();
-    playlists(packages, &described)
+    playlists(packages, &described, &[])
 }
 
 #[test]
@@ -134,4 +135,30 @@ fn a_name_cannot_end_its_attribute() {
     let files = files(&[Package::Hls], &[(evil, audio("opus", 2, 1000))]);
     let master = &files.last().unwrap().1;
     assert!(master.contains("NAME=\"x,URI=http://evil/#EXT\","), "{master}");
+}
+
+#[test]
+fn text_is_offered_with_every_variant() {
+    let table = video("avc1.64001f", 720, 500_000);
+    let tracks = [track("video/720p", None)];
+    let described = [Described { as_track: &tracks[0], table: &table }];
+    let text = [track("text/en", Some("eng")), PackagedTrack { forced: true, ..track("text/forced", Some("eng")) }];
+    let files = playlists(&Package::ALL, &described, &text);
+    let file = |name: &str| &files.iter().find(|(path, _)| path == name).unwrap().1;
+    let master = file("master.m3u8");
+    for line in [
+        "#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"text\",NAME=\"en\",LANGUAGE=\"en\",DEFAULT=NO,AUTOSELECT=YES,FORCED=NO,URI=\"text/en/playlist.m3u8\"\n",
+        "NAME=\"forced\",LANGUAGE=\"en\",DEFAULT=NO,AUTOSELECT=YES,FORCED=YES",
+        "VIDEO-RANGE=SDR,SUBTITLES=\"text\"\nvideo/720p/playlist.m3u8",
+    ] {
+        assert!(master.contains(line), "{line}: {master}");
+    }
+    assert!(file("text/en/playlist.m3u8").contains("#EXT-X-TARGETDURATION:6\n"));
+    assert!(file("text/en/playlist.m3u8").ends_with("#EXTINF:6.000000,\ntext.vtt\n#EXT-X-ENDLIST\n"));
+    let mpd = file("manifest.mpd");
+    assert!(
+        mpd.contains("mimeType=\"text/vtt\" lang=\"en\"") && mpd.contains("<BaseURL>text/en/text.vtt</BaseURL>"),
+        "{mpd}"
+    );
+    assert!(mpd.contains("value=\"forced-subtitle\""), "{mpd}");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{LadderSpec, TitleSpec};
+use super::{LadderSpec, TitleSpec, TrackChoice};
 use crate::failure::{Class, Failure};
 use crate::spec::check::{CHUNK_MAX, conflict, refused};
 use crate::spec::parse::time_text;
@@ -48,12 +48,13 @@ impl TitleSpec {
         if self.trim.duration == Some(Span::ZERO) {
             return Err(refused("duration 0: nothing of the film would be left"));
         }
-        let renditions = self.video.len() + self.audio.len();
+        let renditions = self.video.len() + self.audio.len() + self.text.len();
         if renditions > RENDITIONS_MAX {
             return Err(refused(format!("{renditions} renditions; at most {RENDITIONS_MAX} are taken")));
         }
         self.check_video()?;
         self.check_audio()?;
+        self.check_text()?;
         self.ladder.as_ref().map_or(Ok(()), LadderSpec::check)
     }
 
@@ -95,6 +96,21 @@ impl TitleSpec {
             }
             let spec = EncodeSpec { audio: Some(rendition.audio.clone()), ..self.alone() };
             spec.check().map_err(place)?;
+        }
+        Ok(())
+    }
+
+    fn check_text(&self) -> Result<(), Failure> {
+        let mut names = BTreeSet::new();
+        for (n, rendition) in self.text.iter().enumerate() {
+            let place = |failure: Failure| Failure { message: format!("text[{n}]: {}", failure.message), ..failure };
+            check_name(&rendition.name, &mut names).map_err(place)?;
+            if rendition.file.is_some() && rendition.tracks != TrackChoice::All {
+                return Err(place(conflict("file with tracks: name one of them")));
+            }
+            if rendition.file.is_none() && rendition.language.is_some() {
+                return Err(place(conflict("language without file: the source's tracks have their own")));
+            }
         }
         Ok(())
     }

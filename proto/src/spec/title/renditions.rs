@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{AudioTracks, TitleSpec, ladder};
-use crate::call::{AudioFacts, MediaFacts, SourceFacts, StreamFacts, VideoFacts};
+use super::{TitleSpec, TrackChoice, ladder};
+use crate::call::{MediaFacts, SourceFacts, StreamFacts, VideoFacts};
 use crate::failure::{Class, Failure};
 use crate::spec::{Container, EncodeSpec, Rational, Size, StreamKind, StreamMap, Subtitles, VideoSpec};
 use crate::time::Span;
@@ -32,7 +32,31 @@ pub struct Track {
 pub struct Tracks {
     pub video: Vec<Track>,
     pub audio: Vec<Track>,
+    pub text: Vec<TextTrack>,
+    /// Subtitles that were asked for and are pictures: no text can be made of them.
+    pub pictures: Vec<u32>,
 }
+
+/// Subtitles of the package.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextTrack {
+    pub name: String,
+    pub from: TextSource,
+    pub language: Option<String>,
+    /// Names the streams that count for where the film begins.
+    pub spec: EncodeSpec,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TextSource {
+    /// Source stream index.
+    Stream(u32),
+    /// URI.
+    File(String),
+}
+
+/// Subtitle codecs that are text, by libav's names.
+const TEXT_CODECS: [&str; 9] = ["ass", "mov_text", "sami", "srt", "ssa", "subrip", "subviewer", "text", "webvtt"];
 
 /// Highest rate a title is encoded with where its source does not say a sensible one.
 const RATE_MAX: i32 = 120;
@@ -68,7 +92,13 @@ impl TitleSpec {
     /// # Errors
     /// Class `input`: `no_video_stream`, `no_audio_stream`; class `spec`: `no_such_stream` (a track that is not there), `size_refused`.
     pub fn tracks(&self, source: &SourceFacts) -> Result<Tracks, Failure> {
-        let mut tracks = Tracks { video: self.video_tracks(source)?, audio: self.audio_tracks(source)? };
+        let mut tracks = Tracks {
+            video: self.video_tracks(source)?,
+            audio: self.audio_tracks(source)?,
+            text: Vec::new(),
+            pictures: Vec::new(),
+        };
+        self.add_text(source, &mut tracks)?;
         if tracks.video.is_empty() && tracks.audio.is_empty() {
             let why = "the title has neither pictures nor sound: name renditions under video, ladder or audio";
             return Err(Failure::new(Class::Spec, "nothing_to_encode", why));
@@ -125,35 +155,82 @@ impl TitleSpec {
     }
 
     fn audio_tracks(&self, source: &SourceFacts) -> Result<Vec<Track>, Failure> {
-        let all: Vec<(&StreamFacts, &AudioFacts)> = source.streams.iter().filter_map(audio).collect();
+        let all: Vec<&StreamFacts> = source.streams.iter().filter(|s| channels(s).is_some()).collect();
         let mut tracks = Vec::new();
         for rendition in &self.audio {
-            let chosen: Vec<&StreamFacts> = match &rendition.tracks {
-                AudioTracks::All => all.iter().map(|(stream, _)| *stream).collect(),
-                AudioTracks::Best => best_audio(&all).into_iter().collect(),
-                AudioTracks::Number(number) => {
-                    let found = usize::try_from(*number).ok().and_then(|number| all.get(number));
-                    vec![found.ok_or_else(|| no_track(&rendition.name, &format!("number {number}"), &all))?.0]
-                }
-                AudioTracks::Language(language) => {
-                    let found: Vec<&StreamFacts> =
-                        all.iter().map(|(s, _)| *s).filter(|s| s.language.as_ref() == Some(language)).collect();
-                    if found.is_empty() {
-                        return Err(no_track(&rendition.name, &format!("in {language:?}"), &all));
-                    }
-                    found
-                }
-            };
+            let chosen = chosen("audio", &rendition.name, &rendition.tracks, &all)?;
             for (number, stream) in chosen.iter().enumerate() {
-                let name = match chosen.len() {
-                    1 => rendition.name.clone(),
-                    _ => format!("{}-{}", rendition.name, suffix(number, stream, &chosen)),
-                };
+                let name = name_of(&rendition.name, number, stream, &chosen);
                 let spec = EncodeSpec { audio: Some(rendition.audio.clone()), ..self.encode() };
                 tracks.push(Track { name, stream: stream.index, spec });
             }
         }
         Ok(tracks)
+    }
+}
+
+impl TitleSpec {
+    fn add_text(&self, source: &SourceFacts, tracks: &mut Tracks) -> Result<(), Failure> {
+        let all: Vec<&StreamFacts> = source.streams.iter().filter(|s| s.media == MediaFacts::Subtitle).collect();
+        for rendition in &self.text {
+            if let Some(file) = &rendition.file {
+                tracks.text.push(TextTrack {
+                    name: rendition.name.clone(),
+                    from: TextSource::File(file.clone()),
+                    language: rendition.language.clone(),
+                    spec: self.encode(),
+                });
+                continue;
+            }
+            let chosen = chosen("text", &rendition.name, &rendition.tracks, &all)?;
+            let (text, pictures): (Vec<&StreamFacts>, Vec<&StreamFacts>) =
+                chosen.into_iter().partition(|stream| TEXT_CODECS.contains(&stream.codec.as_str()));
+            tracks.pictures.extend(pictures.iter().map(|stream| stream.index));
+            for (number, stream) in text.iter().enumerate() {
+                tracks.text.push(TextTrack {
+                    name: name_of(&rendition.name, number, stream, &text),
+                    from: TextSource::Stream(stream.index),
+                    language: stream.language.clone(),
+                    spec: self.encode(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Of `all`, the tracks of one kind.
+fn chosen<'a>(
+    kind: &str,
+    rendition: &str,
+    choice: &TrackChoice,
+    all: &[&'a StreamFacts],
+) -> Result<Vec<&'a StreamFacts>, Failure> {
+    Ok(match choice {
+        TrackChoice::All => all.to_vec(),
+        // The first of the best: `max_by_key` would give the last.
+        TrackChoice::Best => {
+            all.iter().rev().max_by_key(|stream| (is_default(stream), channels(stream))).copied().into_iter().collect()
+        }
+        TrackChoice::Number(number) => {
+            let found = usize::try_from(*number).ok().and_then(|number| all.get(number));
+            vec![found.ok_or_else(|| no_track(kind, rendition, &format!("number {number}"), all))?]
+        }
+        TrackChoice::Language(language) => {
+            let found: Vec<&StreamFacts> =
+                all.iter().copied().filter(|s| s.language.as_ref() == Some(language)).collect();
+            if found.is_empty() {
+                return Err(no_track(kind, rendition, &format!("in {language:?}"), all));
+            }
+            found
+        }
+    })
+}
+
+fn name_of(rendition: &str, number: usize, stream: &StreamFacts, chosen: &[&StreamFacts]) -> String {
+    match chosen.len() {
+        1 => rendition.to_owned(),
+        _ => format!("{rendition}-{}", suffix(number, stream, chosen)),
     }
 }
 
@@ -174,6 +251,10 @@ impl Tracks {
             track.spec.video = track.spec.video.take().or_else(|| video.clone());
             track.spec.audio = track.spec.audio.take().or_else(|| audio.clone());
         }
+        for track in &mut self.text {
+            track.spec.maps = streams.iter().map(map).collect();
+            (track.spec.video, track.spec.audio) = (video.clone(), audio.clone());
+        }
     }
 }
 
@@ -184,31 +265,33 @@ fn suffix(number: usize, stream: &StreamFacts, chosen: &[&StreamFacts]) -> Strin
     stream.language.as_ref().filter(plain).filter(own).cloned().unwrap_or_else(|| number.to_string())
 }
 
-fn no_track(rendition: &str, which: &str, all: &[(&StreamFacts, &AudioFacts)]) -> Failure {
+fn no_track(kind: &str, rendition: &str, which: &str, all: &[&StreamFacts]) -> Failure {
     let list: Vec<String> = all
         .iter()
         .enumerate()
-        .map(|(n, (s, a))| format!("{n}: {} {} {}", s.language.as_deref().unwrap_or("no language"), s.codec, a.layout))
+        .map(|(n, stream)| {
+            let language = stream.language.as_deref().unwrap_or("no language");
+            let layout = match &stream.media {
+                MediaFacts::Audio(audio) => format!(" {}", audio.layout),
+                _ => String::new(),
+            };
+            format!("{n}: {language} {}{layout}", stream.codec)
+        })
         .collect();
     let list = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
-    let why = format!("audio {rendition}: the source has no audio track {which}; it has {list}");
+    let why = format!("{kind} {rendition}: the source has no such track {which}; it has {list}");
     Failure::new(Class::Spec, "no_such_stream", why)
 }
 
-fn audio(stream: &StreamFacts) -> Option<(&StreamFacts, &AudioFacts)> {
+fn channels(stream: &StreamFacts) -> Option<u16> {
     match &stream.media {
-        MediaFacts::Audio(facts) => Some((stream, facts)),
+        MediaFacts::Audio(facts) => Some(facts.channels),
         _ => None,
     }
 }
 
 fn is_default(stream: &StreamFacts) -> bool {
     stream.disposition.iter().any(|d| d == "default")
-}
-
-fn best_audio<'a>(all: &[(&'a StreamFacts, &AudioFacts)]) -> Option<&'a StreamFacts> {
-    // The first of the best: `max_by_key` would give the last.
-    all.iter().rev().max_by_key(|(stream, facts)| (is_default(stream), facts.channels)).map(|(stream, _)| *stream)
 }
 
 /// The first that is one, as the probe chooses it.

@@ -1,7 +1,9 @@
 //! Titles on the wire.
 
 use super::super::{BadField, from_name, name_of, v1};
-use crate::spec::title::{AudioRendition, AudioTracks, GOP_DEFAULT, LadderSpec, Rendition, SEGMENT_DEFAULT, TitleSpec};
+use crate::spec::title::{
+    AudioRendition, GOP_DEFAULT, LadderSpec, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec, TrackChoice,
+};
 use crate::spec::{Trim, Verify};
 use crate::time::Span;
 
@@ -16,6 +18,7 @@ impl From<&TitleSpec> for v1::TitleSpec {
             video: spec.video.iter().map(Into::into).collect(),
             ladder: spec.ladder.as_ref().map(Into::into),
             audio: spec.audio.iter().map(Into::into).collect(),
+            text: spec.text.iter().map(Into::into).collect(),
             packages: spec.packages.iter().map(|package| name_of(*package)).collect(),
             segment_us: spec.segment.0,
             gop_us: spec.gop.0,
@@ -38,6 +41,7 @@ impl TryFrom<v1::TitleSpec> for TitleSpec {
             video: wire.video.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             ladder: wire.ladder.map(TryInto::try_into).transpose()?,
             audio: wire.audio.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            text: wire.text.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             packages: wire.packages.iter().map(|name| from_name("packages", name)).collect::<Result<_, _>>()?,
             segment: or(wire.segment_us, SEGMENT_DEFAULT),
             gop: or(wire.gop_us, GOP_DEFAULT),
@@ -105,11 +109,34 @@ impl TryFrom<v1::AudioRendition> for AudioRendition {
 
     fn try_from(wire: v1::AudioRendition) -> Result<Self, BadField> {
         let tracks = match wire.tracks.as_str() {
-            "" => AudioTracks::default(),
+            "" => TrackChoice::default(),
             text => text.parse().map_err(|e: String| BadField::new("audio.tracks", e))?,
         };
         let audio = wire.audio.ok_or_else(|| BadField::missing("audio.audio"))?.try_into()?;
         Ok(AudioRendition { name: wire.name, audio, tracks })
+    }
+}
+
+impl From<&TextRendition> for v1::TextRendition {
+    fn from(rendition: &TextRendition) -> Self {
+        v1::TextRendition {
+            name: rendition.name.clone(),
+            tracks: rendition.tracks.to_string(),
+            file: rendition.file.clone(),
+            language: rendition.language.clone(),
+        }
+    }
+}
+
+impl TryFrom<v1::TextRendition> for TextRendition {
+    type Error = BadField;
+
+    fn try_from(wire: v1::TextRendition) -> Result<Self, BadField> {
+        let tracks = match wire.tracks.as_str() {
+            "" => TrackChoice::default(),
+            text => text.parse().map_err(|e: String| BadField::new("text.tracks", e))?,
+        };
+        Ok(TextRendition { name: wire.name, tracks, file: wire.file, language: wire.language })
     }
 }
 
@@ -143,11 +170,17 @@ mod tests {
                 preset: Some("slow".into()),
             }),
             audio: vec![
-                audio("a", AudioTracks::All),
-                audio("b", AudioTracks::Best),
-                audio("c", AudioTracks::Number(3)),
-                audio("d", AudioTracks::Language("deu".into())),
+                audio("a", TrackChoice::All),
+                audio("b", TrackChoice::Best),
+                audio("c", TrackChoice::Number(3)),
+                audio("d", TrackChoice::Language("deu".into())),
             ],
+            text: vec![TextRendition {
+                name: "t".into(),
+                tracks: TrackChoice::All,
+                file: Some("file:///a.srt".into()),
+                language: Some("eng".into()),
+            }],
             packages: Package::ALL.to_vec(),
             segment: Span::from_secs(4),
             gop: Span::from_millis(1000),

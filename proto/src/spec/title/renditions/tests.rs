@@ -1,5 +1,6 @@
 use super::*;
-use crate::spec::title::{AudioRendition, LadderSpec, Package, Rendition};
+use crate::call::AudioFacts;
+use crate::spec::title::{AudioRendition, LadderSpec, Package, Rendition, TextRendition};
 use crate::spec::{AudioCodec, AudioSpec, Trim, Verify, VideoCodec};
 
 fn title() -> TitleSpec {
@@ -11,6 +12,7 @@ fn title() -> TitleSpec {
         video: Vec::new(),
         ladder: None,
         audio: Vec::new(),
+        text: Vec::new(),
         packages: vec![Package::Hls],
         segment: Span::from_secs(6),
         gop: Span::from_secs(2),
@@ -138,11 +140,11 @@ fn audio_tracks_are_chosen_and_named() {
         found.map(|t| t.audio.iter().map(|t| format!("{}={}", t.name, t.stream)).collect::<Vec<_>>())
     };
     let three = [sound(1, Some("eng"), 2), sound(2, Some("deu"), 6), sound(5, Some("eng"), 2)];
-    assert_eq!(names(AudioTracks::All, &three).unwrap(), ["aac-0=1", "aac-deu=2", "aac-2=5"]);
-    assert_eq!(names(AudioTracks::Best, &three).unwrap(), ["aac=2"]);
-    assert_eq!(names(AudioTracks::Number(2), &three).unwrap(), ["aac=5"]);
-    assert_eq!(names(AudioTracks::Language("deu".into()), &three).unwrap(), ["aac=2"]);
-    for missing in [AudioTracks::Number(3), AudioTracks::Language("fra".into())] {
+    assert_eq!(names(TrackChoice::All, &three).unwrap(), ["aac-0=1", "aac-deu=2", "aac-2=5"]);
+    assert_eq!(names(TrackChoice::Best, &three).unwrap(), ["aac=2"]);
+    assert_eq!(names(TrackChoice::Number(2), &three).unwrap(), ["aac=5"]);
+    assert_eq!(names(TrackChoice::Language("deu".into()), &three).unwrap(), ["aac=2"]);
+    for missing in [TrackChoice::Number(3), TrackChoice::Language("fra".into())] {
         let failure = names(missing, &three).unwrap_err();
         assert_eq!(failure.code, "no_such_stream");
         assert!(failure.message.contains("1: deu aac 6 channels"), "{failure}");
@@ -177,9 +179,39 @@ fn a_source_without_what_is_asked_for_is_refused() {
         audio: vec![AudioRendition {
             name: "a".into(),
             audio: AudioSpec::new(AudioCodec::Aac),
-            tracks: AudioTracks::All,
+            tracks: TrackChoice::All,
         }],
         ..title()
     };
     assert_eq!(spec.tracks(&source(Vec::new())).unwrap_err().code, "nothing_to_encode");
+}
+
+#[test]
+fn subtitles_that_are_pictures_are_told_and_the_others_are_text() {
+    let subtitle = |index, codec: &str, language: &str| StreamFacts {
+        codec: codec.into(),
+        language: Some(language.into()),
+        ..stream(index, MediaFacts::Subtitle)
+    };
+    let source = source(vec![
+        sound(0, None, 2),
+        subtitle(1, "subrip", "eng"),
+        subtitle(2, "hdmv_pgs_subtitle", "fra"),
+        subtitle(3, "ass", "deu"),
+    ]);
+    let audio =
+        vec![AudioRendition { name: "a".into(), audio: AudioSpec::new(AudioCodec::Aac), tracks: TrackChoice::All }];
+    let text = |tracks, file: Option<&str>| TextRendition {
+        name: "subs".into(),
+        tracks,
+        file: file.map(Into::into),
+        language: Some("eng".into()),
+    };
+    let all = TitleSpec { audio: audio.clone(), text: vec![text(TrackChoice::All, None)], ..title() };
+    let found = all.tracks(&source).unwrap();
+    let names: Vec<&str> = found.text.iter().map(|track| track.name.as_str()).collect();
+    assert_eq!((names, found.pictures), (vec!["subs-eng", "subs-deu"], vec![2]));
+    assert!(found.text.iter().all(|track| track.spec.maps == found.audio[0].spec.maps), "one start for all");
+    let file = TitleSpec { audio, text: vec![text(TrackChoice::All, Some("file:///a.srt"))], ..title() };
+    assert_eq!(file.tracks(&source).unwrap().text[0].from, TextSource::File("file:///a.srt".into()));
 }
