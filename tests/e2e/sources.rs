@@ -246,3 +246,30 @@ fn a_worker_that_does_not_see_the_servers_disk_makes_the_same_film() {
     assert!(uris.len() > 3 && uris.iter().all(|uri| uri.starts_with(&format!("spool://{job}/"))), "{uris:?}");
     assert!(files_under(&fleet.data().join("artifacts")).is_empty(), "pieces go with the job");
 }
+
+#[test]
+fn a_title_is_packaged_into_s3_playlists_last() {
+    let sandbox = Sandbox::new();
+    let store = S3Store::new();
+    let job = sandbox.path("job.yaml");
+    let text = format!(
+        "apiVersion: spool/v1\nkind: Job\nspec:\n  input: {}\n  output: s3://films/package\n  video: [{{name: v, codec: libx264, height: 90, preset: ultrafast}}]\n  packages: [hls]\n  chunking: {{segment: 4s, gop: 2s}}\n",
+        films::clip(&films::PLAIN).display()
+    );
+    std::fs::write(&job, text).unwrap();
+    for _ in 0..2 {
+        let mut command = sandbox.spool();
+        let output = store.open_to(&mut command).arg("submit").arg(&job).arg("--json").output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let master = std::fs::read_to_string(store.file("package/master.m3u8")).unwrap();
+    assert!(master.contains("video/v/playlist.m3u8"), "{master}");
+    let out = Command::new("ffprobe")
+        .args(["-v", "error", "-count_frames", "-select_streams", "v:0", "-show_entries", "stream=nb_read_frames"])
+        .args(["-of", "csv=p=0"])
+        .arg(store.file("package/master.m3u8"))
+        .output()
+        .unwrap();
+    let frames = films::frame_times(&films::clip(&films::PLAIN)).len();
+    assert!(String::from_utf8_lossy(&out.stdout).starts_with(&frames.to_string()), "{out:?}");
+}

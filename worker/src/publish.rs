@@ -28,7 +28,7 @@ type Alive<'a> = &'a mut (dyn FnMut(u64) -> bool + Send);
 pub fn run(call: &Call, inputs: &[Input], stores: &Stores, alive: Alive<'_>) -> Result<(Value, u64), Unanswered> {
     match (&call.args, inputs) {
         (Args::Publish(args), inputs) if inputs.len() == 1 + args.beside.len() => publish(args, inputs, stores, alive),
-        (Args::PublishPackage(args), inputs) => package::publish(args, inputs, alive),
+        (Args::PublishPackage(args), inputs) => package::publish(args, inputs, stores, alive),
         (args, inputs) => {
             let text = format!("{} with {} inputs publishes nothing", args.function(), inputs.len());
             Err(Failure::new(Class::Internal, "bad_call", text).into())

@@ -1,4 +1,5 @@
-//! `spool.publish_package`: tracks are cut into their files and, with the playlists, put into a folder that appears as a whole.
+//! `spool.publish_package`: tracks are cut into their files and, with the playlists, put into a folder that appears as a whole, or
+//! into a store, where what others refer to comes first.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,28 +11,83 @@ use spool_proto::call::{PackageEntry, PublishPackageArgs, Value};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::package::{SegmentTable, file};
 use spool_proto::spec::title::Package;
+use spool_proto::uri::Location;
 
-use super::{Alive, stopped};
+use super::{Alive, Content, From, Target, stopped};
 use crate::executor::Unanswered;
+use crate::stores::Stores;
 use crate::transfer::{self, Input};
 
-/// Told the bytes done so far; answers whether to go on.
 /// Publishes a package. A retry after a lost answer finds its own work done and succeeds. Answers also its bytes. Blocks.
 ///
 /// # Errors
 /// `output_exists`, `output_unwritable` (spec), `film_changed`, `artifact_malformed`, `bad_call` (internal), `disk_full`,
-/// `publish_failed` (host), and those of [`Input::open`].
-pub fn publish(args: &PublishPackageArgs, inputs: &[Input], alive: Alive<'_>) -> Result<(Value, u64), Unanswered> {
-    let folder = Folder::new(&args.output, args.overwrite)?;
+/// `publish_failed` (host), `output_unreachable` (transient), and those of [`Input::open_file`].
+pub fn publish(
+    args: &PublishPackageArgs,
+    inputs: &[Input],
+    stores: &Stores,
+    alive: Alive<'_>,
+) -> Result<(Value, u64), Unanswered> {
     let files = files(&args.entries, inputs)?;
     let bytes = files.iter().map(|file| file.bytes).sum();
-    let done = (Value::Published { uri: args.output.clone(), bytes }, bytes);
-    if folder.holds(&files, alive)? {
-        return Ok(done);
+    match Location::parse(&args.output).map_err(Failure::from)? {
+        Location::File(path) => {
+            let folder = Folder::new(&path, args.overwrite)?;
+            if !folder.holds(&files, alive)? {
+                check(&args.entries, inputs, alive)?;
+                folder.put(&files, alive)?;
+            }
+        }
+        _ => {
+            check(&args.entries, inputs, alive)?;
+            put_objects(args, &files, stores, alive)?;
+        }
     }
-    check(&args.entries, inputs, alive)?;
-    folder.put(&files, alive)?;
-    Ok(done)
+    Ok((Value::Published { uri: args.output.clone(), bytes }, bytes))
+}
+
+/// Puts every file into a store. What is there already from a try before is left as it is.
+fn put_objects(args: &PublishPackageArgs, files: &[Part], stores: &Stores, alive: Alive<'_>) -> Result<(), Unanswered> {
+    let target = |file: &Part| Target::new(&format!("{}{}", args.output, file.path), args.overwrite, stores);
+    // What players are pointed at tells whether another package is there, before any of it is touched.
+    let is_entry = |file: &&Part| Package::ALL.iter().any(|package| package.entry() == file.path);
+    for file in files.iter().filter(is_entry) {
+        target(file)?.holds(&read(file)?.content(), alive)?;
+    }
+    let mut done = 0;
+    for file in files {
+        let (target, bytes) = (target(file)?, read(file)?);
+        let content = bytes.content();
+        if !target.holds(&content, alive)? {
+            target.put(&content, alive)?;
+        }
+        done += file.bytes;
+        if !alive(done) {
+            return Err(Unanswered::Stopped);
+        }
+    }
+    Ok(())
+}
+
+/// A file's bytes. A segment is some megabytes at most.
+struct Bytes(Vec<u8>);
+
+impl Bytes {
+    fn content(&self) -> Content<'_> {
+        let hash = blake3::hash(&self.0).to_hex().to_string();
+        Content { from: From::Memory(&self.0), bytes: self.0.len() as u64, hash }
+    }
+}
+
+fn read(file: &Part) -> Result<Bytes, Unanswered> {
+    let mut bytes = Vec::new();
+    let read = File::open(&file.from).and_then(|mut from| {
+        from.seek(SeekFrom::Start(file.offset))?;
+        from.take(file.bytes).read_to_end(&mut bytes)
+    });
+    read.map_err(|error| stopped(&error, &file.from))?;
+    Ok(Bytes(bytes))
 }
 
 /// One file of the package: a range of an artifact.
@@ -125,8 +181,7 @@ struct Folder {
 }
 
 impl Folder {
-    fn new(uri: &str, overwrite: bool) -> Result<Folder, Failure> {
-        let path = transfer::path_of(uri)?;
+    fn new(path: &Path, overwrite: bool) -> Result<Folder, Failure> {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
             let text = format!("output {} is not a folder in a directory; name one", path.display());
             return Err(Failure::new(Class::Spec, "output_unwritable", text));
@@ -134,7 +189,7 @@ impl Folder {
         let mut part = OsString::from(".");
         part.push(name);
         part.push(".spool-part");
-        Ok(Folder { directory: directory.to_owned(), part: directory.join(part), path: path.clone(), overwrite })
+        Ok(Folder { directory: directory.to_owned(), part: directory.join(part), path: path.to_owned(), overwrite })
     }
 
     /// Whether exactly this is there already. What else is there is an error, unless it is empty, or a package and may be
@@ -334,7 +389,7 @@ mod tests {
 
     impl Fixture {
         fn publish(&self) -> Result<(Value, u64), Unanswered> {
-            publish(&self.args, &self.inputs, &mut |_| true)
+            publish(&self.args, &self.inputs, &Stores::default(), &mut |_| true)
         }
 
         fn code(&self) -> String {
@@ -415,7 +470,7 @@ mod tests {
     fn a_stopped_publish_leaves_nothing() {
         let f = fixture();
         let mut looks = 0;
-        let stopped = publish(&f.args, &f.inputs, &mut |_| {
+        let stopped = publish(&f.args, &f.inputs, &Stores::default(), &mut |_| {
             looks += 1;
             looks < 4
         });

@@ -116,7 +116,9 @@ impl TitleSpec {
     }
 
     fn alone(&self) -> EncodeSpec {
-        EncodeSpec { video: None, audio: None, container: Container::Mp4, ..self.probed() }
+        // One of its files stands for the folder.
+        let output = format!("{}film.mp4", self.output);
+        EncodeSpec { video: None, audio: None, container: Container::Mp4, output, ..self.probed() }
     }
 }
 
