@@ -11,7 +11,7 @@ use spool_proto::call::{PackageEntry, PublishPackageArgs, Value};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::package::{SegmentTable, file};
 use spool_proto::spec::title::Package;
-use spool_proto::uri::Location;
+use spool_proto::uri;
 
 use super::{Alive, Content, From, Target, stopped};
 use crate::executor::Unanswered;
@@ -31,18 +31,15 @@ pub fn publish(
 ) -> Result<(Value, u64), Unanswered> {
     let files = files(&args.entries, inputs)?;
     let bytes = files.iter().map(|file| file.bytes).sum();
-    match Location::parse(&args.output).map_err(Failure::from)? {
-        Location::File(path) => {
-            let folder = Folder::new(&path, args.overwrite)?;
-            if !folder.holds(&files, alive)? {
-                check(&args.entries, inputs, alive)?;
-                folder.put(&files, alive)?;
-            }
-        }
-        _ => {
+    if uri::is_file(&args.output) {
+        let folder = Folder::new(&transfer::path_of(&args.output)?, args.overwrite)?;
+        if !folder.holds(&files, alive)? {
             check(&args.entries, inputs, alive)?;
-            put_objects(args, &files, stores, alive)?;
+            folder.put(&files, alive)?;
         }
+    } else {
+        check(&args.entries, inputs, alive)?;
+        put_objects(args, &files, stores, alive)?;
     }
     Ok((Value::Published { uri: args.output.clone(), bytes }, bytes))
 }
