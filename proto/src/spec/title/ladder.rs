@@ -1,7 +1,7 @@
 //! The automatic ladder: heights, and for each a quality with a ceiling on its rate (capped CRF).
 
 use super::{LadderSpec, Rendition};
-use crate::spec::{Rational, VideoCodec, VideoSpec};
+use crate::spec::{Rational, ToneMap, VideoCodec, VideoSpec};
 
 /// A rung: height, and the ceiling of H.264 at up to 30 frames a second, bits a second. Near what Apple's authoring
 /// specification for HLS lists for its variants of these heights.
@@ -15,6 +15,17 @@ const RUNGS: [(u32, u64); 8] = [
     (360, 730_000),
     (234, 350_000),
 ];
+
+/// What of a source the ladder is laid to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source {
+    /// As it is shown.
+    pub height: u32,
+    pub rate: Rational,
+    /// More than eight bits a sample.
+    pub deep: bool,
+    pub hdr: bool,
+}
 
 /// Quality, and the rate against H.264's in hundredths, as commonly found at equal quality.
 fn quality(codec: VideoCodec) -> (f32, u64) {
@@ -31,7 +42,8 @@ const BUFFER_SECONDS: u64 = 2;
 
 /// The rungs for a source of this height and rate, the largest first. The source's own height is one of them where no rung is within a
 /// tenth of it: what was filmed in 900 lines is not shown in 720 only.
-pub(super) fn rungs(ladder: &LadderSpec, height: u32, rate: Rational) -> Vec<Rendition> {
+pub(super) fn rungs(ladder: &LadderSpec, source: Source) -> Vec<Rendition> {
+    let Source { height, rate, .. } = source;
     let most = ladder.max_height.unwrap_or(u32::MAX).min(height);
     let least = ladder.min_height.unwrap_or(0);
     let mut heights: Vec<u32> =
@@ -47,11 +59,21 @@ pub(super) fn rungs(ladder: &LadderSpec, height: u32, rate: Rational) -> Vec<Ren
             let mut video = VideoSpec::new(codec);
             video.preset.clone_from(&preset);
             video.crf = Some(crf);
+            set_pixels(&mut video, source);
             set_ceiling(&mut video, ceiling(height) * percent / 100 * hurry(rate) / 100);
             Rendition { name: format!("{}-{height}p", short(codec)), height: Some(height), video }
         })
     };
     ladder.codecs.iter().copied().flat_map(rungs).collect()
+}
+
+/// What players take: 4:2:0, in H.264 of 8 bits and SDR; the others keep ten bits and HDR.
+fn set_pixels(video: &mut VideoSpec, source: Source) {
+    let deep = source.deep && video.codec != VideoCodec::Libx264;
+    video.pix_fmt = Some(if deep { "yuv420p10le" } else { "yuv420p" }.into());
+    if source.hdr && !deep {
+        video.tonemap = Some(ToneMap::Hable);
+    }
 }
 
 fn set_ceiling(video: &mut VideoSpec, bps: u64) {
@@ -90,8 +112,29 @@ pub(super) fn short(codec: VideoCodec) -> &'static str {
 mod tests {
     use super::*;
 
+    fn source(height: u32, rate: i32) -> Source {
+        Source { height, rate: Rational::new(rate, 1), deep: false, hdr: false }
+    }
+
+    #[test]
+    fn what_h264_players_do_not_show_is_brought_down() {
+        let ladder = LadderSpec {
+            codecs: vec![VideoCodec::Libx264, VideoCodec::Libx265],
+            max_height: Some(360),
+            min_height: Some(360),
+            preset: None,
+        };
+        let made = |source| {
+            let rungs = rungs(&ladder, source);
+            rungs.iter().map(|r| (r.video.pix_fmt.clone().unwrap(), r.video.tonemap.is_some())).collect::<Vec<_>>()
+        };
+        let hdr = Source { deep: true, hdr: true, ..source(1080, 24) };
+        assert_eq!(made(hdr), [("yuv420p".to_owned(), true), ("yuv420p10le".to_owned(), false)]);
+        assert_eq!(made(source(1080, 24)), [("yuv420p".to_owned(), false), ("yuv420p".to_owned(), false)]);
+    }
+
     fn heights(height: u32, ladder: &LadderSpec) -> Vec<u32> {
-        rungs(ladder, height, Rational::new(24, 1)).iter().filter_map(|rung| rung.height).collect()
+        rungs(ladder, source(height, 24)).iter().filter_map(|rung| rung.height).collect()
     }
 
     #[test]
@@ -113,8 +156,8 @@ mod tests {
             min_height: None,
             preset: None,
         };
-        let slow = rungs(&ladder, 1080, Rational::new(24, 1));
-        let fast = rungs(&ladder, 1080, Rational::new(60, 1));
+        let slow = rungs(&ladder, source(1080, 24));
+        let fast = rungs(&ladder, source(1080, 60));
         assert_eq!(slow.len(), 12);
         let rates: Vec<u64> = slow[..6].iter().filter_map(|rung| rung.video.maxrate_bps).collect();
         assert!(rates.is_sorted_by(|a, b| a > b), "{rates:?}");

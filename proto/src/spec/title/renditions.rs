@@ -117,7 +117,18 @@ impl TitleSpec {
         let shown = Shown::of(facts);
         let mut renditions = self.video.clone();
         if let Some(spec) = &self.ladder {
-            renditions.extend(ladder::rungs(spec, shown.height, rate(facts)));
+            let name = |text: &Option<String>| text.clone().unwrap_or_default();
+            renditions.extend(ladder::rungs(
+                spec,
+                ladder::Source {
+                    height: shown.height,
+                    rate: rate(facts),
+                    deep: ["10", "12", "14", "16"]
+                        .iter()
+                        .any(|bits| name(&facts.pix_fmt).contains(&format!("p{bits}"))),
+                    hdr: matches!(name(&facts.color_transfer).as_str(), "smpte2084" | "arib-std-b67"),
+                },
+            ));
         }
         let mut names = BTreeSet::new();
         let mut tracks = Vec::with_capacity(renditions.len());
