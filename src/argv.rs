@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use clap::Command;
+use clap::{Arg, Command};
 
 /// Options of ffmpeg's that Spool does not take, and what it takes instead.
 const INSTEAD: &[(&[&str], &str)] = &[
@@ -61,6 +61,11 @@ pub fn rewrite(command: &Command, args: impl IntoIterator<Item = OsString>) -> R
                 options = Options::of(scope, false);
             }
             out.push(arg);
+            // What follows belongs to another program, word for word.
+            if scope.get_positionals().any(Arg::is_trailing_var_arg_set) {
+                out.extend(args);
+                break;
+            }
             continue;
         }
         let (name, value) = text.split_once('=').map_or((text, None), |(name, value)| (name, Some(value)));
@@ -169,6 +174,10 @@ mod tests {
                 "spool encode in.mov --audio-track 1:c:a=ac3 --audio-track 0:b:a=96k --an",
             ),
             ("spool encode -help", "spool encode --help"),
+            (
+                "spool ffmpeg -y -i in.mov -crf 21 -x265-params a=b",
+                "spool ffmpeg -y -i in.mov -crf 21 -x265-params a=b",
+            ),
             ("spool job list -o json", "spool job list -o json"),
             ("spool job list -log-format json", "spool job list --log-format json"),
         ] {

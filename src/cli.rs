@@ -5,7 +5,9 @@ use clap::{Parser, Subcommand};
 use spool_worker::executor::Sandbox;
 
 use crate::logging::LogFormat;
-use crate::{bench, doctor, encode, estimate, images, job, pool, probe, quality, queue, server, submit, up, worker};
+use crate::{
+    bench, doctor, encode, estimate, ffmpeg, images, job, pool, probe, quality, queue, server, submit, up, worker,
+};
 
 /// Cuts films into chunks, encodes them side by side, joins them frame-exactly.
 #[derive(Debug, Parser)]
@@ -22,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Encode a film
     Encode(Box<encode::options::EncodeArgs>),
+    /// Take an ffmpeg command line: split it, run it whole, or leave it to the local ffmpeg
+    Ffmpeg(ffmpeg::FfmpegArgs),
     /// Submit a job written down in a file: a film, or a title with all its renditions
     Submit(Box<submit::SubmitArgs>),
     /// Tell what a job would take: time, core-hours, size; measured on samples of its source

@@ -7,6 +7,7 @@ pub mod options;
 pub mod request;
 
 use crate::exit::Exit;
+use crate::ffmpeg::status::Status;
 use crate::run::Run;
 use crate::run::folder::Folder;
 use options::EncodeArgs;
@@ -19,24 +20,26 @@ pub async fn run(args: &EncodeArgs) -> anyhow::Result<Exit> {
         Some(url) => {
             request.look(false).await?;
             request.settle_overwrite(args, false)?;
-            run_of(&request).through_server(url, how).await
+            run_of(&request, None).through_server(url, how).await
         }
         None => {
             let root = how.root()?;
             request.look(true).await?;
             request.settle_overwrite(args, Folder::of(&root, &request.hash).is_begun())?;
             request.check_writable()?;
-            run_of(&request).here(&root, how).await
+            run_of(&request, None).here(&root, how).await
         }
     }
 }
 
-fn run_of(request: &Request) -> Run<'_> {
+/// Told as ffmpeg does where `as_ffmpeg` is given.
+pub fn run_of(request: &Request, as_ffmpeg: Option<Status>) -> Run<'_> {
     Run {
         job: &request.job,
         hash: &request.hash,
         request_id: None,
         result: request.output.path(),
         backends: request.backends(),
+        as_ffmpeg,
     }
 }

@@ -13,7 +13,11 @@ pub enum LogFormat {
 
 /// Starts logging. `quiet`: warnings only, so that a progress bar stays whole; else what a role does, too.
 pub fn start(format: LogFormat, quiet: bool) {
-    let default = if quiet { "warn" } else { "warn,spool=info,spool_scheduler=info,spool_worker=info" };
+    start_at(format, if quiet { "warn" } else { "warn,spool=info,spool_scheduler=info,spool_worker=info" });
+}
+
+/// Starts logging, at `default` where `RUST_LOG` says nothing.
+pub fn start_at(format: LogFormat, default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let logs = logs.with_ansi(std::io::stderr().is_terminal());

@@ -1,7 +1,7 @@
 //! `spool`: one binary that plays every role. Parses, calls the API, prints.
 //!
 //! Reading order: [`cli`] (nouns and verbs), [`argv`] (ffmpeg's single dashes), [`exit`] (how it ends); then a file per noun
-//! ([`encode`], [`submit`], [`estimate`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`images`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
+//! ([`encode`], [`submit`], [`estimate`], [`ffmpeg`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`images`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
 //! [`run`] (a job to its end), [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`], [`quantity`].
 
 mod argv;
@@ -13,6 +13,7 @@ mod encode;
 mod estimate;
 mod exec;
 mod exit;
+mod ffmpeg;
 mod follow;
 mod images;
 mod job;
@@ -34,12 +35,16 @@ mod yaml;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{CommandFactory, FromArgMatches};
 
 use cli::{Cli, Command};
 use exit::Exit;
 
 fn main() -> ExitCode {
+    if let Some(args) = ffmpeg::called_as_ffmpeg(std::env::args_os()) {
+        return ffmpeg::main(&args);
+    }
     let cli = match parse() {
         Ok(cli) => cli,
         Err(code) => return code,
@@ -47,18 +52,11 @@ fn main() -> ExitCode {
     if matches!(cli.command, Command::Exec) {
         exec::main();
     }
+    if let Command::Ffmpeg(args) = &cli.command {
+        return ffmpeg::main(&args.words);
+    }
     logging::start(cli.log_format, !cli.command.is_a_role());
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("spool: no threads to run on: {error}");
-            return Exit::JobFailed.into();
-        }
-    };
-    let done = runtime.block_on(Box::pin(dispatch(cli.command)));
-    // What still blocks (a read of a hung disk) must not hold the process.
-    runtime.shutdown_background();
-    match done {
+    match block_on(dispatch(cli.command)) {
         Ok(exit) => exit.into(),
         Err(error) => {
             let exit = exit::of_error(&error);
@@ -66,6 +64,16 @@ fn main() -> ExitCode {
             exit.into()
         }
     }
+}
+
+/// Runs `work` to its end.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.context("no threads to run on")?;
+    let done = runtime.block_on(Box::pin(work));
+    // What still blocks (a read of a hung disk) must not hold the process.
+    runtime.shutdown_background();
+    done
 }
 
 fn parse() -> Result<Cli, ExitCode> {
@@ -99,6 +107,6 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Images(args) => images::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Bench(command) => bench::run(command).await,
-        Command::Exec => exec::main(),
+        Command::Exec | Command::Ffmpeg(_) => unreachable!("both are served before"),
     }
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use spool_proto::call::{self, AudioFacts, Call, MediaFacts, ProbeArgs as Look, SourceFacts, StreamFacts, VideoFacts};
+use spool_proto::call::{
+    self, Answer, AudioFacts, Call, MediaFacts, ProbeArgs as Look, SourceFacts, StreamFacts, VideoFacts,
+};
 use spool_proto::time::Span;
 use spool_proto::uri::{self, Location};
-use spool_worker::executor::Limits;
+use spool_worker::executor::{Limits, Sandbox};
 use spool_worker::local::{self, LocalOptions};
 
 use crate::cli::SandboxArg;
@@ -36,28 +38,11 @@ pub struct ProbeArgs {
 }
 
 pub async fn run(args: &ProbeArgs) -> anyhow::Result<Exit> {
-    let source = source(&args.file)?;
-    let scratch = tempfile::tempdir()?;
-    let call = Call {
-        inputs: vec![source],
-        output_prefix: String::new(),
-        source_version: None,
-        args: call::Args::Probe(Look { index_for: None, crop_bars: args.crop }),
-    };
-    let options = LocalOptions {
-        program: roles::program()?,
-        args: roles::exec_args(),
-        scratch: scratch.path().to_owned(),
-        limits: Limits { timeout: WITHIN, no_progress: WITHIN, memory_mib: MEMORY_MIB, scratch_mib: 0 },
-        sandbox: args.sandbox.mode,
-    };
-    let answer = local::call(options, &call, Arc::new(|_| {})).await?;
+    let answer = look(&args.file, args.crop, args.sandbox.mode).await?;
     for warning in &answer.warnings {
         eprintln!("warning: {}", warning.text);
     }
-    let call::Value::Probe(facts) = answer.value else {
-        anyhow::bail!("the probe answered with something else than facts");
-    };
+    let facts = facts_of(answer)?;
     if args.json {
         output::print_json(&facts)?
     } else {
@@ -67,6 +52,37 @@ pub async fn run(args: &ProbeArgs) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// What is in a file, found out in an executor.
+pub async fn facts(file: &Path, sandbox: Sandbox) -> anyhow::Result<SourceFacts> {
+    facts_of(look(file, false, sandbox).await?)
+}
+
+fn facts_of(answer: Answer) -> anyhow::Result<SourceFacts> {
+    match answer.value {
+        call::Value::Probe(facts) => Ok(*facts),
+        _ => anyhow::bail!("the probe answered with something else than facts"),
+    }
+}
+
+async fn look(file: &Path, crop_bars: bool, sandbox: Sandbox) -> anyhow::Result<Answer> {
+    let source = source(file)?;
+    let scratch = tempfile::tempdir()?;
+    let call = Call {
+        inputs: vec![source],
+        output_prefix: String::new(),
+        source_version: None,
+        args: call::Args::Probe(Look { index_for: None, crop_bars }),
+    };
+    let options = LocalOptions {
+        program: roles::program()?,
+        args: roles::exec_args(),
+        scratch: scratch.path().to_owned(),
+        limits: Limits { timeout: WITHIN, no_progress: WITHIN, memory_mib: MEMORY_MIB, scratch_mib: 0 },
+        sandbox,
+    };
+    Ok(local::call(options, &call, Arc::new(|_| {})).await?)
 }
 
 /// The file's URI.

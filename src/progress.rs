@@ -9,6 +9,7 @@ use serde_json::json;
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::{JobState, JobView, SourceFetch, TitleOutput};
 
+use crate::ffmpeg::status::Status;
 use crate::output;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -28,9 +29,9 @@ const JSON_EVERY: Duration = Duration::from_millis(500);
 
 /// What a job's progress comes to.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Figures {
+pub struct Figures {
     /// Output time over the time the encoding took so far.
-    speed: Option<f64>,
+    pub speed: Option<f64>,
     eta: Option<Span>,
     size_estimate: Option<u64>,
     bits_per_second: Option<u64>,
@@ -64,9 +65,16 @@ pub struct Progress {
     mode: Mode,
     bar: Option<ProgressBar>,
     last: Option<(String, Instant)>,
+    /// In place of all other modes.
+    ffmpeg: Option<Status>,
 }
 
 impl Progress {
+    /// As ffmpeg tells it.
+    pub fn as_ffmpeg(status: Status) -> Progress {
+        Progress { mode: Mode::None, bar: None, last: None, ffmpeg: Some(status) }
+    }
+
     pub fn new(mode: Mode) -> Progress {
         let terminal = std::io::stderr().is_terminal();
         let mode = match mode {
@@ -81,12 +89,15 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
-        Progress { mode, bar, last: None }
+        Progress { mode, bar, last: None, ffmpeg: None }
     }
 
     /// Shows a state of the job.
     pub fn show(&mut self, job: &JobView) {
         let figures = figures(job, Timestamp::now());
+        if let Some(status) = &mut self.ffmpeg {
+            return status.show(job, &figures);
+        }
         let mode = self.mode;
         match mode {
             Mode::Bar => self.show_bar(job, &figures),
@@ -98,6 +109,9 @@ impl Progress {
 
     /// A word to the user that leaves the bar whole.
     pub fn say(&self, text: &str) {
+        if let Some(status) = &self.ffmpeg {
+            return status.say(text);
+        }
         match (&self.bar, self.mode) {
             (Some(bar), _) => bar.suspend(|| eprintln!("{text}")),
             // Whoever reads JSON lines reads nothing else.
@@ -110,6 +124,16 @@ impl Progress {
     pub fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
+        }
+    }
+
+    /// What a final job comes to.
+    pub fn tell_end(&mut self, job: &JobView) {
+        if let Some(status) = &mut self.ffmpeg {
+            return status.tell_end(job);
+        }
+        if self.mode != Mode::None || job.state != JobState::Done {
+            self.say(&summary(job));
         }
     }
 
@@ -268,7 +292,7 @@ fn fetched(source: &SourceFetch) -> String {
     }
 }
 
-fn output_of(job: &JobView) -> Option<spool_proto::view::EncodeOutput> {
+pub fn output_of(job: &JobView) -> Option<spool_proto::view::EncodeOutput> {
     serde_json::from_value(job.output.clone()?).ok()
 }
 

@@ -14,9 +14,10 @@ use spool_proto::view::{JobState, JobView};
 use crate::cli::SandboxArg;
 use crate::client::Client;
 use crate::exit::{Exit, Stop};
+use crate::ffmpeg::status::Status;
 use crate::follow::{self, End, Fleet, Interrupts};
 use crate::output;
-use crate::progress::{self, Mode, Progress};
+use crate::progress::{Mode, Progress};
 use crate::roles::{Embedded, WorkerTerms};
 use folder::Folder;
 
@@ -88,6 +89,8 @@ pub struct Run<'a> {
     pub result: Option<&'a Path>,
     /// What a worker must be able to do for it.
     pub backends: Vec<String>,
+    /// How it is told where not as [`RunArgs::progress`] says: as ffmpeg does. An interrupt then ends the job at its server, too.
+    pub as_ffmpeg: Option<Status>,
 }
 
 impl Run<'_> {
@@ -95,7 +98,7 @@ impl Run<'_> {
     ///
     /// # Errors
     /// As [`follow::follow`]; exit 130 when the user leaves the job to the server.
-    pub async fn through_server(&self, url: &str, args: &RunArgs) -> anyhow::Result<Exit> {
+    pub async fn through_server(mut self, url: &str, args: &RunArgs) -> anyhow::Result<Exit> {
         let mut interrupts = Interrupts::listen()?;
         let client = Client::connect(url).await?;
         let job = self.submit(&client, args, false).await?;
@@ -107,11 +110,16 @@ impl Run<'_> {
             }
             return Ok(Exit::Done);
         }
-        let mut progress = Progress::new(args.progress);
+        let ends_the_job = self.as_ffmpeg.is_some();
+        let mut progress = self.progress(args);
         let end = follow::follow(&client, &job, Fleet::Open, &mut progress, &mut interrupts).await;
         progress.end();
         match end? {
-            End::Final(job) => finish(&job, args, &progress),
+            End::Final(job) => finish(&job, args, &mut progress),
+            End::Interrupted if ends_the_job => {
+                client.cancel(&job, "interrupted").await?;
+                Ok(Exit::Detached)
+            }
             End::Interrupted => Err(Stop::with(
                 Exit::Detached,
                 format!("{job} goes on at {url}; spool job watch {job} looks again, spool job cancel {job} stops it"),
@@ -123,11 +131,11 @@ impl Run<'_> {
     ///
     /// # Errors
     /// As [`Embedded::start`] and [`follow::follow`].
-    pub async fn here(&self, root: &Path, args: &RunArgs) -> anyhow::Result<Exit> {
+    pub async fn here(mut self, root: &Path, args: &RunArgs) -> anyhow::Result<Exit> {
         let folder = Folder::of(root, self.hash);
         folder::sweep(root, self.hash);
         let mut interrupts = Interrupts::listen()?;
-        let mut progress = Progress::new(args.progress);
+        let mut progress = self.progress(args);
         folder.make()?;
         let terms = WorkerTerms::new(args.slots, self.backends.clone(), args.sandbox.mode);
         let embedded = Embedded::start(&folder.path, terms).await?;
@@ -149,10 +157,14 @@ impl Run<'_> {
                 if job.state == JobState::Done {
                     folder.remove();
                 }
-                finish(&job, args, &progress)
+                finish(&job, args, &mut progress)
             }
             End::Interrupted => Ok(Exit::Detached),
         }
+    }
+
+    fn progress(&mut self, args: &RunArgs) -> Progress {
+        self.as_ffmpeg.take().map_or_else(|| Progress::new(args.progress), Progress::as_ffmpeg)
     }
 
     async fn drive(
@@ -194,12 +206,10 @@ impl Run<'_> {
     }
 }
 
-fn finish(job: &JobView, args: &RunArgs, progress: &Progress) -> anyhow::Result<Exit> {
+fn finish(job: &JobView, args: &RunArgs, progress: &mut Progress) -> anyhow::Result<Exit> {
     if args.json {
         output::print_json(job)?;
     }
-    if args.progress != Mode::None || job.state != JobState::Done {
-        progress.say(&progress::summary(job));
-    }
+    progress.tell_end(job);
     Ok(follow::exit_of(job))
 }

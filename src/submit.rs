@@ -89,6 +89,7 @@ async fn submit(prepared: Prepared, args: &SubmitArgs) -> anyhow::Result<Exit> {
         request_id: prepared.request_id.as_deref(),
         result: prepared.result.as_deref(),
         backends: prepared.backends(),
+        as_ffmpeg: None,
     };
     match url {
         Some(url) => run.through_server(url, &args.run).await,

@@ -4,6 +4,7 @@
 
 mod docs;
 mod encode;
+mod ffmpeg;
 mod pools;
 mod quality;
 mod refusals;
