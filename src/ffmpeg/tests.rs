@@ -162,6 +162,7 @@ fn picture(pix_fmt: &str) -> MediaFacts {
         color_transfer: None,
         color_space: None,
         attached_picture: false,
+        crop: None,
         packets: None,
     })
 }
