@@ -58,7 +58,8 @@ fn encode(film: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
     let video = summary.video.clone().expect("there is video");
     let (mut pieces, mut manifests) = (Vec::new(), Vec::new());
     for (chunk, planned) in (0..).zip(&video.chunks) {
-        let args = EncodeArgs { spec: spec.clone(), stream: video.stream, chunk, threads: planned.threads, target: None };
+        let args =
+            EncodeArgs { spec: spec.clone(), stream: video.stream, chunk, threads: planned.threads, target: None };
         let mut inputs = vec![film.to_owned(), plan.clone()];
         let overlay = spec.video.as_ref().and_then(|video| video.overlay.as_ref());
         inputs.extend(overlay.map(|overlay| PathBuf::from(overlay.image.trim_start_matches("file://"))));
