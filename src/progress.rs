@@ -46,7 +46,8 @@ pub struct Figures {
 fn figures(job: &JobView, now: Timestamp) -> Figures {
     let p = &job.progress;
     let out_time_us = p.out_time_us;
-    let encoding = job.phases.iter().find(|phase| phase.name == "encoding");
+    let named = |name: &str| job.phases.iter().find(|phase| phase.name == name);
+    let encoding = named("encoding").or_else(|| named("analysing"));
     let spent = encoding.map_or(Span::ZERO, |phase| phase.finished.unwrap_or(now).since(phase.started));
     let running = encoding.is_some_and(|phase| phase.finished.is_none());
     let left = p.frames_total.saturating_sub(p.frames) as f64;
@@ -261,6 +262,11 @@ pub fn summary(job: &JobView) -> String {
     }
     if let Some(source) = output_of(job).and_then(|film| film.source) {
         text.push_str(&format!("\n{}", fetched(&source)));
+    }
+    if let Some(rate) = output_of(job).and_then(|film| film.rate) {
+        let redone = if rate.redone > 0 { format!(", {} made again for it", rate.redone) } else { String::new() };
+        let (average, target) = (output::rate(rate.average_bps), output::rate(rate.target_bps));
+        text.push_str(&format!("\nvideo: {average}, {target} asked for{redone}"));
     }
     if let Some(reason) = output_of(job).and_then(|film| film.unsplit_reason) {
         text.push_str(&format!("\nnote: encoded in one piece: {reason}"));

@@ -198,7 +198,7 @@ fn exp_golomb(bytes: &[u8], start: usize) -> Option<u32> {
 }
 
 /// NAL units between start codes.
-fn annex_b(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn annex_b(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = start_code(data).map(|at| &data[at + 3..]);
     std::iter::from_fn(move || {
         let nal = rest?;

@@ -7,6 +7,8 @@ mod coder;
 pub(crate) mod hdr;
 mod kept;
 mod linear;
+mod passes;
+mod stats;
 
 use std::collections::VecDeque;
 use std::io::BufReader;
@@ -26,10 +28,11 @@ use crate::jumps::Shift;
 use crate::params;
 use crate::plan_file::{Chunk, Entry, FrameTable, PlanFile};
 use crate::timeline::{InputClock, Pace};
-use crate::{Host, Product, process};
+use crate::{Host, Product, process, scratch_failed};
 use coder::Coder;
 pub(crate) use coder::Opening;
 use kept::Carried;
+use passes::Pass;
 
 /// Decoded frames between two reports of progress.
 const REPORT_EVERY: u64 = 4;
@@ -47,7 +50,9 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
     let chunk = chunk_of(&plan, args.chunk)?;
     let path = host.scratch().join("chunk");
+    let pass = Pass::of(args, host)?;
     let mut task = Task::new(args, &plan, chunk, host, &path)?;
+    task.pass = pass;
     let (coded, entry) = task.run::<Coder>()?;
     let summary = coded.done;
     let manifest = TrackManifest {
@@ -70,6 +75,29 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
         warnings.extend(coded.carried.warnings(plan.stream, video.codec));
     }
     Ok(Product { files: vec![("chunk".to_owned(), path)], warnings, value: Value::Track(manifest) })
+}
+
+/// Runs `media.analyse`: the first of a chunk's two passes.
+///
+/// # Errors
+/// As [`run`]. Class internal: `encoder_failed` (the encoder left no statistics).
+pub fn analyse(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
+    let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
+    let chunk = chunk_of(&plan, args.chunk)?;
+    let (path, stats) = (host.scratch().join("chunk"), host.scratch().join(passes::STATS));
+    let pass = Pass::First(stats.clone());
+    let mut task = Task::new(args, &plan, chunk, host, &path)?;
+    task.pass = pass;
+    task.run::<Coder>()?;
+    let text = std::fs::read_to_string(&stats).map_err(|e| scratch_failed(&stats, &e))?;
+    let analysis = stats::read(&text, args.chunk).ok_or_else(|| {
+        Failure::new(Class::Internal, "encoder_failed", "the encoder's first pass left no statistics that can be read")
+    })?;
+    let tree = args.spec.video.as_ref().map(|video| passes::tree(&stats, video.codec)).filter(|tree| tree.exists());
+    let mut files = vec![(passes::STATS.to_owned(), stats)];
+    files.extend(tree.map(|tree| (passes::TREE.to_owned(), tree)));
+    // What there is to warn of, the second pass says.
+    Ok(Product { files, warnings: Vec::new(), value: Value::Analysis(analysis) })
 }
 
 /// The chunk of a number.
@@ -140,6 +168,7 @@ pub(crate) struct Task<'a> {
     chunk: &'a Chunk,
     pub host: &'a mut dyn Host,
     path: &'a Path,
+    pass: Pass,
     warnings: Vec<Warning>,
 }
 
@@ -159,7 +188,7 @@ impl<'a> Task<'a> {
         let overlay = args.spec.video.as_ref().and_then(|video| video.overlay.as_ref());
         let image = host.inputs().saturating_sub(1);
         let still = overlay.map(|overlay| graph::still(overlay, host.open(image)?)).transpose()?;
-        Ok(Task { args, still, plan, chunk, host, path, warnings: Vec::new() })
+        Ok(Task { args, still, plan, chunk, host, path, pass: Pass::Only, warnings: Vec::new() })
     }
 }
 

@@ -96,6 +96,7 @@ pub fn run(args: &Args, host: &mut dyn Host) -> Result<Product, Failure> {
         Args::Probe(args) => probe::run(args, host),
         Args::Plan(args) => planning::run(args, host),
         Args::Encode(args) => encode::run(args, host),
+        Args::Analyse(args) => encode::analyse(args, host),
         Args::Segment(args) => package::segment::run(args, host),
         Args::Manifest(args) => package::manifest::run(args, host),
         Args::Noop { sleep_us, .. } => {

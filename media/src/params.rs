@@ -6,6 +6,8 @@
 //! named here stays at the wrapper's default, which is what `ffmpeg` on the command line would use. The caller sets what comes
 //! from frames: size, pixel format, sample aspect, colour, timebase and frame rate.
 
+use std::path::Path;
+
 use spool_proto::spec::{AudioCodec, AudioSpec, VideoCodec, VideoSpec};
 
 /// One encoder and its settings.
@@ -25,6 +27,51 @@ impl Encoder {
 
     fn set(&mut self, name: &'static str, value: Option<impl ToString>) {
         self.options.extend(value.map(|value| (name, value.to_string())));
+    }
+
+    /// Adds to the value of an option that is there.
+    fn append(&mut self, name: &str, more: &str) {
+        for (_, value) in self.options.iter_mut().filter(|(known, _)| *known == name) {
+            value.push_str(more);
+        }
+    }
+
+    fn is_x265(&self) -> bool {
+        self.name == encoder_name(VideoCodec::Libx265)
+    }
+
+    /// The first or the second pass of two, of x264 or x265, with its statistics at `stats`.
+    pub fn in_pass(mut self, number: u8, stats: &Path) -> Encoder {
+        let stats = stats.to_string_lossy();
+        if self.is_x265() {
+            // There `:` parts options, and `\` and `'` quote.
+            let quoted: String = stats
+                .chars()
+                .flat_map(|c| matches!(c, ':' | '\\' | '\'').then_some('\\').into_iter().chain([c]))
+                .collect();
+            self.append("x265-params", &format!(":pass={number}:stats={quoted}"));
+        } else {
+            self.append("flags", &format!("+pass{number}"));
+            self.set("stats", Some(stats));
+        }
+        self
+    }
+
+    /// x265 would go to HEVC's high tier by the rate alone.
+    pub fn in_main_tier(mut self) -> Encoder {
+        self.append("x265-params", ":high-tier=0");
+        self
+    }
+
+    /// x264, x265: marked as of that level, as the codec's headers number it.
+    pub fn at_level(mut self, level: u8) -> Encoder {
+        if self.is_x265() {
+            // Thirty times the level in the headers, ten times here.
+            self.append("x265-params", &format!(":level-idc={}", level / 3));
+            return self.in_main_tier();
+        }
+        self.set("level", Some(level));
+        self
     }
 }
 

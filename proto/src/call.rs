@@ -15,6 +15,7 @@ pub mod function {
     pub const PROBE: &str = "media.probe";
     pub const PLAN: &str = "media.plan";
     pub const ENCODE: &str = "media.encode";
+    pub const ANALYSE: &str = "media.analyse";
     pub const AUDIO: &str = "media.audio";
     pub const SUBTITLE: &str = "media.subtitle";
     pub const TEXT: &str = "media.text";
@@ -59,9 +60,13 @@ pub enum Args {
     /// inputs: source, packet index
     #[serde(rename = "media.plan")]
     Plan(PlanArgs),
-    /// inputs: source, plan, and the picture that is laid over the film where there is one
+    /// inputs: source, plan; with [`EncodeArgs::target`] the artifacts of the chunk's `media.analyse`; and the picture that is laid over the
+    /// film where there is one
     #[serde(rename = "media.encode")]
     Encode(EncodeArgs),
+    /// A chunk's first of two passes. inputs: as of an encode without target. Leaves the artifact `stats` and, where the encoder keeps one, `tree`
+    #[serde(rename = "media.analyse")]
+    Analyse(EncodeArgs),
     /// inputs: source
     #[serde(rename = "media.audio")]
     Audio(TrackArgs),
@@ -113,6 +118,7 @@ impl Args {
             Args::Probe(_) => function::PROBE,
             Args::Plan(_) => function::PLAN,
             Args::Encode(_) => function::ENCODE,
+            Args::Analyse(_) => function::ANALYSE,
             Args::Audio(_) => function::AUDIO,
             Args::Subtitle(_) => function::SUBTITLE,
             Args::Text(_) => function::TEXT,
@@ -173,6 +179,7 @@ pub enum Value {
     Plan(PlanSummary),
     /// A chunk of video, a whole audio or subtitle track.
     Track(TrackManifest),
+    Analysis(Analysis),
     Film(FilmManifest),
     Text(TextManifest),
     Images(ImagesManifest),
@@ -365,6 +372,31 @@ pub struct EncodeArgs {
     pub stream: u32,
     pub chunk: u32,
     pub threads: u16,
+    /// Of a second pass. `None`: the spec's rate control.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
+}
+
+/// What a chunk's second pass is to spend. Bits a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    pub bitrate_bps: u64,
+    /// The most any chunk spends: all are marked with the codec level that takes.
+    pub peak_bps: u64,
+}
+
+/// What a first pass tells of a chunk: its bits at one quality, the same for all chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Analysis {
+    pub chunk: u32,
+    pub frames: u64,
+    /// How long the encoder's rate control takes the chunk for, in frames of the constant rate.
+    pub ticks: u64,
+    /// Of coefficients: what the quantizer decides.
+    pub texture_bits: u64,
+    pub motion_bits: u64,
+    /// Headers and modes: spent at any quality.
+    pub fixed_bits: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -213,6 +213,9 @@ pub struct VideoSpec {
     /// `-b:v`, bits a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitrate_bps: Option<u64>,
+    /// `bitrate_bps` is met over the whole film: a first pass over all chunks tells which of them need how much.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub two_pass: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maxrate_bps: Option<u64>,
     /// `-bufsize`, bits.
@@ -269,6 +272,7 @@ impl VideoSpec {
             codec,
             crf: None,
             bitrate_bps: None,
+            two_pass: false,
             maxrate_bps: None,
             bufsize_bits: None,
             preset: None,

@@ -84,7 +84,7 @@ pub struct JobView {
     pub name: String,
     pub service: String,
     pub state: JobState,
-    /// `queued`, `probing`, `planning`, `encoding`, `assembling`, `validating`, `packaging`, `done`, `failed`, `cancelled`.
+    /// `queued`, `probing`, `planning`, `analysing` (the first of two passes), `encoding`, `correcting`, `assembling`, `validating`, `packaging`, `done`, `failed`, `cancelled`.
     pub phase: String,
     pub priority: u8,
     #[serde(default)]
@@ -135,6 +135,9 @@ pub struct EncodeOutput {
     /// With `--quality`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<FilmScores>,
+    /// With `-b:v` and no `-crf`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<FilmRate>,
     /// `None`: the source is a file of the workers' machines.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub source: Option<SourceFetch>,
@@ -149,6 +152,16 @@ pub struct SourceFetch {
     pub fetched_bytes: u64,
     /// Of those, by chunks.
     pub chunks_fetched_bytes: u64,
+}
+
+/// A film's rate of video, bits a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilmRate {
+    pub target_bps: u64,
+    /// Packets alone, over the whole film.
+    pub average_bps: u64,
+    /// Chunks made again to meet the target; with two passes.
+    pub redone: u32,
 }
 
 /// The `output` of a finished `title`.

@@ -104,10 +104,11 @@ fn json(blob: &Blob) -> Option<serde_json::Value> {
     serde_json::from_slice(blob).ok()
 }
 
-/// Of the encoding phase, once there is one; else of the current phase.
+/// Of the encoding phase, once there is one, or of the first of two passes; else of the current phase.
 fn progress(engine: &Engine, job: &Job, now: Timestamp) -> Progress {
     let Some(current) = job.phases().last() else { return Progress::default() };
-    let Some(encoding) = job.phases().iter().find(|phase| phase.name == "encoding") else {
+    let named = |name: &str| job.phases().iter().find(|phase| phase.name == name);
+    let Some(encoding) = named("encoding").or_else(|| named("analysing")) else {
         return Progress {
             chunks_done: current.counts.done,
             chunks_total: current.counts.total(),
@@ -115,7 +116,9 @@ fn progress(engine: &Engine, job: &Job, now: Timestamp) -> Progress {
         };
     };
     let mut progress = Progress { bytes: encoding.progress().bytes, ..Progress::default() };
-    for task in engine.tasks(job).filter(|task| task.shape.function == function::ENCODE) {
+    let coding = [function::ENCODE, function::ANALYSE];
+    let counted = |task: &TaskInfo<'_>| task.phase == encoding.name && coding.contains(&task.shape.function.as_str());
+    for task in engine.tasks(job).filter(counted) {
         progress.chunks_total += 1;
         progress.chunks_done += u32::from(task.state == TaskState::Done);
         progress.frames += task.advance.frames;

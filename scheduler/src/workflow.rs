@@ -5,6 +5,7 @@
 
 mod bench;
 mod limits;
+mod rate;
 mod title;
 mod video_encode;
 

@@ -63,6 +63,9 @@ pub struct VideoArgs {
     /// Bit rate: 2M, 800k
     #[arg(long = "b:v", value_name = "RATE", value_parser = parse::bits)]
     bitrate: Option<u64>,
+    /// Meet -b:v over the whole film, by a first pass over all of it (x264, x265)
+    #[arg(long = "two-pass")]
+    two_pass: bool,
     /// Highest bit rate over -bufsize
     #[arg(long, value_name = "RATE", value_parser = parse::bits)]
     maxrate: Option<u64>,
@@ -112,7 +115,7 @@ pub struct VideoArgs {
     cpu_used: Option<i8>,
     /// No video
     #[arg(long = "vn", conflicts_with_all = [
-        "codec", "crf", "bitrate", "maxrate", "bufsize", "preset", "tune", "profile", "gop", "pix_fmt", "filters", "crop",
+        "codec", "crf", "bitrate", "two_pass", "maxrate", "bufsize", "preset", "tune", "profile", "gop", "pix_fmt", "filters", "crop",
         "tonemap", "overlay", "size", "rate", "threads", "cpu_used",
     ])]
     none: bool,
@@ -425,6 +428,7 @@ impl VideoArgs {
             codec: self.codec.unwrap_or(by_container),
             crf: self.crf,
             bitrate_bps: self.bitrate.filter(|rate| *rate > 0),
+            two_pass: self.two_pass,
             maxrate_bps: self.maxrate,
             bufsize_bits: self.bufsize,
             preset: self.preset.clone(),

@@ -16,6 +16,7 @@ mod images;
 mod pools;
 mod probe;
 mod processes;
+mod rate;
 mod reclaim;
 mod refusals;
 mod s3;

@@ -7,6 +7,7 @@ use std::path::Path;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::spec::{EncodeSpec, Rational, VideoCodec};
 
+use super::passes::{self, Pass};
 use super::{Taker, Task, hdr};
 use crate::av::codec::Received;
 use crate::av::encoder::{Encoder, VideoSetup};
@@ -69,6 +70,12 @@ impl Opening {
         let (mastering, light) = hdr::read(&side_data);
         Ok(Opening { sink, setup, mastering, light, side_data })
     }
+
+    /// Opens an encoder for such pictures.
+    pub(super) fn encoder(&self, codec: VideoCodec, mut settings: params::Encoder) -> Result<Encoder, Failure> {
+        hdr::add(&mut settings.options, codec, self.mastering.as_ref(), self.light.as_ref());
+        Encoder::video(settings.name, &self.setup, &settings.options)
+    }
 }
 
 /// Takes pictures, writes a piece.
@@ -89,15 +96,19 @@ pub(super) struct Coder {
 }
 
 impl Coder {
-    fn new(spec: &EncodeSpec, opening: &Opening, threads: u16, is_first: bool, path: &Path) -> Result<Coder, Failure> {
+    fn new(
+        spec: &EncodeSpec,
+        opening: &Opening,
+        threads: u16,
+        pass: &Pass,
+        is_first: bool,
+        path: &Path,
+    ) -> Result<Coder, Failure> {
         let video = spec
             .video
             .as_ref()
             .ok_or_else(|| Failure::new(Class::Internal, "no_video", "a video encode without video settings"))?;
-        let mut settings = params::video(video, threads);
-        hdr::add(&mut settings.options, video.codec, opening.mastering.as_ref(), opening.light.as_ref());
-        let encoder = Encoder::video(settings.name, &opening.setup, &settings.options)?;
-        let mut parameters = encoder.parameters().map_err(failed)?;
+        let (encoder, mut parameters) = passes::open(opening, video, threads, pass)?;
         for (kind, bytes) in &opening.side_data {
             if !parameters.side_data.iter().any(|(known, _)| known == kind) {
                 parameters.side_data.push((*kind, bytes.clone()));
@@ -170,7 +181,7 @@ impl Taker for Coder {
 
     fn open(task: &mut Task<'_>, opening: &Opening) -> Result<Coder, Failure> {
         let args = &task.args;
-        Coder::new(&args.spec, opening, args.threads, args.chunk == 0, task.path)
+        Coder::new(&args.spec, opening, args.threads, &task.pass, args.chunk == 0, task.path)
     }
 
     /// Encodes one picture at `pts` (encoder's timebase).
@@ -228,6 +239,6 @@ impl Taker for Coder {
     }
 }
 
-fn failed(error: AvError) -> Failure {
+pub(super) fn failed(error: AvError) -> Failure {
     error.failure(Class::Internal, "encoder_failed", "the encoder failed while it was running")
 }

@@ -87,7 +87,8 @@ impl Title<'_> {
             most = most.max(plan.chunks.iter().map(|chunk| chunk.weight).sum());
             for (number, chunk) in (0u32..).zip(&plan.chunks) {
                 let spec = track.spec.clone();
-                let args = EncodeArgs { spec, stream: plan.stream, chunk: number, threads: chunk.threads };
+                let args =
+                    EncodeArgs { spec, stream: plan.stream, chunk: number, threads: chunk.threads, target: None };
                 let mut inputs = vec![self.spec.source.clone(), table.clone()];
                 inputs.extend(video.overlay.iter().map(|overlay| overlay.image.clone()));
                 let call = self.work.call(inputs, Args::Encode(args));

@@ -181,6 +181,7 @@ impl Encoder {
 
     pub(super) fn check(&self, spec: &VideoSpec) -> Result<(), Failure> {
         self.check_rate_control(spec)?;
+        check_two_pass(spec)?;
         self.check_preset(spec)?;
         let codec = spec.codec;
         for (option, value, taken) in [
@@ -274,4 +275,29 @@ impl Encoder {
             ))),
         }
     }
+}
+
+/// Two passes need a rate to meet, and an encoder whose first pass Spool can read.
+fn check_two_pass(spec: &VideoSpec) -> Result<(), Failure> {
+    if !spec.two_pass {
+        return Ok(());
+    }
+    let codec = spec.codec;
+    match codec {
+        VideoCodec::Libx264 | VideoCodec::Libx265 => {}
+        VideoCodec::Libsvtav1 | VideoCodec::LibvpxVp9 => {
+            return Err(refused(format!(
+                "--two-pass with {codec}: it is made with libx264 and libx265; leave it out (-b:v then holds for each chunk), or give -crf"
+            )));
+        }
+    }
+    if spec.crf.is_some() {
+        return Err(conflict(
+            "--two-pass with -crf: a quality has no rate to meet; drop one of them, and give -b:v with --two-pass",
+        ));
+    }
+    if spec.bitrate_bps.is_none() {
+        return Err(conflict("--two-pass without -b:v: there is no rate to meet; add -b:v"));
+    }
+    Ok(())
 }

@@ -159,6 +159,23 @@ fn rates_that_would_be_ignored_are_refused() {
 }
 
 #[test]
+fn two_passes_need_a_rate_and_an_encoder_that_has_them() {
+    let two = |codec, crf: Option<f32>, rate: Option<u64>| {
+        judge_video(codec, |v| (v.two_pass, v.crf, v.bitrate_bps) = (true, crf, rate))
+    };
+    let m = Some(2_000_000);
+    for codec in [X264, X265] {
+        assert_eq!(two(codec, None, m), "ok");
+        assert!(two(codec, None, None).contains("--two-pass without -b:v"));
+        assert!(two(codec, Some(20.0), None).contains("--two-pass with -crf"));
+    }
+    for codec in [Svt, Vp9] {
+        let said = two(codec, None, m);
+        assert!(said.contains("it is made with libx264 and libx265"), "{said}");
+    }
+}
+
+#[test]
 fn containers_hold_what_ffmpeg_lets_them_hold() {
     use AudioCodec::{Aac, Copy, Flac, Libopus};
     use Container::{Mkv, Mov, Mp4, Webm};
