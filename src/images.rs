@@ -25,8 +25,9 @@ const NO_PROGRESS: Duration = Duration::from_secs(300);
 /// A decoder of the largest pictures, and one sheet.
 const MEMORY_MIB: u64 = 4096;
 /// Pictures of sprite sheets are so far apart where nothing says it.
-const SPRITE_EVERY: Span = Span::from_secs(10);
-const WIDTH_DEFAULT: u32 = 320;
+pub const SPRITE_EVERY: Span = Span::from_secs(10);
+/// Of thumbnails and of the sheets' pictures.
+pub const WIDTH_DEFAULT: u32 = 320;
 
 #[derive(Debug, Args)]
 #[command(
@@ -90,7 +91,7 @@ enum Format {
     Webp,
 }
 
-fn grid(text: &str) -> Result<(u16, u16), String> {
+pub fn grid(text: &str) -> Result<(u16, u16), String> {
     let sides = text.split_once('x').and_then(|(columns, rows)| Some((columns.parse().ok()?, rows.parse().ok()?)));
     sides.ok_or_else(|| "expected COLUMNSxROWS, such as 5x5".into())
 }

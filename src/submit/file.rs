@@ -10,11 +10,12 @@ use spool_proto::spec::title::{
     AudioRendition, GOP_DEFAULT, LadderSpec, Package, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec,
 };
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, JobSpec, Service, Subtitles, Trim, Verify, VideoCodec, VideoSpec,
-    parse,
+    AudioCodec, AudioSpec, Container, EncodeSpec, ImageFormat, ImageSpec, JobSpec, Poster, Service, Sprites, Subtitles,
+    Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
 };
 use spool_proto::time::{Span, Timestamp};
 
+use crate::images;
 use crate::quantity;
 use crate::yaml::{Text, Time, read};
 
@@ -65,6 +66,8 @@ pub struct Body {
     pub audio: Option<Vec<AudioBody>>,
     /// Subtitles of packages.
     pub text: Option<Vec<TextBody>>,
+    /// Poster, thumbnails, sprite sheets of packages.
+    pub images: Option<ImagesBody>,
     /// `hls`, `dash`. Without packages the job makes one film.
     pub packages: Option<Vec<Package>>,
     pub chunking: Option<Chunking>,
@@ -194,6 +197,47 @@ pub struct TextBody {
     pub language: Option<String>,
 }
 
+/// As the options of `spool images` take them.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ImagesBody {
+    #[serde(default)]
+    pub poster: bool,
+    /// The poster's time.
+    #[serde(default)]
+    pub at: Option<Time>,
+    #[serde(default)]
+    pub thumbnails: Option<Time>,
+    /// `5x5`.
+    #[serde(default)]
+    pub sprite: Option<String>,
+    #[serde(default)]
+    pub sprite_every: Option<Time>,
+    #[serde(default)]
+    pub width: Option<u32>,
+    #[serde(default)]
+    pub format: ImageFormat,
+    #[serde(default)]
+    pub exact: bool,
+}
+
+impl ImagesBody {
+    fn spec(&self) -> Result<ImageSpec, String> {
+        let width = self.width.unwrap_or(images::WIDTH_DEFAULT);
+        let every = self.sprite_every.or(self.thumbnails).map_or(images::SPRITE_EVERY, |time| time.0);
+        let grid =
+            self.sprite.as_deref().map(images::grid).transpose().map_err(|e| format!("spec.images.sprite: {e}"))?;
+        Ok(ImageSpec {
+            poster: self.poster.then_some(Poster { at: self.at.map(|time| time.0), width: None }),
+            thumbnails: self.thumbnails.map(|every| Thumbnails { every: every.0, width }),
+            sprites: grid.map(|(columns, rows)| Sprites { every, columns, rows, width }),
+            format: self.format,
+            exact: self.exact,
+            ..ImageSpec::new()
+        })
+    }
+}
+
 /// `+2h` or `2026-05-01T18:00:00Z`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Moment(pub Timestamp);
@@ -249,6 +293,7 @@ impl Body {
             ladder: self.ladder.or(template.ladder),
             audio: self.audio.or(template.audio),
             text: self.text.or(template.text),
+            images: self.images.or(template.images),
             packages: self.packages.or(template.packages),
             chunking: self.chunking.or(template.chunking),
             verify: self.verify.or(template.verify),
@@ -319,6 +364,7 @@ impl Body {
             ladder,
             audio,
             text,
+            images: self.images.as_ref().map(ImagesBody::spec).transpose()?,
             packages: packages.to_vec(),
             segment,
             gop: or(chunking.gop, GOP_DEFAULT.min(segment)),
@@ -330,6 +376,9 @@ impl Body {
     fn film(&self, source: String, output: String) -> Result<EncodeSpec, String> {
         if self.ladder.is_some() {
             return Err("spec.ladder: a ladder needs packages: name hls, dash or both under packages".into());
+        }
+        if self.images.is_some() {
+            return Err("spec.images: only packages have images; spool images makes them of a film".into());
         }
         if self.text.is_some() {
             return Err("spec.text: only packages have text of their own; a film keeps the source's subtitles".into());

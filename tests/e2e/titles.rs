@@ -28,6 +28,7 @@ spec:
     - {{name: stereo, codec: aac, bitrate: 64k}}
   text:
     - {{file: {}, language: deu}}
+  images: {{poster: true, sprite: 3x2, spriteEvery: 2s, width: 64}}
   packages: [hls, dash]
   chunking: {{segment: 2s, gop: 1s}}
 {more}",
@@ -87,6 +88,9 @@ fn one_job_makes_every_rendition_and_a_package_that_demuxers_follow() {
         "{subtitles}"
     );
     assert!(std::fs::read_to_string(package.join("master.m3u8")).unwrap().contains("LANGUAGE=\"de\""));
+    for picture in ["poster.jpg", "sprite-001.jpg", "sprite.vtt"] {
+        assert!(package.join("images").join(picture).is_file(), "{picture}");
+    }
     // Keyframes of all renditions stand at the same times, and every segment begins with one.
     let mut starts = Vec::new();
     for folder in ["180p", "90p", "av1-90p"] {

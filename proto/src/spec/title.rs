@@ -7,7 +7,7 @@ pub mod renditions;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AudioSpec, Trim, Verify, VideoCodec, VideoSpec};
+use super::{AudioSpec, ImageSpec, Trim, Verify, VideoCodec, VideoSpec};
 use crate::time::Span;
 
 /// One source in, a package of renditions out.
@@ -31,6 +31,9 @@ pub struct TitleSpec {
     pub audio: Vec<AudioRendition>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub text: Vec<TextRendition>,
+    /// Poster, thumbnails and sprite sheets, in the folder `images`. Of the whole source, whatever is kept of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageSpec>,
     /// What describes the segments to players. Never empty.
     pub packages: Vec<Package>,
     /// Length of a segment: the whole number of frames nearest to it.

@@ -22,7 +22,12 @@ pub const CORE: u64 = 1_000;
 
 /// MiB a decoder of such pictures holds at most.
 pub fn decoder_memory(video: &VideoPlan) -> u64 {
+    pictures_memory(video.width, video.height)
+}
+
+/// As [`decoder_memory`], of pictures of a size.
+pub fn pictures_memory(width: u32, height: u32) -> u64 {
     // Up to three planes of two bytes a sample.
-    let picture = u64::from(video.width) * u64::from(video.height) * 6;
+    let picture = u64::from(width) * u64::from(height) * 6;
     picture.saturating_mul(DECODER_PICTURES).div_ceil(1 << 20)
 }

@@ -3,9 +3,9 @@
 
 use spool_core::io::Next;
 use spool_proto::call::{
-    Args, EncodeArgs, ManifestArgs, PackageEntry, PlanArgs, PlanSummary, ProbeArgs, PublishPackageArgs, SegmentArgs,
-    SegmentSummary, SourceFacts, StreamFacts, TextArgs, TrackArgs, TrackManifest, ValidateArgs, Value, VideoPlan,
-    function,
+    Args, EncodeArgs, ImagesArgs, ManifestArgs, MediaFacts, PackageEntry, PlanArgs, PlanSummary, ProbeArgs,
+    PublishPackageArgs, SegmentArgs, SegmentSummary, SourceFacts, StreamFacts, TextArgs, TrackArgs, TrackManifest,
+    ValidateArgs, Value, VideoPlan, function,
 };
 use spool_proto::failure::{Class, Failure};
 use spool_proto::package::{self, PackagedTrack};
@@ -129,7 +129,27 @@ impl Title<'_> {
                 ..Order::new(call, resources, limits::READ_TIMEOUT)
             });
         }
+        if let (Some(spec), Some(track)) = (&self.spec.images, self.tracks.video.first()) {
+            let args = ImagesArgs { spec: spec.clone(), stream: Some(track.stream) };
+            let call = self.work.call(vec![self.spec.source.clone()], Args::Images(args));
+            let resources = Resources::cpu_memory(CORE, self.pictures_memory(track.stream)?);
+            orders.push(Order {
+                label: "images".into(),
+                weight: most / 64,
+                no_progress: limits::NO_PROGRESS,
+                ..Order::new(call, resources, limits::CODEC_TIMEOUT)
+            });
+        }
         Ok(phase("encoding", orders))
+    }
+
+    /// MiB for a decoder of the source's pictures, and a sheet.
+    fn pictures_memory(&self, stream: u32) -> Result<u64, Failure> {
+        let (width, height) = match &self.stream(stream)?.media {
+            MediaFacts::Video(facts) => (facts.width, facts.height),
+            _ => (0, 0),
+        };
+        Ok(limits::TABLES_MEMORY + limits::pictures_memory(width, height))
     }
 
     fn assembling(&self) -> Result<Next, Failure> {
@@ -222,6 +242,10 @@ impl Title<'_> {
             let text = task.artifact("text")?;
             let path = format!("{}/{}", text_folder(track), package::file::TEXT);
             entries.push(PackageEntry::File { path, input: take(&text.uri), hash: text.hash.clone() });
+        }
+        for picture in self.work.of(function::IMAGES).iter().flat_map(|task| &task.answer.artifacts) {
+            let path = format!("images/{}", picture.name);
+            entries.push(PackageEntry::File { path, input: take(&picture.uri), hash: picture.hash.clone() });
         }
         for playlist in &self.work.one(function::MANIFEST)?.answer.artifacts {
             let (path, hash) = (playlist.name.clone(), playlist.hash.clone());

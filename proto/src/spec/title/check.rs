@@ -55,6 +55,7 @@ impl TitleSpec {
         self.check_video()?;
         self.check_audio()?;
         self.check_text()?;
+        self.check_images()?;
         self.ladder.as_ref().map_or(Ok(()), LadderSpec::check)
     }
 
@@ -118,6 +119,14 @@ impl TitleSpec {
             }
         }
         Ok(())
+    }
+
+    fn check_images(&self) -> Result<(), Failure> {
+        let Some(images) = &self.images else { return Ok(()) };
+        if self.video.is_empty() && self.ladder.is_none() {
+            return Err(conflict("images of a title without pictures: name renditions under video or ladder"));
+        }
+        images.check().map_err(|failure| Failure { message: format!("images: {}", failure.message), ..failure })
     }
 
     fn alone(&self) -> EncodeSpec {

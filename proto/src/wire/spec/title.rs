@@ -1,10 +1,10 @@
 //! Titles on the wire.
 
-use super::super::{BadField, from_name, name_of, v1};
+use super::super::{BadField, from_name, name_of, narrow, v1};
 use crate::spec::title::{
     AudioRendition, GOP_DEFAULT, LadderSpec, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec, TrackChoice,
 };
-use crate::spec::{Trim, Verify};
+use crate::spec::{ImageFormat, ImageSpec, Poster, QUALITY_DEFAULT, Sprites, Thumbnails, Trim, Verify};
 use crate::time::Span;
 
 impl From<&TitleSpec> for v1::TitleSpec {
@@ -19,6 +19,7 @@ impl From<&TitleSpec> for v1::TitleSpec {
             ladder: spec.ladder.as_ref().map(Into::into),
             audio: spec.audio.iter().map(Into::into).collect(),
             text: spec.text.iter().map(Into::into).collect(),
+            images: spec.images.as_ref().map(Into::into),
             packages: spec.packages.iter().map(|package| name_of(*package)).collect(),
             segment_us: spec.segment.0,
             gop_us: spec.gop.0,
@@ -42,6 +43,7 @@ impl TryFrom<v1::TitleSpec> for TitleSpec {
             ladder: wire.ladder.map(TryInto::try_into).transpose()?,
             audio: wire.audio.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             text: wire.text.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            images: wire.images.map(TryInto::try_into).transpose()?,
             packages: wire.packages.iter().map(|name| from_name("packages", name)).collect::<Result<_, _>>()?,
             segment: or(wire.segment_us, SEGMENT_DEFAULT),
             gop: or(wire.gop_us, GOP_DEFAULT),
@@ -140,6 +142,53 @@ impl TryFrom<v1::TextRendition> for TextRendition {
     }
 }
 
+impl From<&ImageSpec> for v1::ImageSpec {
+    fn from(spec: &ImageSpec) -> Self {
+        v1::ImageSpec {
+            poster: spec.poster.as_ref().map(|p| v1::Poster { at_us: p.at.map(|at| at.0), width: p.width }),
+            thumbnails: spec.thumbnails.as_ref().map(|t| v1::Thumbnails { every_us: t.every.0, width: t.width }),
+            sprites: spec.sprites.as_ref().map(|s| v1::Sprites {
+                every_us: s.every.0,
+                columns: s.columns.into(),
+                rows: s.rows.into(),
+                width: s.width,
+            }),
+            format: name_of(spec.format),
+            quality: spec.quality.into(),
+            exact: spec.exact,
+        }
+    }
+}
+
+impl TryFrom<v1::ImageSpec> for ImageSpec {
+    type Error = BadField;
+
+    fn try_from(wire: v1::ImageSpec) -> Result<Self, BadField> {
+        let sprites = |s: v1::Sprites| {
+            Ok::<_, BadField>(Sprites {
+                every: Span(s.every_us),
+                columns: narrow("images.sprites.columns", s.columns.into())?,
+                rows: narrow("images.sprites.rows", s.rows.into())?,
+                width: s.width,
+            })
+        };
+        Ok(ImageSpec {
+            poster: wire.poster.map(|p| Poster { at: p.at_us.map(Span), width: p.width }),
+            thumbnails: wire.thumbnails.map(|t| Thumbnails { every: Span(t.every_us), width: t.width }),
+            sprites: wire.sprites.map(sprites).transpose()?,
+            format: match wire.format.as_str() {
+                "" => ImageFormat::default(),
+                name => from_name("images.format", name)?,
+            },
+            quality: match wire.quality {
+                0 => QUALITY_DEFAULT,
+                quality => narrow("images.quality", quality.into())?,
+            },
+            exact: wire.exact,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,6 +230,14 @@ mod tests {
                 file: Some("file:///a.srt".into()),
                 language: Some("eng".into()),
             }],
+            images: Some(ImageSpec {
+                poster: Some(Poster { at: Some(Span::from_secs(3)), width: Some(640) }),
+                thumbnails: Some(Thumbnails { every: Span::from_secs(10), width: 160 }),
+                sprites: Some(Sprites { every: Span::from_secs(5), columns: 4, rows: 3, width: 120 }),
+                format: ImageFormat::Webp,
+                quality: 70,
+                exact: true,
+            }),
             packages: Package::ALL.to_vec(),
             segment: Span::from_secs(4),
             gop: Span::from_millis(1000),

@@ -13,6 +13,7 @@ fn title() -> TitleSpec {
         ladder: None,
         audio: Vec::new(),
         text: Vec::new(),
+        images: None,
         packages: vec![Package::Hls],
         segment: Span::from_secs(6),
         gop: Span::from_secs(2),
