@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::spec::Rational;
 
+/// A last segment shorter than this part of a segment's length stays with the one before it: a quarter.
+pub const SHORT_PART: u32 = 4;
+
 /// One track of a package. Its header and segments lie one behind the other in one file; the header alone, or with any of the
 /// segments behind it, can be decoded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,20 +71,16 @@ pub struct Fragment {
 }
 
 impl SegmentTable {
-    fn seconds(&self, ticks: u64) -> f64 {
+    /// Of one of its segments or fragments.
+    pub fn duration_s(&self, ticks: u64) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a century of nanoseconds is below 2^53")]
         let ticks = ticks as f64;
         ticks * self.time_base.as_f64()
     }
 
-    /// Of one of its segments or fragments.
-    pub fn duration_s(&self, ticks: u64) -> f64 {
-        self.seconds(ticks)
-    }
-
     /// Seconds from the first segment to the end of the last.
     pub fn total_s(&self) -> f64 {
-        self.seconds(self.segments.iter().map(|segment| segment.duration).sum())
+        self.duration_s(self.segments.iter().map(|segment| segment.duration).sum())
     }
 
     /// Bits a second over the whole track: `AVERAGE-BANDWIDTH`.
@@ -92,7 +91,7 @@ impl SegmentTable {
     /// Bits a second of the segment that needs most: `BANDWIDTH`. A last segment shorter than half a second tells nothing.
     pub fn peak_bps(&self) -> u64 {
         let rate = |segment: &Segment| {
-            let seconds = self.seconds(segment.duration);
+            let seconds = self.duration_s(segment.duration);
             (seconds >= 0.5 || self.segments.len() == 1).then(|| per_second(segment.bytes, seconds))
         };
         self.segments.iter().filter_map(rate).max().unwrap_or(0)

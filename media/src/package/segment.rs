@@ -1,12 +1,12 @@
 //! `media.segment`: the pieces of one track in, its CMAF track file and segment table out.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use spool_proto::call::{SegmentArgs, SegmentSummary, Value};
 use spool_proto::failure::{Class, Failure};
-use spool_proto::package::{Fragment, Segment, SegmentTable, TrackMedia, VideoRange};
+use spool_proto::package::{Fragment, SHORT_PART, Segment, SegmentTable, TrackMedia, VideoRange};
 use spool_proto::spec::Rational;
 
 use super::{boxes, codec_string};
@@ -16,8 +16,6 @@ use crate::av::{MICROSECONDS, rescale};
 use crate::piece::{Kind, Packet};
 use crate::{Host, Product, scratch_failed, wire};
 
-/// A last segment shorter than its part of a segment's length goes to the one before it.
-const SHORT: u64 = 4;
 /// Size and kind of the box that holds a fragment's data.
 const DATA_HEADER_BYTES: u64 = 8;
 /// `AVColorTransferCharacteristic`.
@@ -52,8 +50,10 @@ pub fn run(args: &SegmentArgs, host: &mut dyn Host) -> Result<Product, Failure> 
         files.push((name.to_owned(), path));
         Ok::<(), Failure>(())
     };
-    leave("segments", &mut |to| {
-        serde_json::to_writer(to, &table).map_err(|error| scratch_failed(Path::new("segments"), &error.into()))
+    leave("segments", &mut |mut to| {
+        let io = |error: std::io::Error| scratch_failed(Path::new("segments"), &error);
+        serde_json::to_writer(&mut to, &table).map_err(|error| io(error.into()))?;
+        to.flush().map_err(io)
     })?;
     let times = track.schedule.as_ref().map(|schedule| FilmTimeline {
         time_base: track.parameters.time_base,
@@ -304,7 +304,10 @@ fn look_into(table: &mut SegmentTable, path: &Path) -> Result<(), Failure> {
     let header = read(0, table.header_bytes)?;
     table.codec = codec_string::of(&header).ok_or_else(|| odd("sample entry"))?;
     for fragment in table.segments.iter_mut().flat_map(|segment| &mut segment.fragments) {
-        let found = boxes::fragment(&read(fragment.offset, fragment.bytes)?).ok_or_else(|| odd("fragment"))?;
+        // Its description alone: the pictures behind it are not looked at.
+        let size = read(fragment.offset, 4)?.try_into().map_or(0, u32::from_be_bytes);
+        let moof = read(fragment.offset, u64::from(size).min(fragment.bytes))?;
+        let found = boxes::fragment(&moof).ok_or_else(|| odd("fragment"))?;
         fragment.first_bytes = found.moof_bytes + DATA_HEADER_BYTES + found.first_sample_bytes;
     }
     Ok(())
@@ -313,8 +316,7 @@ fn look_into(table: &mut SegmentTable, path: &Path) -> Result<(), Failure> {
 fn merge_rest(table: &mut SegmentTable, segment: Rational) {
     let Some(last) = table.segments.last() else { return };
     let whole = table.time_base.as_f64() * f64::from(u32::try_from(last.duration).unwrap_or(u32::MAX));
-    #[expect(clippy::cast_precision_loss, reason = "a small constant")]
-    let short = whole * (SHORT as f64) < segment.as_f64();
+    let short = whole * f64::from(SHORT_PART) < segment.as_f64();
     if short && table.segments.len() > 1 {
         let last = table.segments.pop().expect("there are two");
         let before = table.segments.last_mut().expect("there are two");

@@ -20,9 +20,6 @@ use super::limits::{self, CORE};
 use super::video_encode::{codec, count};
 use super::{DoneTask, Order, Work, bad_answer, phase, unknown_phase};
 
-/// A last segment shorter than its part of a segment stays with the one before it.
-const SHORT: u64 = 4;
-
 pub(super) fn next(spec: &TitleSpec, work: Work<'_>, phase: Option<&str>) -> Result<Next, Failure> {
     let Some(phase) = phase else { return Ok(probing(spec, work)) };
     let source = work.source()?;
@@ -181,7 +178,7 @@ impl Title<'_> {
         let seconds = i32::try_from(grid.segment_frames).ok().and_then(|frames| frames.checked_mul(rate.den));
         let frames: u64 = manifests(tasks)?.iter().map(|piece| piece.units).sum();
         let (whole, rest) = (frames / u64::from(grid.segment_frames), frames % u64::from(grid.segment_frames));
-        let own = rest * SHORT >= u64::from(grid.segment_frames) || whole == 0;
+        let own = rest * u64::from(package::SHORT_PART) >= u64::from(grid.segment_frames) || whole == 0;
         let segments = u32::try_from(whole + u64::from(own && rest > 0)).unwrap_or(u32::MAX);
         Ok((Rational::new(seconds.unwrap_or(i32::MAX), rate.num), Some(segments)))
     }
