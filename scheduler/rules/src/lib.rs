@@ -16,4 +16,5 @@ pub mod matcher;
 mod memory;
 mod network;
 pub mod ruleset;
+pub mod schema;
 pub mod value;

@@ -1,0 +1,5 @@
+//! Rule files, read and run.
+
+mod harness;
+mod language;
+mod semantics;
