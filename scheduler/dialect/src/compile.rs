@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use starlark::analysis::AstModuleLint;
 use starlark::docs::{DocItem, DocMember};
 use starlark::environment::{FrozenModule, Globals, GlobalsBuilder, LibraryExtension, Module};
 use starlark::eval::{Evaluator, ReturnFileLoader};
@@ -234,26 +233,4 @@ impl Reading<'_> {
         self.collectors.push(collector);
         Ok(())
     }
-}
-
-/// What the language's own linter says.
-pub fn lint(sources: &Sources) -> Vec<Problem> {
-    let names = globals().names().map(|name| name.as_str().to_owned()).collect();
-    let mut problems = Vec::new();
-    for (file, text) in &sources.0 {
-        let Ok(ast) = AstModule::parse(file, text.clone(), &dialect()) else { continue };
-        for lint in ast.lint(Some(&names)) {
-            let at = lint.location.resolve_span().begin;
-            problems.push(Problem {
-                file: file.clone(),
-                line: at.line + 1,
-                column: at.column + 1,
-                severity: Severity::Warning,
-                code: lint.short_name.replace('-', "_"),
-                message: lint.problem,
-            });
-        }
-    }
-    problems.sort();
-    problems
 }

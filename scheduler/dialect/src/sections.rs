@@ -23,7 +23,8 @@ impl Sections for &Compiled {
     }
 }
 
-fn outcome_name(section: spool_rules::history::Section) -> &'static str {
+/// How a section names what came of its effects.
+pub(crate) fn outcome_name(section: spool_rules::history::Section) -> &'static str {
     match section {
         spool_rules::history::Section::Error => "err",
         _ => "results",

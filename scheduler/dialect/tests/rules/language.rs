@@ -64,3 +64,31 @@ fn the_hash_names_the_content() {
     other.0.insert("lib.star".into(), String::new());
     assert_ne!(one.hash(), other.hash());
 }
+
+#[test]
+fn what_is_suspicious_is_warned_of() {
+    let head = "service(name = \"t\", version = \"1\")\n";
+    let warnings = |text: &str| -> Vec<String> {
+        let (_, problems) = spool_dialect::check(&Sources::of(format!("{head}{text}\n"))).expect("it can be read");
+        problems.iter().map(Problem::to_string).collect()
+    };
+    let cases = [
+        ("rule(name = \"a\", match = [fact(\"flim\")], action = lambda: [])", "never matches: no rule asserts a fact \"flim\""),
+        (
+            "rule(name = \"a\", match = [fact(\"input\", n = 1, where = {\"n\": gt(3)})], action = lambda: [])",
+            "asks for two different n",
+        ),
+        (
+            "rule(name = \"a\", match = [fact(\"input\")], action = lambda: [assert_(\"x\")])\n\
+             rule(name = \"b\", match = [fact(\"x\")], action = lambda: [assert_(\"x\")])",
+            "main.star:3:1: warning: rule \"b\" looks for \"x\" and asserts it",
+        ),
+    ];
+    for (text, expected) in cases {
+        let said = warnings(text);
+        assert!(said.iter().any(|warning| warning.contains(expected)), "{text}\n{said:?}");
+    }
+    let good = "rule(name = \"a\", match = [fact(\"input\"), none(\"x\")], action = lambda: [assert_(\"x\")])\n\
+                rule(name = \"b\", match = [fact(\"x\")], action = lambda: [result()])";
+    assert_eq!(warnings(good), Vec::<String>::new());
+}

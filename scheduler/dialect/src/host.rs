@@ -1,0 +1,197 @@
+//! An author's sections, run in a process of their own: it has a deadline for each, and is ended when it passes one. What such a process
+//! may use of memory and files is for whoever starts it to set ([`Keeper::program`] locks itself in before it reads anything).
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use spool_rules::effect::Effect;
+use spool_rules::history::SectionFailure;
+use spool_rules::instance::{Ask, Sections};
+use spool_rules::ruleset::RuleSet;
+
+use crate::file::{MAIN, Problem, Severity, Sources};
+use crate::wire::{Order, Said};
+
+/// A line that says more than this is not read: the process is ended.
+const LINE: u64 = 256 << 20;
+
+/// How sections' processes are started.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    pub program: PathBuf,
+    pub args: Vec<OsString>,
+    /// For reading the files.
+    pub read_within: Duration,
+    /// For one section.
+    pub run_within: Duration,
+}
+
+impl Keeper {
+    /// With the usual deadlines.
+    pub fn new(program: PathBuf, args: Vec<OsString>) -> Keeper {
+        Keeper { program, args, read_within: Duration::from_secs(10), run_within: Duration::from_secs(5) }
+    }
+}
+
+/// The sections of one rule set. Its process is started when it is first needed, and again after it had to be ended.
+#[derive(Debug)]
+pub struct Hosted {
+    keeper: Keeper,
+    sources: Sources,
+    process: Option<Process>,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    input: ChildStdin,
+    lines: Receiver<io::Result<String>>,
+    stderr: ChildStderr,
+}
+
+/// Why a process said nothing.
+enum Silence {
+    Late(Duration),
+    Gone(String),
+}
+
+impl Hosted {
+    pub fn new(keeper: Keeper, sources: Sources) -> Hosted {
+        Hosted { keeper, sources, process: None }
+    }
+
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// What is wrong with them, which may be that reading them does not end or takes too much memory.
+    pub fn read(&mut self) -> Result<RuleSet, Vec<Problem>> {
+        let whole = |code: &str, message: String| {
+            vec![Problem { file: MAIN.into(), line: 0, column: 0, severity: Severity::Error, code: code.into(), message }]
+        };
+        let order = Order::Read(self.sources.clone());
+        match self.say(&order, self.keeper.read_within) {
+            Ok(Said::Set(set)) => Ok(*set),
+            Ok(Said::Problems(problems)) => Err(problems),
+            Ok(_) => Err(whole("internal", "the process that reads rules answered something else".into())),
+            Err(Silence::Late(limit)) => {
+                Err(whole("too_slow", format!("reading the files took more than {} s", limit.as_secs_f64())))
+            }
+            Err(Silence::Gone(how)) => Err(whole("too_large", format!("the process that read the files {how}"))),
+        }
+    }
+
+    fn section(&mut self, ask: &Ask<'_>) -> Result<Vec<Effect>, SectionFailure> {
+        if self.process.is_none() {
+            self.read().map_err(|problems| {
+                let first = problems.first().map_or_else(String::new, Problem::to_string);
+                SectionFailure::new("rules_unreadable", format!("the rules cannot be read any more: {first}"))
+            })?;
+        }
+        let outcome = ask.outcome.map(|value| (crate::sections::outcome_name(ask.section).into(), value.clone()));
+        let order = Order::Run {
+            rule: ask.rule,
+            section: ask.section,
+            given: ask.bindings.iter().cloned().chain(outcome).collect(),
+            now_us: ask.now.0,
+            firing: ask.firing.into(),
+        };
+        match self.say(&order, self.keeper.run_within) {
+            Ok(Said::Effects(effects)) => Ok(effects),
+            Ok(Said::Broke(broke)) => Err(broke),
+            Ok(_) => Err(SectionFailure::new("internal", "the process that runs rules answered something else")),
+            Err(Silence::Late(limit)) => {
+                let message = format!("it took more than {} s and was ended", limit.as_secs_f64());
+                Err(SectionFailure::new("section_too_slow", message))
+            }
+            Err(Silence::Gone(how)) => {
+                let message = format!("its process {how}; a section has a limited memory");
+                Err(SectionFailure::new("section_too_large", message))
+            }
+        }
+    }
+
+    fn say(&mut self, order: &Order, within: Duration) -> Result<Said, Silence> {
+        let mut process = match self.process.take() {
+            Some(process) => process,
+            None => Process::start(&self.keeper).map_err(|e| Silence::Gone(format!("cannot be started: {e}")))?,
+        };
+        match process.ask(order, within) {
+            Ok(said) => {
+                self.process = Some(process);
+                Ok(said)
+            }
+            Err(silence) => Err(silence),
+        }
+    }
+}
+
+impl Sections for Hosted {
+    fn run(&mut self, ask: &Ask<'_>) -> Result<Vec<Effect>, SectionFailure> {
+        self.section(ask)
+    }
+}
+
+impl Process {
+    fn start(keeper: &Keeper) -> io::Result<Process> {
+        let mut child = Command::new(&keeper.program)
+            .args(&keeper.args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let gone = || io::Error::other("its pipes are missing");
+        let (input, output) = (child.stdin.take().ok_or_else(gone)?, child.stdout.take().ok_or_else(gone)?);
+        let stderr = child.stderr.take().ok_or_else(gone)?;
+        let (send, lines) = channel();
+        thread::Builder::new().name("rules".into()).spawn(move || {
+            let mut output = BufReader::new(output);
+            loop {
+                let mut line = String::new();
+                let read = output.by_ref().take(LINE).read_line(&mut line);
+                let is_over = !matches!(read, Ok(n) if n > 0) || !line.ends_with('\n');
+                if send.send(read.map(|_| line)).is_err() || is_over {
+                    return;
+                }
+            }
+        })?;
+        Ok(Process { child, input, lines, stderr })
+    }
+
+    fn ask(&mut self, order: &Order, within: Duration) -> Result<Said, Silence> {
+        let mut line = serde_json::to_vec(order).expect("an order is plain data");
+        line.push(b'\n');
+        if self.input.write_all(&line).and_then(|()| self.input.flush()).is_err() {
+            return Err(self.gone());
+        }
+        match self.lines.recv_timeout(within) {
+            Ok(Ok(line)) if line.ends_with('\n') => {
+                serde_json::from_str(&line).map_err(|e| Silence::Gone(format!("said what cannot be read: {e}")))
+            }
+            Ok(_) | Err(RecvTimeoutError::Disconnected) => Err(self.gone()),
+            Err(RecvTimeoutError::Timeout) => Err(Silence::Late(within)),
+        }
+    }
+
+    fn gone(&mut self) -> Silence {
+        drop(self.child.kill());
+        let how = self.child.wait().map_or_else(|e| e.to_string(), |status| format!("ended ({status})"));
+        let mut tail = Vec::new();
+        drop((&mut self.stderr).take(4096).read_to_end(&mut tail));
+        let tail = String::from_utf8_lossy(&tail);
+        let last = tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        Silence::Gone(if last.is_empty() { how } else { format!("{how}: {last}") })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nothing of it is wanted any more.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
