@@ -54,12 +54,15 @@ fn refused(refusal: &Refusal) -> Failure {
         Refusal::BadTree(_) => "bad_pools",
         Refusal::PoolsChanged { .. } => "pools_changed",
         Refusal::PoolInUse { .. } => "pool_in_use",
+        Refusal::NotReactive { .. } => "not_reactive",
+        Refusal::SignalTooLarge { .. } => "signal_too_large",
+        Refusal::SignalsFull(_) => "signals_full",
         Refusal::PoolDrains { .. } => "pool_drains",
         Refusal::QueueFull { .. } => "queue_full",
         Refusal::Overloaded { .. } => "overloaded",
     };
     let class = match refusal {
-        Refusal::QueueFull { .. } | Refusal::Overloaded { .. } => Class::Capacity,
+        Refusal::QueueFull { .. } | Refusal::Overloaded { .. } | Refusal::SignalsFull(_) => Class::Capacity,
         _ => Class::Spec,
     };
     Failure::new(class, code, refusal.to_string())

@@ -16,8 +16,8 @@ pub async fn recover<S: Store>(store: &mut S, config: Config) -> Result<Engine, 
     if kept.engine.next_job > 0 {
         engine.restore(kept.engine);
     }
-    for (job, parts) in kept.jobs {
-        engine.restore_job(job, parts).map_err(damaged)?;
+    for (job, parts, history) in kept.jobs {
+        engine.restore_job(job, parts, history).map_err(damaged)?;
     }
     // What was restored is what the checkpoint holds; only the turns since are news to the next one.
     engine.checkpointed();

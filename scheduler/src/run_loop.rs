@@ -234,16 +234,20 @@ impl<S: Store> RunLoop<S> {
         let mut done = Vec::new();
         let now = self.now();
         while !self.effects.is_empty() {
+            // Whatever happened to a job in this pass, its workflow is asked once, when all of it is known.
+            let mut asked = BTreeSet::new();
             for effect in std::mem::take(&mut self.effects) {
-                let Effect::Advance { job } = effect else {
-                    done.push(effect);
-                    continue;
-                };
+                match effect {
+                    Effect::Advance { job } => drop(asked.insert(job)),
+                    other => done.push(other),
+                }
+            }
+            for job in asked {
                 let Some(found) = self.engine.job(job) else { continue };
                 let folder = self.artifacts.join(job.to_string());
                 let place = Place { artifacts: uri::prefix_of_job(job), unsplit_threads: self.unsplit_threads() };
                 let mut next = workflow::next(&self.engine, found, &place);
-                if workflow::leaves_pieces(&found.request().service) && matches!(next, Next::Phase { .. }) {
+                if workflow::leaves_pieces(&found.request().service) && starts_tasks(&next) {
                     // Workers store pieces there and never make it: when it is gone, the job is over.
                     if let Err(e) = std::fs::create_dir_all(&folder) {
                         next = Next::Fail { failure: unwritable(&folder, &e) };
@@ -339,6 +343,14 @@ async fn sleep_until(at: Option<Timestamp>) {
         // A millisecond more, since the timer's granularity would else wake the loop just before its time.
         Some(at) => tokio::time::sleep(Duration::from(at.since(Timestamp::now())) + Duration::from_millis(1)).await,
         None => std::future::pending().await,
+    }
+}
+
+fn starts_tasks(next: &Next) -> bool {
+    match next {
+        Next::Phase { .. } => true,
+        Next::Step(step) => !step.groups.is_empty(),
+        Next::Finish { .. } | Next::Fail { .. } => false,
     }
 }
 

@@ -21,7 +21,7 @@ use std::fmt;
 use std::future::Future;
 
 use spool_core::io::Record;
-use spool_core::snapshot::{AttemptEnd, EngineSnapshot, JobSnapshot, TaskPart};
+use spool_core::snapshot::{AttemptEnd, EngineSnapshot, HistoryPart, JobSnapshot, TaskPart};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
 use spool_proto::time::Timestamp;
@@ -89,22 +89,27 @@ pub struct Checkpoint {
     pub engine: EngineSnapshot,
     pub jobs: Vec<JobSnapshot>,
     pub parts: Vec<TaskPart>,
+    pub history: Vec<HistoryPart>,
     pub forgotten: Vec<JobId>,
 }
 
 impl Checkpoint {
     /// Of nothing but what belongs to no job.
     pub fn new(mark: Mark, engine: EngineSnapshot) -> Checkpoint {
-        Checkpoint { mark, bytes: 0, engine, jobs: Vec::new(), parts: Vec::new(), forgotten: Vec::new() }
+        let (jobs, parts, history, forgotten) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Checkpoint { mark, bytes: 0, engine, jobs, parts, history, forgotten }
     }
 }
+
+/// A job as it was kept: its parts, and what else a reactive one has, in order.
+pub type KeptJob = (JobSnapshot, Vec<TaskPart>, Vec<HistoryPart>);
 
 /// What [`Store::load`] found.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Kept {
     pub engine: EngineSnapshot,
-    /// By id, each with its parts in order.
-    pub jobs: Vec<(JobSnapshot, Vec<TaskPart>)>,
+    /// By id.
+    pub jobs: Vec<KeptJob>,
     /// Turns since the checkpoint.
     pub turns: Vec<Vec<Record>>,
 }

@@ -2,6 +2,8 @@
 
 mod logs;
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use spool_core::engine::Engine;
 use spool_core::io::Blob;
@@ -36,7 +38,7 @@ pub fn job(engine: &Engine, job: &Job, now: Timestamp, tasks: bool) -> JobView {
         submitted: job.submitted(),
         started: job.started(),
         finished: job.finished(),
-        phases: job.phases().iter().map(phase).collect(),
+        phases: phases(job),
         progress: progress(engine, job, now),
         warnings: warnings(engine, job),
         failure: job.failure().cloned(),
@@ -67,6 +69,25 @@ pub fn archived(engine: &Engine, job: &Job, now: Timestamp) -> ArchivedJob {
         }
     }
     ArchivedJob { view, request_id: job.request().request_id.clone(), attempts, events: job_logs(engine, job) }
+}
+
+/// In order of their beginning. A reactive job starts phases of one name again and again: for people they are one.
+fn phases(job: &Job) -> Vec<PhaseView> {
+    let mut views: Vec<PhaseView> = Vec::new();
+    let mut known: BTreeMap<&str, usize> = BTreeMap::new();
+    for phase in job.phases() {
+        let Some(at) = known.get(phase.name.as_str()).filter(|_| job.request().reactive) else {
+            known.insert(&phase.name, views.len());
+            views.push(self::phase(phase));
+            continue;
+        };
+        let view = &mut views[*at];
+        view.finished = view.finished.zip(phase.finished).map(|(one, other)| one.max(other));
+        view.tasks += phase.counts.total();
+        view.done += phase.counts.done;
+        view.running += phase.running;
+    }
+    views
 }
 
 fn phase(phase: &Phase) -> PhaseView {
@@ -109,11 +130,9 @@ fn progress(engine: &Engine, job: &Job, now: Timestamp) -> Progress {
     let Some(current) = job.phases().last() else { return Progress::default() };
     let named = |name: &str| job.phases().iter().find(|phase| phase.name == name);
     let Some(encoding) = named("encoding").or_else(|| named("analysing")) else {
-        return Progress {
-            chunks_done: current.counts.done,
-            chunks_total: current.counts.total(),
-            ..Progress::default()
-        };
+        // What a reactive job has begun is all that is known of it.
+        let counts = if job.request().reactive { job.counts() } else { &current.counts };
+        return Progress { chunks_done: counts.done, chunks_total: counts.total(), ..Progress::default() };
     };
     let mut progress = Progress { bytes: encoding.progress().bytes, ..Progress::default() };
     let coding = [function::ENCODE, function::ANALYSE];

@@ -168,7 +168,7 @@ impl Order {
             no_progress: self.no_progress,
         };
         let payload: Blob = serde_json::to_vec(&self.call).expect("a call is plain data with string keys").into();
-        TaskRun { count, task: NewTask { shape, label: self.label, payload, weight: self.weight } }
+        TaskRun { count, task: NewTask { shape, label: self.label, payload, weight: self.weight, max_attempts: None } }
     }
 }
 

@@ -207,7 +207,10 @@ impl Ledger {
             Record::JobForgotten { job } => {
                 self.by_id.remove(job);
             }
-            Record::JobSubmitted { .. }
+            // Scenarios have phases only.
+            Record::Stepped { .. }
+            | Record::Signalled { .. }
+            | Record::JobSubmitted { .. }
             | Record::JobRetried { .. }
             | Record::PrioritySet { .. }
             | Record::PoolHeld { .. }

@@ -161,6 +161,7 @@ impl Load {
             label: String::new(),
             payload: self.nothing.clone(),
             weight: 0,
+            max_attempts: None,
         };
         Next::Phase { name: "encoding".into(), tasks: vec![TaskRun { count: plan.tasks, task }] }
     }

@@ -20,6 +20,11 @@ pub struct Audit {
     last_fence: Fence,
     quota: Quota,
     finished: BTreeSet<TaskId>,
+    /// By a step: not to be leased any more.
+    cancelled: BTreeSet<TaskId>,
+    reactive: BTreeSet<JobId>,
+    /// Ids of signals.
+    signals: BTreeSet<(JobId, String)>,
     open: BTreeSet<JobId>,
     ended: BTreeSet<JobId>,
     /// Of those that ended: not to be retried.
@@ -33,6 +38,9 @@ impl Audit {
         let kind = match record {
             Record::JobSubmitted { job, new, .. } => {
                 self.quota.submitted(*job, new);
+                if new.reactive {
+                    self.reactive.insert(*job);
+                }
                 assert!(
                     self.open.insert(*job) && !self.ended.contains(job) && !self.forgotten.contains(job),
                     "{job} was submitted twice"
@@ -42,13 +50,36 @@ impl Audit {
             Record::PhaseStarted { job, tasks, .. } => {
                 self.quota.phase(*job, tasks);
                 assert!(self.open.contains(job), "{job} went on after its end");
+                assert!(!self.reactive.contains(job), "{job} goes by steps, not by phases");
                 "phase"
+            }
+            Record::Stepped { job, step, .. } => {
+                for group in &step.groups {
+                    self.quota.phase(*job, &group.tasks);
+                }
+                assert!(self.open.contains(job) && self.reactive.contains(job), "{job} took a step");
+                self.cancelled.extend(step.cancel.iter().map(|index| TaskId { job: *job, index: *index }));
+                match &step.outcome {
+                    Some(_) if self.leases.keys().any(|task| task.job == *job) => "ended early",
+                    Some(_) => "ended",
+                    None if !step.cancel.is_empty() => "step that cancels",
+                    None if step.snapshot => "log snapshot",
+                    None if step.groups.is_empty() => "step",
+                    None => "step that starts",
+                }
+            }
+            Record::Signalled { job, dedupe, .. } => {
+                assert!(self.open.contains(job) && self.reactive.contains(job), "{job} was sent a signal");
+                let is_new = dedupe.is_empty() || self.signals.insert((*job, dedupe.clone()));
+                assert!(is_new, "{job}: signal {dedupe} was taken twice");
+                "signal"
             }
             Record::Leased { task, fence, worker, .. } => {
                 assert!(*fence > self.last_fence, "{task}: fence {fence:?} after {:?}", self.last_fence);
                 self.last_fence = *fence;
                 assert!(self.open.contains(&task.job), "{task} was leased after its job's end");
                 assert!(!self.finished.contains(task), "{task} was leased though it is done");
+                assert!(!self.cancelled.contains(task), "{task} was leased though a step had cancelled it");
                 assert!(!self.quarantined.contains(worker), "{task} was leased to {worker}, which is quarantined");
                 let held = self.leases.entry(*task).or_default();
                 assert!(held.iter().all(|(_, other)| other != worker), "{task} was leased twice to {worker}");
@@ -129,9 +160,13 @@ impl Audit {
                 assert!(!self.done.contains(job), "{job} was retried, and is done");
                 assert!(self.ended.remove(job) && self.open.insert(*job), "{job} was retried while open");
                 self.quota.retried(*job);
-                // What had failed for good begins anew.
-                self.failed.retain(|(task, _)| task.job != *job || self.finished.contains(task));
-                "retried"
+                if self.reactive.contains(job) {
+                    "reactive job retried"
+                } else {
+                    // What had failed for good begins anew.
+                    self.failed.retain(|(task, _)| task.job != *job || self.finished.contains(task));
+                    "retried"
+                }
             }
             Record::PrioritySet { .. } => "priority",
             Record::Cordoned { .. } => "cordon",

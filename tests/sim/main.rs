@@ -73,6 +73,14 @@ fn run_eighth(part: u64) {
             "moved",
             "hopped",
             "preempted",
+            "step that starts",
+            "step that cancels",
+            "step",
+            "log snapshot",
+            "ended",
+            "ended early",
+            "signal",
+            "reactive job retried",
         ];
         for kind in expected {
             assert!(counts.contains_key(kind), "no seed ever led to {kind:?}");

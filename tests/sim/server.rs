@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use spool_core::io::{Effect, Input, Record, ToWorker};
-use spool_core::snapshot::{EngineSnapshot, JobSnapshot, TaskPart};
+use spool_core::snapshot::{EngineSnapshot, HistoryKey, HistoryPart, JobSnapshot, TaskPart};
 use spool_core::{Config, Engine};
 use spool_proto::ids::JobId;
 use spool_proto::time::Timestamp;
@@ -29,11 +29,13 @@ pub struct Server {
 struct Disk {
     engine: EngineSnapshot,
     jobs: BTreeMap<JobId, (JobSnapshot, BTreeMap<u32, TaskPart>)>,
+    /// Pieces that hold nothing any more stay, as they do in a store.
+    history: BTreeMap<JobId, BTreeMap<HistoryKey, HistoryPart>>,
     /// Records of the journal that are in the snapshot.
     folded: usize,
 }
 
-type Durable = (EngineSnapshot, Vec<(JobSnapshot, Vec<TaskPart>)>);
+type Durable = (EngineSnapshot, Vec<(JobSnapshot, Vec<TaskPart>, Vec<HistoryPart>)>);
 
 impl Server {
     pub fn new(config: Config) -> Server {
@@ -85,12 +87,17 @@ impl Server {
         assert!(!self.committing, "a checkpoint in the middle of a turn");
         for job in self.engine.forgotten() {
             self.disk.jobs.remove(job);
+            self.disk.history.remove(job);
         }
         for dirty in self.engine.dirty() {
             let header = self.engine.job_snapshot(dirty.job).expect("dirty jobs exist");
             let (job, parts) = self.disk.jobs.entry(dirty.job).or_insert_with(|| (header.clone(), BTreeMap::new()));
             if dirty.header {
                 *job = header;
+            }
+            for key in dirty.history {
+                let part = self.engine.history_part(dirty.job, key).expect("dirty parts exist");
+                self.disk.history.entry(dirty.job).or_default().insert(key, part);
             }
             for part in dirty.parts {
                 parts.insert(part, self.engine.task_part(dirty.job, part).expect("dirty parts exist"));
@@ -127,9 +134,10 @@ impl Server {
         let mut folded = 0;
         if from_snapshot {
             engine.restore(self.disk.engine.clone());
-            for (job, parts) in self.disk.jobs.values() {
+            for (id, (job, parts)) in &self.disk.jobs {
                 let parts = parts.values().cloned().collect();
-                engine.restore_job(job.clone(), parts).expect("what was written can be read");
+                let history = self.disk.history.get(id).into_iter().flat_map(BTreeMap::values).cloned().collect();
+                engine.restore_job(job.clone(), parts, history).expect("what was written can be read");
             }
             folded = self.disk.folded;
         }
@@ -153,7 +161,7 @@ impl Server {
 fn durable(engine: &Engine) -> Durable {
     let job = |job: &spool_core::Job| {
         let parts = (0..).map_while(|part| engine.task_part(job.id(), part)).collect();
-        (engine.job_snapshot(job.id()).expect("listed"), parts)
+        (engine.job_snapshot(job.id()).expect("listed"), parts, engine.history(job.id()))
     };
     (engine.snapshot(), engine.jobs().map(job).collect())
 }

@@ -3,6 +3,7 @@
 mod clients;
 mod network;
 mod pools;
+mod reactive;
 
 use std::collections::BTreeMap;
 
@@ -375,6 +376,9 @@ impl World {
     fn workflow(&mut self, id: JobId) {
         let Some(job) = self.server.engine.job(id) else { return };
         let plan = &self.plans[&job.request().request_id];
+        if job.request().reactive {
+            return self.react(id);
+        }
         let next = match plan.phases.get(job.phases().len()) {
             Some(tasks) => Next::Phase { name: format!("phase {}", job.phases().len()), tasks: tasks.clone() },
             None if plan.fails => {

@@ -26,15 +26,22 @@ impl Engine {
 
     /// An answer nobody waits for any more (the job was cancelled, or had answered already) is dropped.
     pub(crate) fn advance(&mut self, now: Timestamp, job: JobId, next: Next, out: &mut Vec<Effect>) {
+        if self.state.jobs.get(&job).is_some_and(|job| job.new.reactive) {
+            return self.step(now, job, next, out);
+        }
         let Some(waiting) = self.state.jobs.get(&job).filter(|job| job.waits_for_workflow()) else { return };
         match next {
-            Next::Phase { name, tasks } if fits_in_job(waiting, &tasks) => {
+            Next::Phase { name, tasks } if fits_in_job(waiting, tasks.iter()) => {
                 self.record(Record::PhaseStarted { job, name, tasks, at: now }, out);
                 self.settle(now, job, out);
             }
             Next::Phase { name, .. } => {
-                let message = format!("phase {name} would give {job} more than 2^32 tasks; split it into several jobs");
-                let failure = Failure::new(Class::Spec, "too_many_tasks", message);
+                let failure = too_many_tasks(job, &format!("phase {name}"));
+                self.finish(now, job, Outcome::Failed { failure }, out);
+            }
+            Next::Step(_) => {
+                let message = format!("the workflow of {job} took a step, but the job is not reactive; this is a bug");
+                let failure = Failure::new(Class::Internal, "bad_step", message);
                 self.finish(now, job, Outcome::Failed { failure }, out);
             }
             Next::Finish { output } => self.finish(now, job, Outcome::Done { output }, out),
@@ -113,4 +120,9 @@ impl Engine {
             self.record(Record::JobForgotten { job }, out);
         }
     }
+}
+
+pub(crate) fn too_many_tasks(job: JobId, what: &str) -> Failure {
+    let message = format!("{what} would give {job} more than 2^32 tasks; split it into several jobs");
+    Failure::new(Class::Spec, "too_many_tasks", message)
 }

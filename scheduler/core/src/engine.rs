@@ -8,12 +8,12 @@ use spool_proto::time::Timestamp;
 use crate::config::Config;
 use crate::health::Watchdog;
 use crate::io::{Effect, Input, Outcome, Record, Refusal, Reply, ToWorker, Token};
-use crate::job::{Ending, Life};
+use crate::job::{Ending, Life, Phase};
 use crate::pools::PoolIx;
 use crate::reserve::Reservations;
 use crate::rooms::Rooms;
 use crate::shapes::ShapeId;
-use crate::snapshot::{DirtyJob, EngineSnapshot, JobSnapshot, TaskPart};
+use crate::snapshot::{DirtyJob, EngineSnapshot, HistoryKey, HistoryPart, JobSnapshot, TaskPart};
 use crate::state::{Illegal, State};
 use crate::stragglers::Stragglers;
 use crate::tally::Tally;
@@ -88,6 +88,9 @@ impl Engine {
             Input::Advance { job, next } => self.advance(now, job, next, out),
             Input::Cancel { token, job, reason } => self.cancel(now, token, job, reason, out),
             Input::Retry { token, job } => self.retry(now, token, job, out),
+            Input::Signal { token, job, name, dedupe, payload } => {
+                self.signal(now, token, job, (name, dedupe, payload), out);
+            }
             Input::SetPriority { token, job, priority } => self.set_priority(now, token, job, priority, out),
             Input::Forget { job } => self.forget(job, out),
             Input::MoveJob { token, job, pool } => self.move_job(now, token, job, pool, out),
@@ -179,11 +182,14 @@ impl Engine {
 
     /// What changed since the last [`Self::checkpointed`], by job.
     pub fn dirty(&self) -> Vec<DirtyJob> {
+        let history = |job: &crate::job::Job| job.reaction.history.dirty.iter().copied().collect::<Vec<_>>();
+        // What a job keeps changes with its header only.
         let dirty = self.state.jobs.values().filter(|job| job.dirty_header || !job.dirty_parts.is_empty());
         let entry = |job: &crate::job::Job| DirtyJob {
             job: job.id,
             header: job.dirty_header,
             parts: job.dirty_parts.iter().copied().collect(),
+            history: history(job),
         };
         dirty.map(entry).collect()
     }
@@ -203,12 +209,24 @@ impl Engine {
         Some(TaskPart { job, part, tasks: tasks.iter().map(task::Task::snapshot).collect() })
     }
 
+    pub fn history_part(&self, job: JobId, key: HistoryKey) -> Option<HistoryPart> {
+        let entries = self.state.jobs.get(&job)?.reaction.history.part(key);
+        Some(HistoryPart { job, part: key.part, entries })
+    }
+
+    /// All there is, in order.
+    pub fn history(&self, job: JobId) -> Vec<HistoryPart> {
+        let keys = self.state.jobs.get(&job).map(|job| job.reaction.history.keys()).unwrap_or_default();
+        keys.into_iter().filter_map(|key| self.history_part(job, key)).collect()
+    }
+
     /// Everything dirty is written: forget the marks.
     pub fn checkpointed(&mut self) {
         self.state.forgotten.clear();
         for job in self.state.jobs.values_mut() {
             job.dirty_header = false;
             job.dirty_parts.clear();
+            job.reaction.history.dirty.clear();
         }
     }
 
@@ -217,12 +235,17 @@ impl Engine {
         self.state.restore(snapshot);
     }
 
-    /// Takes over a job; `parts` in order.
+    /// Takes over a job; `parts` and `history` in order.
     ///
     /// # Errors
     /// The snapshot contradicts itself or what is there already.
-    pub fn restore_job(&mut self, job: JobSnapshot, parts: Vec<TaskPart>) -> Result<(), Illegal> {
-        self.state.restore_job(job, parts)
+    pub fn restore_job(
+        &mut self,
+        job: JobSnapshot,
+        parts: Vec<TaskPart>,
+        history: Vec<HistoryPart>,
+    ) -> Result<(), Illegal> {
+        self.state.restore_job(job, parts, history)
     }
 
     // ------------------------------------------------------------ what the other files share
@@ -260,12 +283,11 @@ impl Engine {
         self.send(worker, ToWorker::Revoke { task, fence, reason }, out);
     }
 
-    /// What follows for the job from its last change: the next phase, or its end.
+    /// What follows for the job from its last change: its workflow has the word, or it ends.
     pub(crate) fn settle(&mut self, now: Timestamp, id: JobId, out: &mut Vec<Effect>) {
         let Some(job) = self.state.jobs.get(&id) else { return };
-        if job.waits_for_workflow() {
-            out.push(Effect::Advance { job: id });
-            return;
+        if job.waits_for_workflow() || (job.new.reactive && job.life.goes_on()) {
+            return self.ask(id, out);
         }
         let Life::Ending(ending) = &job.life else { return };
         if job.leased() > 0 {
@@ -274,8 +296,17 @@ impl Engine {
         let outcome = match ending.clone() {
             Ending::Cancel { reason } => Outcome::Cancelled { reason },
             Ending::Fail { failure } => Outcome::Failed { failure },
+            Ending::Done { output } => Outcome::Done { output },
         };
         self.finish(now, id, outcome, out);
+    }
+
+    /// The workflow of a job that goes on has the word.
+    pub(crate) fn ask(&mut self, id: JobId, out: &mut Vec<Effect>) {
+        if let Some(job) = self.state.jobs.get_mut(&id) {
+            job.reaction.asked = true;
+            out.push(Effect::Advance { job: id });
+        }
     }
 
     pub(crate) fn finish(&mut self, now: Timestamp, job: JobId, outcome: Outcome, out: &mut Vec<Effect>) {
@@ -287,7 +318,7 @@ impl Engine {
     /// Asks every worker that holds a task of an ending job to let go.
     pub(crate) fn revoke_all(&mut self, id: JobId, out: &mut Vec<Effect>) {
         let Some(job) = self.state.jobs.get(&id).filter(|job| job.leased() > 0) else { return };
-        let leases = job.current().flat_map(|index| {
+        let leases = job.open().flat_map(Phase::tasks).flat_map(|index| {
             let leases = job.task(index).into_iter().flat_map(task::Task::leases);
             leases.map(move |lease| (TaskId { job: id, index }, lease.worker.clone()))
         });

@@ -14,6 +14,9 @@ use crate::trouble::Cause;
 /// Lines of detail of one kind.
 const DETAILS: usize = 20;
 
+/// Names of phases in a line.
+const NAMES: usize = 4;
+
 /// Why a job is where it is.
 struct Why {
     reason: &'static str,
@@ -45,7 +48,9 @@ impl Engine {
             Life::Ending(ending) => {
                 let how = match ending {
                     Ending::Cancel { reason } => format!("cancel was asked ({})", or_no_reason(reason)),
+                    Ending::Fail { failure } if job.request().reactive => format!("its workflow ends it ({failure})"),
                     Ending::Fail { failure } => format!("a task failed for good ({failure})"),
+                    Ending::Done { .. } => "its workflow is done with it".into(),
                 };
                 why("cancelling", format!("{how}; {} still held by workers", tasks(job.leased())))
             }
@@ -55,20 +60,33 @@ impl Engine {
 
     fn progress_reason(&self, now: Timestamp, job: &Job) -> Why {
         let why = |reason, text| Why { reason, text, passes: true };
-        let Some(phase) = job.phases().last().filter(|_| !job.waits_for_workflow()) else {
-            return why("running", format!("the workflow {} decides what comes next", job.request().service));
-        };
+        let service = &job.request().service;
+        if job.counts().open() == 0 {
+            return match job.wake() {
+                _ if !job.request().reactive || job.reaction.asked => {
+                    why("running", format!("the workflow {service} decides what comes next"))
+                }
+                Some(wake) => {
+                    let wait_s = wake.since(now).as_secs_f64();
+                    why(
+                        "sleeping",
+                        format!("the workflow {service} sleeps for another {wait_s:.1} s, or until a signal"),
+                    )
+                }
+                None => why("waiting_for_signal", format!("the workflow {service} waits for a signal")),
+            };
+        }
         let waiting = self.waiting_shapes(job);
         let in_use = self.quota_in_use();
         let troubles = waiting.iter().map(|(shape, _)| self.trouble(now, Place::new(job, *shape), job, &in_use));
         // Of equally severe ones that of the task that comes first.
         let worst = troubles.min_by_key(|trouble| trouble.cause);
-        let Counts { leased, done, .. } = phase.counts;
-        let (total, queued) = (phase.counts.total(), waiting.iter().map(|(_, count)| count).sum::<u32>());
+        let queued = waiting.iter().map(|(_, count)| count).sum::<u32>();
+        let Counts { leased, backoff, .. } = *job.counts();
         let passes = worst.as_ref().is_none_or(|trouble| trouble.cause.passes());
         if leased > 0 {
-            let mut text =
-                format!("{}: {} with workers, {queued} waiting, {done} of {total} done", phase.name, tasks(leased));
+            let (names, done, total) = going_on(job);
+            let mut text = format!("{names}: {} with workers, {queued} waiting, {done} of {total} done", tasks(leased));
             match worst {
                 // With some of it running, that the rest waits its turn is no trouble.
                 Some(trouble) if trouble.cause < Cause::WaitingForQuota => {
@@ -89,8 +107,8 @@ impl Engine {
         let wait_s = next.min().map_or(0.0, |until| until.since(now).as_secs_f64());
         let text = format!(
             "{}: {} failed and waiting for the next attempt, the first in {wait_s:.1} s",
-            phase.name,
-            tasks(phase.counts.backoff),
+            going_on(job).0,
+            tasks(backoff),
         );
         why("backoff", text)
     }
@@ -139,6 +157,23 @@ impl Engine {
         }
         lines
     }
+}
+
+/// The phases that go on, by name, and how many of their tasks are done, and are there.
+fn going_on(job: &Job) -> (String, u32, u32) {
+    let mut names: Vec<&str> = Vec::new();
+    let (mut done, mut total) = (0, 0);
+    for phase in job.open() {
+        done += phase.counts.done;
+        total += phase.counts.total();
+        if !names.contains(&phase.name.as_str()) {
+            names.push(&phase.name);
+        }
+    }
+    let more = names.len().saturating_sub(NAMES);
+    names.truncate(NAMES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (names.join(", ") + &more, done, total)
 }
 
 fn name(task: &crate::query::TaskInfo<'_>) -> String {

@@ -28,9 +28,10 @@ impl Engine {
             let [ran, left, fresh] = [slow.ran, slow.remaining, slow.fresh].map(|span| span.as_secs_f64());
             lines.push(format!(
                 "{id}: slow on {}: {ran:.1} s so far and about {left:.1} s to go, a new run takes about {fresh:.1} s; no second \
-                 copy (at most {} in this phase, on another healthy worker with room)",
+                 copy (at most {} in this {}, on another healthy worker with room)",
                 slow.worker,
                 self.copy_budget(job),
+                if job.request().reactive { "job" } else { "phase" },
             ));
         }
         let used = self.retries_used(job);

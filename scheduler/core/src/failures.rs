@@ -32,8 +32,8 @@ impl Engine {
         self.hold_against(now, worker, id, fence, &failure, out);
         let job = &self.state.jobs[&id.job];
         let task = job.task(id.index).expect("it has a lease");
-        if is_ending(&job.life) || task.copy().is_some() {
-            // The other copy decides.
+        if is_ending(&job.life) || task.copy().is_some() || job.reaction.cancelling.contains(&id.index) {
+            // The other copy decides, or nobody wants to know.
             let reason = format!("it failed on {worker} ({}): {failure}", failure.class);
             return self.let_go(now, id, fence, reason, false, out);
         }
@@ -47,7 +47,7 @@ impl Engine {
             (failure, false)
         } else if let Some(poison) = self.poison(task, worker, &failure) {
             (poison, false)
-        } else if failures >= u32::from(job.new.max_attempts.max(1)) {
+        } else if failures >= u32::from(max_attempts(job, id).max(1)) {
             (failure, false)
         } else if let Some(exhausted) = self.over_budget(job, &failure) {
             (exhausted, false)
@@ -56,10 +56,7 @@ impl Engine {
         };
         let retry_at = again.then(|| now + retry::backoff(&self.config, id, failures));
         self.record(Record::AttemptFailed { task: id, fence, failure, retry_at, counted: true, at: now }, out);
-        if !again {
-            self.revoke_all(id.job, out);
-        }
-        self.settle_after(now, id, out);
+        if again { self.settle_after(now, id, out) } else { self.end_with(now, id, out) }
     }
 
     /// The host is suspected, and somebody else could run the task: then it is not the task's failure. Bounded for each task, so that
@@ -130,4 +127,9 @@ impl Engine {
         let share = u64::from(job.task_count()) * u64::from(self.config.retry_budget_percent) / 100;
         u32::try_from(share).unwrap_or(u32::MAX).max(self.config.retry_budget_least)
     }
+}
+
+/// How many attempts of the task may fail.
+fn max_attempts(job: &Job, id: TaskId) -> u8 {
+    job.run_of(id.index).and_then(|run| run.max_attempts).unwrap_or(job.new.max_attempts)
 }

@@ -85,7 +85,8 @@ impl Engine {
             if running {
                 self.task_started(now, name, task, now);
             }
-            let ending = self.state.jobs.get(&task.job).is_some_and(|job| crate::state::is_ending(&job.life));
+            let job = &self.state.jobs[&task.job];
+            let ending = crate::state::is_ending(&job.life) || job.reaction.cancelling.contains(&task.index);
             let worker = self.state.workers.get(name).expect("just registered");
             let revoked = worker.held.get(&task).and_then(|held| held.revoked);
             if let Some(reason) = revoked.or(ending.then_some(revoke::CANCELLED)) {

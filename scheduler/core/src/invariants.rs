@@ -81,6 +81,7 @@ impl Engine {
     /// Gives the number of its tasks that stand in a line.
     fn check_job(&self, job: &Job, lines: &BTreeSet<TaskId>) -> usize {
         let (mut standing, mut retries) = (0, 0);
+        let mut of_all = Counts::default();
         for (number, phase) in (0..).zip(&job.phases) {
             let (mut counts, mut running) = (Counts::default(), 0);
             let (mut made, mut making) = (Advance::default(), Advance::default());
@@ -135,9 +136,16 @@ impl Engine {
                 assert_eq!(waits, lines.contains(&id), "{id} is {}, in line: {}", task.state.name(), !waits);
                 standing += usize::from(waits);
             }
+            let open = (job.open().any(|open| std::ptr::eq(open, phase)), counts.open() > 0);
+            assert_eq!(open.0, open.1, "{}: {} is listed as open, and is", job.id, phase.name);
+            assert!(!job.new.reactive || phase.finished.is_some() != open.1, "{}: the end of {}", job.id, phase.name);
+            of_all.add(&counts);
             assert_eq!((counts, running), (phase.counts, phase.running), "{}: {} miscounts", job.id, phase.name);
             assert_eq!((made, making), (phase.made, phase.making), "{}: {} sums wrong", job.id, phase.name);
         }
+        assert_eq!(&of_all, job.counts(), "{}: miscounts its tasks", job.id);
+        assert_eq!(job.waiting_since().is_some(), of_all.waiting() > 0, "{}: waits, and is listed so", job.id);
+        self.check_reaction(job);
         assert_eq!(retries, job.retries, "{}: miscounts its retries", job.id);
         let tail = (job.is_in_tail(), job.in_tail, self.state.tails.contains(&job.id));
         assert!(tail.0 == tail.1 && tail.0 == tail.2, "{}: in its tail, marked, listed: {tail:?}", job.id);
@@ -146,5 +154,26 @@ impl Engine {
         assert!(!is_ending(&job.life) || (job.leased() > 0 && standing == 0), "{} should have ended", job.id);
         assert!(job.id.0 < self.state.next_job, "{} is of the future", job.id);
         standing
+    }
+
+    fn check_reaction(&self, job: &Job) {
+        let reaction = &job.reaction;
+        if !job.new.reactive {
+            let kept = (job.log().len(), job.signals().len(), job.wake());
+            let last = job.phases.len().saturating_sub(1);
+            let open = job.phases[..last].iter().all(|phase| phase.counts.done == phase.counts.total());
+            assert!(open, "{}: a phase began before the one before was done", job.id);
+            assert_eq!(kept, (0, 0, None), "{} is not reactive", job.id);
+            return;
+        }
+        for index in &reaction.cancelling {
+            let leased = job.task(*index).is_some_and(|task| task.lease().is_some());
+            assert!(leased, "{}: task {index} is to be cancelled when it is let go, and nobody holds it", job.id);
+        }
+        let numbers: Vec<u64> = job.signals().map(|signal| signal.number).collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{}: signals {numbers:?}", job.id);
+        if let Some(wake) = job.wake().filter(|_| reaction.alarm.is_some() && job.life.goes_on()) {
+            assert_eq!(reaction.alarm, Some(wake), "{}: its alarm", job.id);
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! [`crate::Engine::replay`] folds back; [`Effect`]s are what the shell must do, and may do only after the records of the same
 //! turn are durable.
 
+mod step;
+
 use std::sync::Arc;
 
 use spool_proto::failure::Failure;
@@ -12,6 +14,8 @@ use spool_proto::pool::{BadTree, Class, Hold, Hop, PoolName, PoolTree, WarmSpec}
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::WorkerHealth;
+
+pub use step::{Group, SIGNAL_BYTES_MAX, SIGNALS_MAX, Signal, Step};
 
 /// Bytes the engine carries and never reads.
 pub type Blob = Arc<[u8]>;
@@ -43,10 +47,20 @@ pub enum Input {
         job: JobId,
         reason: String,
     },
-    /// Failed and cancelled tasks of a failed or cancelled job go back to the queue with fresh attempts.
+    /// Failed and cancelled tasks of a failed or cancelled job go back to the queue with fresh attempts. Of a reactive job they stay as
+    /// they are: the job goes on, and its workflow, which is asked, sees [`crate::Job::retries_asked`] and decides.
     Retry {
         token: Token,
         job: JobId,
+    },
+    /// A word to the workflow of a reactive job. One whose dedupe id the job has seen is dropped, and answered as if it were the first.
+    Signal {
+        token: Token,
+        job: JobId,
+        name: String,
+        /// Empty: none.
+        dedupe: String,
+        payload: Blob,
     },
     SetPriority {
         token: Token,
@@ -146,6 +160,8 @@ pub struct NewJob {
     /// In order of `after`.
     pub hop: Vec<Hop>,
     pub max_attempts: u8,
+    /// Its workflow is asked after every event, and answers with [`Next::Step`].
+    pub reactive: bool,
     /// W3C traceparent; handed to every lease.
     pub traceparent: String,
 }
@@ -165,6 +181,7 @@ impl NewJob {
             preemptible: true,
             hop: Vec::new(),
             max_attempts: spool_proto::spec::MAX_ATTEMPTS_DEFAULT,
+            reactive: false,
             traceparent: String::new(),
         }
     }
@@ -208,6 +225,8 @@ pub enum Next {
     Fail {
         failure: Failure,
     },
+    /// Of a reactive job, which takes it at any time while it goes on. The others are taken from it as steps that do the same.
+    Step(Step),
 }
 
 /// `count` equal tasks in a row.
@@ -227,6 +246,8 @@ pub struct NewTask {
     pub payload: Blob,
     /// Within a job and equal priority, greater goes first (longest first).
     pub weight: u64,
+    /// Attempts that may fail. `None`: the job's.
+    pub max_attempts: Option<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -300,6 +321,19 @@ pub enum Record {
         tasks: Vec<TaskRun>,
         at: Timestamp,
     },
+    /// All that a workflow did at once.
+    Stepped {
+        job: JobId,
+        step: Step,
+        at: Timestamp,
+    },
+    Signalled {
+        job: JobId,
+        name: String,
+        dedupe: String,
+        payload: Blob,
+        at: Timestamp,
+    },
     /// Of a task that is leased already: a second copy, on another worker.
     Leased {
         task: TaskId,
@@ -347,7 +381,7 @@ pub enum Record {
         reason: String,
         at: Timestamp,
     },
-    /// A worker let go of a task whose job is ending.
+    /// A worker let go of a task whose job is ending, or that a step has cancelled.
     TaskCancelled {
         task: TaskId,
         at: Timestamp,
@@ -424,6 +458,9 @@ pub enum Effect {
     },
     /// Ask the job's workflow what is next; answer with [`Input::Advance`]. Sent after submission, when a phase's last task is
     /// done, and, for every job that was so waiting, after a restart.
+    ///
+    /// For a reactive job: after submission, whenever a task has become final but by its own step, when its time to wake has come, for
+    /// every signal, after a retry, and after a restart. One answer may serve several.
     Advance {
         job: JobId,
     },
@@ -477,6 +514,14 @@ pub enum Refusal {
     PoolInUse { pool: PoolName, open: u64 },
     #[error("pool {pool} is draining ({reason}): it takes no new jobs")]
     PoolDrains { pool: PoolName, reason: String },
+    #[error("job {job} takes no signals: its service, {service}, does not react to them")]
+    NotReactive { job: JobId, service: String },
+    #[error(
+        "the signal has {bytes} bytes with its name and id, {SIGNAL_BYTES_MAX} are the most; put the data in a store and send its address"
+    )]
+    SignalTooLarge { bytes: usize },
+    #[error("job {0} has {SIGNALS_MAX} signals its workflow has not taken; wait until it has, then send again")]
+    SignalsFull(JobId),
     /// The submitter may come back later.
     #[error("pool {pool} has {queued} jobs waiting, its max_queued is {limit}; try again in about {} s", retry_after.as_millis().div_ceil(1000))]
     QueueFull { pool: PoolName, queued: u64, limit: u64, retry_after: Span },

@@ -1,4 +1,11 @@
-//! A job: its state machine, its phases with their counters, its tasks.
+//! A job: its phases with their counters, its tasks. Where it stands is in `job/life.rs`, what a reactive one keeps beside its tasks in
+//! `job/history.rs`.
+//!
+//! Of most jobs only the last phase has tasks that are not over. Of a reactive one any may: what has to find them goes by
+//! [`Job::open`], so that its cost does not grow with what is over.
+
+mod history;
+mod life;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,96 +17,13 @@ use spool_proto::spec::PRIORITY_MAX;
 use spool_proto::time::Timestamp;
 use spool_proto::view::JobState;
 
-use crate::io::{Advance, Blob, NewJob, Outcome, TaskRun};
+use crate::io::{Advance, Blob, NewJob, Signal, TaskRun};
 use crate::pools::PoolIx;
 use crate::shapes::{ShapeId, Shapes};
-use crate::snapshot::{JobSnapshot, LifeSnapshot, PART, PhaseSnapshot};
+use crate::snapshot::{JobSnapshot, PART, PhaseSnapshot, ReactionSnapshot};
 use crate::task::{State, Task};
-
-/// Where a job stands.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Life {
-    Queued,
-    Running,
-    /// It will not go on; workers still hold leases of it.
-    Ending(Ending),
-    Done {
-        output: Blob,
-    },
-    Failed {
-        failure: Failure,
-    },
-    Cancelled {
-        reason: String,
-    },
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Ending {
-    Cancel { reason: String },
-    Fail { failure: Failure },
-}
-
-#[derive(Debug, Clone)]
-pub(crate) enum Event {
-    Leased,
-    CancelAsked { reason: String },
-    TaskFailed { failure: Failure },
-    Finish(Outcome),
-    Retry,
-}
-
-impl Life {
-    /// The whole state machine. `Err` names the pair that must not meet.
-    pub(crate) fn next(&self, event: Event) -> Result<Life, (&'static str, &'static str)> {
-        match (self, event) {
-            (Life::Queued | Life::Running, Event::Leased) => Ok(Life::Running),
-            (Life::Queued | Life::Running, Event::CancelAsked { reason }) => {
-                Ok(Life::Ending(Ending::Cancel { reason }))
-            }
-            (Life::Queued | Life::Running, Event::TaskFailed { failure }) => Ok(Life::Ending(Ending::Fail { failure })),
-            (Life::Queued | Life::Running, Event::Finish(Outcome::Done { output })) => Ok(Life::Done { output }),
-            (
-                Life::Queued | Life::Running | Life::Ending(Ending::Fail { .. }),
-                Event::Finish(Outcome::Failed { failure }),
-            ) => Ok(Life::Failed { failure }),
-            (Life::Ending(Ending::Cancel { .. }), Event::Finish(Outcome::Cancelled { reason })) => {
-                Ok(Life::Cancelled { reason })
-            }
-            (Life::Failed { .. } | Life::Cancelled { .. }, Event::Retry) => Ok(Life::Queued),
-            (life, event) => Err((life.state().name(), event.name())),
-        }
-    }
-
-    pub(crate) fn state(&self) -> JobState {
-        match self {
-            Life::Queued => JobState::Queued,
-            Life::Running => JobState::Running,
-            Life::Ending(_) => JobState::Cancelling,
-            Life::Done { .. } => JobState::Done,
-            Life::Failed { .. } => JobState::Failed,
-            Life::Cancelled { .. } => JobState::Cancelled,
-        }
-    }
-
-    pub(crate) fn goes_on(&self) -> bool {
-        matches!(self, Life::Queued | Life::Running)
-    }
-}
-
-impl Event {
-    fn name(&self) -> &'static str {
-        match self {
-            Event::Leased => "lease",
-            Event::CancelAsked { .. } => "cancel",
-            Event::TaskFailed { .. } => "fail",
-            Event::Finish(Outcome::Done { .. }) => "finish as done",
-            Event::Finish(Outcome::Failed { .. }) => "finish as failed",
-            Event::Finish(Outcome::Cancelled { .. }) => "finish as cancelled",
-            Event::Retry => "retry",
-        }
-    }
-}
+pub(crate) use history::History;
+pub(crate) use life::{Ending, Event, Life};
 
 /// `count` equal tasks in a row, with the shape interned.
 #[derive(Debug, Clone)]
@@ -110,6 +34,7 @@ pub(crate) struct Run {
     pub(crate) label: String,
     pub(crate) payload: Blob,
     pub(crate) weight: u64,
+    pub(crate) max_attempts: Option<u8>,
     /// Index of its phase.
     pub(crate) phase: u32,
 }
@@ -140,8 +65,27 @@ impl Counts {
         }
     }
 
+    pub(crate) fn add(&mut self, other: &Counts) {
+        self.queued += other.queued;
+        self.backoff += other.backoff;
+        self.leased += other.leased;
+        self.done += other.done;
+        self.failed += other.failed;
+        self.cancelled += other.cancelled;
+    }
+
     pub fn total(&self) -> u32 {
-        self.queued + self.backoff + self.leased + self.done + self.failed + self.cancelled
+        self.open() + self.done + self.failed + self.cancelled
+    }
+
+    /// Not over.
+    pub fn open(&self) -> u32 {
+        self.waiting() + self.leased
+    }
+
+    /// Neither over nor with a worker.
+    pub fn waiting(&self) -> u32 {
+        self.queued + self.backoff
     }
 }
 
@@ -164,6 +108,11 @@ pub struct Phase {
 }
 
 impl Phase {
+    /// Indexes of its tasks.
+    pub(crate) fn tasks(&self) -> std::ops::Range<u32> {
+        self.first..self.first + self.counts.total()
+    }
+
     /// Finished tasks and running ones together.
     pub fn progress(&self) -> Advance {
         let mut sum = self.made;
@@ -186,6 +135,21 @@ impl Advance {
     }
 }
 
+/// What only reactive jobs have.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reaction {
+    /// When its workflow wants to be asked again.
+    pub(crate) wake: Option<Timestamp>,
+    /// The time its alarm was set for; it has rung if that has passed. Not durable: after a restart all are asked.
+    pub(crate) alarm: Option<Timestamp>,
+    /// Its workflow was asked and has not answered. Not durable either.
+    pub(crate) asked: bool,
+    pub(crate) retries_asked: u32,
+    /// Leased tasks that are cancelled when they are let go.
+    pub(crate) cancelling: BTreeSet<u32>,
+    pub(crate) history: History,
+}
+
 #[derive(Debug, Clone)]
 pub struct Job {
     pub(crate) id: JobId,
@@ -203,7 +167,7 @@ pub struct Job {
     pub(crate) retries: u32,
     /// Of those, what had failed before it was last retried.
     pub(crate) retries_before: u32,
-    /// All that is left of its phase is with workers: see [`State::mark_tail`](crate::state::State).
+    /// All that is left of it is with workers: see [`State::mark_tail`](crate::state::State).
     pub(crate) in_tail: bool,
     /// Its age is looked at when an alarm rings.
     pub(crate) age_alarm: bool,
@@ -214,6 +178,13 @@ pub struct Job {
     pub(crate) phases: Vec<Phase>,
     pub(crate) runs: Vec<Run>,
     pub(crate) tasks: Vec<Task>,
+    /// Over all phases.
+    counts: Counts,
+    /// Phases with tasks that are not over.
+    open: BTreeSet<u32>,
+    /// Phases with tasks that are neither over nor with a worker.
+    waiting: BTreeSet<u32>,
+    pub(crate) reaction: Reaction,
     pub(crate) dirty_header: bool,
     pub(crate) dirty_parts: BTreeSet<u32>,
 }
@@ -239,6 +210,10 @@ impl Job {
             phases: Vec::new(),
             runs: Vec::new(),
             tasks: Vec::new(),
+            counts: Counts::default(),
+            open: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            reaction: Reaction::default(),
             dirty_header: true,
             dirty_parts: BTreeSet::new(),
         }
@@ -262,10 +237,9 @@ impl Job {
         self.new.priority.saturating_add(self.aged).min(PRIORITY_MAX.max(self.new.priority))
     }
 
-    /// Since when its waiting tasks can run and none of them was leased; `None`: none waits.
+    /// Since when its waiting tasks can run, the longest waiting ones; `None`: none waits.
     pub(crate) fn waiting_since(&self) -> Option<Timestamp> {
-        let phase = self.phases.last()?;
-        (phase.counts.queued + phase.counts.backoff > 0).then_some(phase.started)
+        Some(self.phases[at(*self.waiting.first()?)].started)
     }
 
     pub fn submitted(&self) -> Timestamp {
@@ -314,29 +288,60 @@ impl Job {
         }
     }
 
-    /// The phase as people see it: its name, or the job's state before the first and after the last.
+    /// The phase as people see it: the name of the last one that goes on, `waiting` where a reactive job has none, or the job's state
+    /// before the first and after the last.
     pub fn phase_name(&self) -> &str {
-        match (&self.life, self.phases.last()) {
+        let going_on = self.open.last().map(|phase| &self.phases[at(*phase)]);
+        match (&self.life, going_on.or(self.phases.last())) {
+            (Life::Queued | Life::Running, _) if self.new.reactive && going_on.is_none() => "waiting",
             (Life::Queued | Life::Running | Life::Ending(_), Some(phase)) => &phase.name,
             (life, _) => life.state().name(),
         }
     }
 
-    /// It has nothing to do until its workflow says what is next.
-    pub fn waits_for_workflow(&self) -> bool {
-        self.life.goes_on() && self.phases.last().is_none_or(|p| p.counts.done == p.counts.total())
+    /// How many of its tasks are in which state.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
-    /// Nothing of its phase waits, and something is with workers.
+    /// It has nothing to do until its workflow says what is next. Never so of a reactive one, which may wait for something else.
+    pub fn waits_for_workflow(&self) -> bool {
+        let is_over = |phase: &Phase| phase.counts.done == phase.counts.total();
+        self.life.goes_on() && !self.new.reactive && self.phases.last().is_none_or(is_over)
+    }
+
+    /// Nothing of it waits, and something is with workers.
     pub(crate) fn is_in_tail(&self) -> bool {
-        let tail = |p: &Phase| p.counts.queued == 0 && p.counts.backoff == 0 && p.counts.leased > 0;
-        self.life.goes_on() && self.phases.last().is_some_and(tail)
+        self.life.goes_on() && self.counts.waiting() == 0 && self.counts.leased > 0
     }
 
     pub(crate) fn leased(&self) -> u32 {
-        // Only the last phase has tasks that are not done.
-        self.phases.last().map_or(0, |p| p.counts.leased)
+        self.counts.leased
     }
+
+    // ------------------------------------------------------------ reactive jobs
+
+    /// What its workflow has written down, oldest first.
+    pub fn log(&self) -> &[Blob] {
+        &self.reaction.history.log
+    }
+
+    /// Those its workflow has not taken, oldest first.
+    pub fn signals(&self) -> impl ExactSizeIterator<Item = &Signal> {
+        self.reaction.history.signals.iter()
+    }
+
+    /// When its workflow wants to be asked again.
+    pub fn wake(&self) -> Option<Timestamp> {
+        self.reaction.wake
+    }
+
+    /// How often people have asked it to go on after its end.
+    pub fn retries_asked(&self) -> u32 {
+        self.reaction.retries_asked
+    }
+
+    // ------------------------------------------------------------ tasks
 
     pub(crate) fn task(&self, index: u32) -> Option<&Task> {
         self.tasks.get(usize::try_from(index).ok()?)
@@ -347,21 +352,52 @@ impl Job {
         self.runs.get(usize::try_from(task.run).ok()?)
     }
 
-    /// Indexes of the last phase's tasks.
-    pub(crate) fn current(&self) -> std::ops::Range<u32> {
-        self.phases.last().map_or(0, |p| p.first)..self.task_count()
+    /// Phases with tasks that are not over, oldest first.
+    pub(crate) fn open(&self) -> impl DoubleEndedIterator<Item = &Phase> {
+        self.open.iter().map(|phase| &self.phases[at(*phase)])
+    }
+
+    /// Indexes of the tasks of open phases, and of those of the last one, which may be tried again.
+    pub(crate) fn current(&self) -> impl Iterator<Item = u32> {
+        let last = self.phases.last().filter(|phase| phase.counts.open() == 0);
+        self.open().chain(last).flat_map(Phase::tasks)
+    }
+
+    /// Runs of open phases.
+    pub(crate) fn open_runs(&self) -> impl Iterator<Item = &Run> {
+        self.open().flat_map(|phase| &self.runs[phase.runs.clone()])
+    }
+
+    /// The phase of a task that exists.
+    pub(crate) fn phase_of(&mut self, index: u32) -> &mut Phase {
+        let phase = self.run_of(index).expect("the task exists").phase;
+        &mut self.phases[at(phase)]
+    }
+
+    /// A task is over; if it was the last one of its phase that was not, so is the phase.
+    pub(crate) fn close_phase(&mut self, index: u32, at: Timestamp) {
+        let phase = self.phase_of(index);
+        if phase.counts.open() == 0 {
+            phase.finished = Some(phase.started.max(at));
+            self.dirty_header = true;
+        }
     }
 
     /// Changes a task and keeps the counters and the dirty marks in step. The task exists.
     pub(crate) fn change(&mut self, index: u32, change: impl FnOnce(&mut Task)) {
-        let task = &mut self.tasks[usize::try_from(index).expect("32 bits fit in an index")];
-        let run = &self.runs[usize::try_from(task.run).expect("32 bits fit in an index")];
-        let counts = &mut self.phases[usize::try_from(run.phase).expect("32 bits fit in an index")].counts;
+        let task = &mut self.tasks[at(index)];
+        let number = self.runs[at(task.run)].phase;
+        let counts = &mut self.phases[at(number)].counts;
         *counts.of(&task.state) -= 1;
+        *self.counts.of(&task.state) -= 1;
         self.retries = self.retries.saturating_sub(task.attempts.into());
         change(task);
         *counts.of(&task.state) += 1;
+        *self.counts.of(&task.state) += 1;
         self.retries = self.retries.saturating_add(task.attempts.into());
+        let counts = *counts;
+        mark(&mut self.open, number, counts.open() > 0);
+        mark(&mut self.waiting, number, counts.waiting() > 0);
         // The set is only asked to insert what it does not hold already; most changes hit the same part.
         if self.dirty_parts.last() != Some(&(index / PART)) {
             self.dirty_parts.insert(index / PART);
@@ -381,12 +417,16 @@ impl Job {
                 label: task.label,
                 payload: task.payload,
                 weight: task.weight,
+                max_attempts: task.max_attempts,
                 phase,
             });
             let len = self.tasks.len() + usize::try_from(count).expect("32 bits fit in an index");
             self.tasks.resize(len, Task::new(run));
         }
         let counts = Counts { queued: self.task_count() - first, ..Counts::default() };
+        self.counts.queued += counts.queued;
+        mark(&mut self.open, phase, counts.open() > 0);
+        mark(&mut self.waiting, phase, counts.waiting() > 0);
         self.dirty_parts.extend(first / PART..self.task_count().div_ceil(PART));
         self.dirty_header = true;
         self.phases.push(Phase {
@@ -410,6 +450,7 @@ impl Job {
                 label: run.label.clone(),
                 payload: run.payload.clone(),
                 weight: run.weight,
+                max_attempts: run.max_attempts,
             },
         };
         let phase = |phase: &Phase| PhaseSnapshot {
@@ -421,34 +462,33 @@ impl Job {
         JobSnapshot {
             job: self.id,
             new: self.new.clone(),
-            life: match self.life.clone() {
-                Life::Queued => LifeSnapshot::Queued,
-                Life::Running => LifeSnapshot::Running,
-                Life::Ending(Ending::Cancel { reason }) => LifeSnapshot::Cancelling { reason },
-                Life::Ending(Ending::Fail { failure }) => LifeSnapshot::Failing { failure },
-                Life::Done { output } => LifeSnapshot::Done { output },
-                Life::Failed { failure } => LifeSnapshot::Failed { failure },
-                Life::Cancelled { reason } => LifeSnapshot::Cancelled { reason },
-            },
+            life: self.life.clone().into(),
             submitted: self.submitted,
             started: self.started,
             finished: self.finished,
             phases: self.phases.iter().map(phase).collect(),
             retries_before: self.retries_before,
+            reaction: ReactionSnapshot {
+                wake: self.reaction.wake,
+                retries_asked: self.reaction.retries_asked,
+                cancelling: self.reaction.cancelling.iter().copied().collect(),
+                history: self.reaction.history.snapshot(),
+            },
         }
     }
 }
 
-impl From<LifeSnapshot> for Life {
-    fn from(snapshot: LifeSnapshot) -> Life {
-        match snapshot {
-            LifeSnapshot::Queued => Life::Queued,
-            LifeSnapshot::Running => Life::Running,
-            LifeSnapshot::Cancelling { reason } => Life::Ending(Ending::Cancel { reason }),
-            LifeSnapshot::Failing { failure } => Life::Ending(Ending::Fail { failure }),
-            LifeSnapshot::Done { output } => Life::Done { output },
-            LifeSnapshot::Failed { failure } => Life::Failed { failure },
-            LifeSnapshot::Cancelled { reason } => Life::Cancelled { reason },
-        }
+fn mark(marked: &mut BTreeSet<u32>, phase: u32, is: bool) {
+    // Looked up first: most changes change nothing of it.
+    if marked.contains(&phase) != is {
+        if is {
+            marked.insert(phase)
+        } else {
+            marked.remove(&phase)
+        };
     }
+}
+
+fn at(index: u32) -> usize {
+    usize::try_from(index).expect("32 bits fit in an index")
 }

@@ -1,7 +1,7 @@
 //! The scheduling engine, pure: time and events in, facts and effects out. No IO, no clock, no randomness; the same inputs give the
 //! same effects.
 //!
-//! Reading order: [`io`] is the contract with the shell; [`engine`] takes an input and shares the small verbs; `commands`, `reports`,
+//! Reading order: [`io`] is the contract with the shell; [`engine`] takes an input and shares the small verbs; `commands`, `steps`, `reports`,
 //! `fleet` and `timers` decide what each input means; `state` folds the facts they decide (live and on replay); `job`, `task`,
 //! `queue`, `workers` and `shapes` are what it holds; `place` matches waiting tasks and workers, `reclaim`, `forecast`, `victims` and `reserve`
 //! get room back for who is owed it (`README.md` says how);
@@ -39,6 +39,7 @@ mod roster;
 mod shapes;
 pub mod snapshot;
 mod state;
+mod steps;
 mod stragglers;
 mod tally;
 pub mod task;

@@ -82,7 +82,7 @@ impl Engine {
         }
         let job = self.state.jobs.get_mut(&task.job).expect("it has a lease");
         if is_older(job, task, name) {
-            job.phases.last_mut().expect("it has a task").running += 1;
+            job.phase_of(task.index).running += 1;
         }
     }
 
@@ -91,7 +91,7 @@ impl Engine {
         let held = worker.held.get_mut(&task).expect("it holds the lease");
         let job = self.state.jobs.get_mut(&task.job).expect("it has a lease");
         if is_older(job, task, name) {
-            let making = &mut job.phases.last_mut().expect("it has a task").making;
+            let making = &mut job.phase_of(task.index).making;
             making.sub(&held.advance);
             making.add(&advance);
         }
@@ -114,7 +114,7 @@ impl Engine {
             self.record(Record::LeaseEnded { task: id, fence, reason, counted: lost, at: now }, out);
             return self.changed(id.job);
         }
-        if is_ending(&job.life) {
+        if is_ending(&job.life) || job.reaction.cancelling.contains(&id.index) {
             self.record(Record::TaskCancelled { task: id, at: now }, out);
             return self.settle_after(now, id, out);
         }
@@ -127,18 +127,30 @@ impl Engine {
                 Record::AttemptFailed { task: id, fence, failure, retry_at: None, counted: true, at: now },
                 out,
             );
-            self.revoke_all(id.job, out);
-            self.settle_after(now, id, out);
+            self.end_with(now, id, out);
         } else {
             self.record(Record::LeaseEnded { task: id, fence, reason, counted: lost, at: now }, out);
         }
         self.changed(id.job);
     }
 
-    /// As [`Self::settle`], for a change that only matters if the job ends or its phase is complete.
+    /// A task has failed for good, and with it its job: unless that is reactive, then its workflow decides.
+    pub(crate) fn end_with(&mut self, now: Timestamp, task: TaskId, out: &mut Vec<Effect>) {
+        if !self.state.jobs[&task.job].new.reactive {
+            self.revoke_all(task.job, out);
+        }
+        self.settle_after(now, task, out);
+    }
+
+    /// As [`Self::settle`], for a change that only matters if the job ends, its phase is complete, or, where its workflow looks at
+    /// every task, the task is over.
     pub(crate) fn settle_after(&mut self, now: Timestamp, task: TaskId, out: &mut Vec<Effect>) {
-        self.settle(now, task.job, out);
         self.changed(task.job);
+        let Some(job) = self.state.jobs.get(&task.job) else { return };
+        let is_over = job.task(task.index).is_some_and(|task| task.state.is_over());
+        if !job.new.reactive || !job.life.goes_on() || is_over {
+            self.settle(now, task.job, out);
+        }
     }
 }
 

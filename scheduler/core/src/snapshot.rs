@@ -1,8 +1,11 @@
 //! The durable state as plain values, for checkpoints: what a store writes and reads back.
 //!
-//! A job is written as one [`JobSnapshot`] and its tasks in parts of [`PART`], so that a checkpoint rewrites only what changed.
+//! A job is written as one [`JobSnapshot`], its tasks in parts of [`PART`], and what a reactive one keeps beside them in
+//! [`HistoryPart`]s, so that a checkpoint rewrites only what changed.
 //! [`crate::Engine::restore`], then [`crate::Engine::restore_job`] for every job, then [`crate::Engine::replay`] of the journal's
 //! tail, then [`crate::Engine::resume`] give the engine back.
+
+use std::sync::Arc;
 
 use spool_proto::failure::Failure;
 use spool_proto::ids::{Fence, JobId, WorkerName};
@@ -10,7 +13,7 @@ use spool_proto::pool::PoolsState;
 use spool_proto::time::Timestamp;
 use spool_proto::view::WorkerHealth;
 
-use crate::io::{Advance, Blob, NewJob, TaskRun};
+use crate::io::{Advance, Blob, NewJob, Signal, TaskRun};
 
 /// Tasks in a part; only the last one of a job may have fewer.
 pub const PART: u32 = 4096;
@@ -47,6 +50,30 @@ pub struct JobSnapshot {
     pub phases: Vec<PhaseSnapshot>,
     /// Attempts that failed before the job was last retried.
     pub retries_before: u32,
+    pub reaction: ReactionSnapshot,
+}
+
+/// What only reactive jobs have; of all others the default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ReactionSnapshot {
+    pub wake: Option<Timestamp>,
+    pub retries_asked: u32,
+    /// Tasks that are cancelled as soon as workers let go of them, ascending.
+    pub cancelling: Vec<u32>,
+    pub history: HistorySnapshot,
+}
+
+/// How much of which sequence is good; the entries are in [`HistoryPart`]s.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HistorySnapshot {
+    /// Entries, from the first.
+    pub log: u64,
+    /// Number of the last signal that came.
+    pub last_signal: u64,
+    /// Signals that are not taken, the last ones.
+    pub signals: u64,
+    /// Ids of signals, from the first.
+    pub ids: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +96,10 @@ pub enum LifeSnapshot {
     /// A task failed for good; workers still hold leases.
     Failing {
         failure: Failure,
+    },
+    /// Its workflow is done with it; workers still hold leases.
+    Finishing {
+        output: Blob,
     },
     Done {
         output: Blob,
@@ -146,6 +177,46 @@ pub struct AttemptEnd {
     pub failure: Failure,
 }
 
+/// A piece of what a reactive job keeps beside its tasks. Written again with other entries, it takes the place of what it was; pieces
+/// that hold nothing any more are not removed, [`HistorySnapshot`] tells what counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryPart {
+    pub job: JobId,
+    pub part: u32,
+    pub entries: HistoryEntries,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum HistoryEntries {
+    Log(Vec<Blob>),
+    Signals(Vec<Signal>),
+    Ids(Vec<Arc<str>>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HistoryKey {
+    pub kind: HistoryKind,
+    pub part: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HistoryKind {
+    Log,
+    Signals,
+    Ids,
+}
+
+impl HistoryPart {
+    pub fn key(&self) -> HistoryKey {
+        let kind = match self.entries {
+            HistoryEntries::Log(_) => HistoryKind::Log,
+            HistoryEntries::Signals(_) => HistoryKind::Signals,
+            HistoryEntries::Ids(_) => HistoryKind::Ids,
+        };
+        HistoryKey { kind, part: self.part }
+    }
+}
+
 /// What changed since the last checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirtyJob {
@@ -154,4 +225,6 @@ pub struct DirtyJob {
     pub header: bool,
     /// These [`TaskPart`]s have to be written again, ascending.
     pub parts: Vec<u32>,
+    /// So have these [`HistoryPart`]s.
+    pub history: Vec<HistoryKey>,
 }

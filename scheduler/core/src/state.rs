@@ -3,13 +3,14 @@
 //!
 //! Durable are jobs, tasks, pools, cordons, what is held against workers, and the two counters. The queue, the back-off calendar and
 //! what workers hold are indexes over them, kept in step here. Connections, room and progress are volatile and known only from workers'
-//! own words. `state/leases.rs`, `lines.rs` and `pools.rs` fold what concerns leases, waiting tasks and pools; `restore.rs` is about
-//! snapshots.
+//! own words. `state/leases.rs`, `lines.rs`, `pools.rs` and `steps.rs` fold what concerns leases, waiting tasks, pools and reactive
+//! jobs; `restore.rs` is about snapshots.
 
 mod leases;
 mod lines;
 mod pools;
 mod restore;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,6 +52,8 @@ pub enum Illegal {
     BadTree(BadTree),
     #[error("the parts of job {job} hold {found} tasks, its phases {expected}")]
     Parts { job: JobId, found: usize, expected: usize },
+    #[error("of what job {job} keeps for its workflow, something is missing")]
+    History { job: JobId },
 }
 
 #[derive(Debug, Clone)]
@@ -136,12 +139,8 @@ impl State {
                 };
                 self.end_lease(*task, event)?;
                 let job = self.job_mut(task.job)?;
-                let phase = job.phases.last_mut().ok_or(Illegal::NoSuchTask(*task))?;
-                phase.made.add(advance);
-                if phase.counts.done == phase.counts.total() {
-                    phase.finished = Some(phase.started.max(*finished));
-                    job.dirty_header = true;
-                }
+                job.phase_of(task.index).made.add(advance);
+                job.close_phase(task.index, *finished);
                 Ok(())
             }
             Record::AttemptFailed { task, fence, failure, retry_at, counted, at } => {
@@ -162,11 +161,17 @@ impl State {
                 }
                 Ok(())
             }
-            Record::CancelAsked { job, reason, .. } => {
+            Record::CancelAsked { job, reason, at } => {
                 self.turn(*job, job::Event::CancelAsked { reason: reason.clone() })?;
-                self.cancel_waiting(*job)
+                self.cancel_waiting(*job, *at)
             }
-            Record::TaskCancelled { task, .. } => self.end_lease(*task, task::Event::Cancel).map(|_| ()),
+            Record::TaskCancelled { task, at } => {
+                self.end_lease(*task, task::Event::Cancel)?;
+                self.job_mut(task.job)?.close_phase(task.index, *at);
+                Ok(())
+            }
+            Record::Stepped { job, step, at } => self.stepped(*job, step, *at),
+            Record::Signalled { job, name, dedupe, payload, at } => self.signalled(*job, (name, dedupe), payload, *at),
             Record::JobFinished { job, outcome, at } => self.job_finished(*job, outcome, *at),
             Record::JobRetried { job, .. } => self.job_retried(*job),
             Record::PrioritySet { job, priority, .. } => self.priority_set(*job, *priority),
@@ -223,25 +228,33 @@ impl State {
         if !job.waits_for_workflow() {
             return Err(Illegal::Job { job: id, state: job.state().name(), event: "start a phase" });
         }
-        if !fits_in_job(job, tasks) {
+        if !fits_in_job(job, tasks.iter()) {
             return Err(Illegal::TooManyTasks { job: id });
         }
         if let Some(last) = job.phases.last_mut() {
             last.finished.get_or_insert(at);
         }
         job.push_phase(name.to_owned(), tasks.to_vec(), at, &mut self.shapes);
+        self.stand_last_phase(id);
+        self.new_alarms.push(id);
+        Ok(())
+    }
+
+    /// Puts the tasks of a phase that has just been pushed in their lines.
+    pub(super) fn stand_last_phase(&mut self, id: JobId) {
+        let job = &self.jobs[&id];
         let phase = job.phases.last().expect("just pushed");
         let runs: Vec<_> = job.runs[phase.runs.clone()].iter().map(|run| run.first..run.first + run.count).collect();
         for run in runs {
             self.stand(id, run);
         }
-        self.new_alarms.push(id);
-        Ok(())
     }
 
     fn job_finished(&mut self, id: JobId, outcome: &Outcome, at: Timestamp) -> Result<(), Illegal> {
         let job = self.job_mut(id)?;
-        if job.leased() > 0 || (matches!(outcome, Outcome::Done { .. }) && !job.waits_for_workflow()) {
+        // A step that ends its job has cancelled what was open.
+        let may_be_done = job.waits_for_workflow() || job.new.reactive;
+        if job.leased() > 0 || (matches!(outcome, Outcome::Done { .. }) && !may_be_done) {
             return Err(Illegal::Job { job: id, state: job.state().name(), event: "finish with open tasks" });
         }
         self.turn(id, job::Event::Finish(outcome.clone()))?;
@@ -258,8 +271,14 @@ impl State {
         self.new_alarms.push(id);
         let job = self.job_mut(id)?;
         job.finished = None;
+        if job.new.reactive {
+            job.retries_before = job.retries;
+            job.reaction.retries_asked += 1;
+            job.reaction.wake = None;
+            return Ok(());
+        }
         let mut again = Vec::new();
-        for index in job.current() {
+        for index in job.current().collect::<Vec<_>>() {
             if job.task(index).is_some_and(|t| matches!(t.state, task::State::Failed | task::State::Cancelled)) {
                 job.change(index, |task| {
                     task.state = task.state.next(task::Event::Retry).expect("failed or cancelled");
@@ -326,8 +345,8 @@ impl State {
 }
 
 /// Whether the job can number these tasks too.
-pub(crate) fn fits_in_job(job: &Job, tasks: &[TaskRun]) -> bool {
-    let new: u64 = tasks.iter().map(|run| u64::from(run.count)).sum();
+pub(crate) fn fits_in_job<'a>(job: &Job, tasks: impl Iterator<Item = &'a TaskRun>) -> bool {
+    let new: u64 = tasks.map(|run| u64::from(run.count)).sum();
     u64::from(job.task_count()) + new < u64::from(u32::MAX)
 }
 

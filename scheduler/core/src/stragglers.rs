@@ -1,4 +1,4 @@
-//! The tail of a phase: a task that is far slower than its siblings gets a second copy on another worker, and the first of the two to
+//! The tail of a phase, or of a reactive job, whose phases overlap: a task that is far slower than its siblings gets a second copy on another worker, and the first of the two to
 //! finish wins.
 //!
 //! Looked at on the clock, and only phases of which nothing waits any more: with something waiting, room is better given to that.
@@ -20,11 +20,12 @@ use crate::task::{State, Task};
 /// Finished siblings that speeds are taken from, at most for each shape.
 const SAMPLES: usize = 512;
 
-/// What is known of a phase in its tail.
+/// What is known of a job in its tail.
 #[derive(Debug, Clone)]
 struct Watch {
-    /// Index of the phase.
-    phase: usize,
+    /// How many phases, and tasks, the job had when last looked.
+    phases: usize,
+    tasks: u32,
     /// Tasks that were not finished when last looked.
     open: Vec<u32>,
     /// Frames and time of finished tasks.
@@ -76,7 +77,7 @@ impl Engine {
         let mut watches = std::mem::take(&mut self.stragglers.watches);
         watches.retain(|id, watch| {
             let job = self.state.jobs.get(id);
-            job.is_some_and(|job| job.life.goes_on() && job.phases.len() == watch.phase + 1)
+            job.is_some_and(|job| job.life.goes_on() && watch.is_of(job))
         });
         for id in self.state.tails.iter().copied().collect::<Vec<_>>() {
             let job = &self.state.jobs[&id];
@@ -93,7 +94,7 @@ impl Engine {
 
     /// The job's stragglers, as of the last look.
     pub(crate) fn stragglers_of(&self, now: Timestamp, job: &Job) -> Vec<Straggler> {
-        let watch = self.stragglers.watches.get(&job.id).filter(|watch| job.phases.len() == watch.phase + 1);
+        let watch = self.stragglers.watches.get(&job.id).filter(|watch| watch.is_of(job));
         watch.map_or_else(Vec::new, |watch| self.straggling(now, job, watch))
     }
 
@@ -140,9 +141,10 @@ impl Engine {
         Some(Running { index, shape: held.shape, worker, ran: now.since(began), frames: held.advance.frames })
     }
 
-    /// How many tasks of the job's phase may have a second copy.
+    /// How many tasks of the job's phase, or of a reactive job, may have a second copy.
     pub(crate) fn copy_budget(&self, job: &Job) -> usize {
-        let tasks = job.phases.last().map_or(0, |phase| phase.counts.total());
+        let phase = job.phases.last().map_or(0, |phase| phase.counts.total());
+        let tasks = if job.new.reactive { job.task_count() } else { phase };
         let share = u64::from(tasks) * u64::from(self.config.copy_percent) / 100;
         usize::try_from(share).unwrap_or(usize::MAX).max(1)
     }
@@ -199,11 +201,18 @@ impl Watch {
     fn new(job: &Job) -> Watch {
         let copied = job.current().filter(|index| job.task(*index).is_some_and(|task| task.copy().is_some())).collect();
         let open = job.current().collect();
-        Watch { phase: job.phases.len().saturating_sub(1), open, done: BTreeMap::new(), copied }
+        Watch { phases: job.phases.len(), tasks: job.task_count(), open, done: BTreeMap::new(), copied }
     }
 
-    /// What finished since the last look becomes a sample.
+    /// Whether what is known still tells something of what the job does now.
+    fn is_of(&self, job: &Job) -> bool {
+        job.new.reactive || job.phases.len() == self.phases
+    }
+
+    /// What came since the last look is watched, too, what finished becomes a sample.
     fn update(&mut self, job: &Job) {
+        self.open.extend(self.tasks..job.task_count());
+        (self.phases, self.tasks) = (job.phases.len(), job.task_count());
         let done = &mut self.done;
         self.open.retain(|index| match job.task(*index) {
             Some(Task { state: State::Done(finished), .. }) => {

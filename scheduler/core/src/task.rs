@@ -101,6 +101,11 @@ impl State {
         }
     }
 
+    /// Nothing will come of it any more.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self, State::Done(_) | State::Failed | State::Cancelled)
+    }
+
     pub(crate) fn name(&self) -> &'static str {
         match self {
             State::Queued => "queued",

@@ -16,6 +16,8 @@ pub(crate) enum Alarm {
     Hop,
     /// It may have aged.
     Age,
+    /// Its workflow wants to be asked.
+    Wake,
 }
 
 /// A hop that is due while nothing waits is looked at again so often.
@@ -32,10 +34,16 @@ impl Engine {
             if let Some(hop) = job.new.hop.first() {
                 self.job_alarms.insert((job.submitted + hop.after, id, Alarm::Hop));
             }
+            let (wake, set) = (job.reaction.wake, job.reaction.alarm);
+            if wake != set {
+                set.map(|at| self.job_alarms.remove(&(at, id, Alarm::Wake)));
+                self.job_alarms.extend(wake.map(|at| (at, id, Alarm::Wake)));
+            }
             if let (false, Some(since)) = (job.age_alarm, waits_since(job)) {
                 self.job_alarms.insert((since + self.config.age_step, id, Alarm::Age));
                 self.state.jobs.get_mut(&id).expect("just found").age_alarm = true;
             }
+            self.state.jobs.get_mut(&id).expect("just found").reaction.alarm = wake;
         }
     }
 
@@ -44,6 +52,8 @@ impl Engine {
         match alarm {
             Alarm::StartBy => self.state.become_standard(id),
             Alarm::Hop => self.hop(now, id, out),
+            // One that was set to another time meanwhile was taken out.
+            Alarm::Wake => self.settle(now, id, out),
             Alarm::Age => {
                 job.age_alarm = false;
                 let since = waits_since(job);

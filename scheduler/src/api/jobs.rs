@@ -91,6 +91,7 @@ impl<A: Archive> Jobs<A> {
             preemptible: spec.preemptible,
             hop: spec.hop,
             max_attempts: spec.max_attempts,
+            reactive: false,
             traceparent,
         };
         match self.inbox.ask(|token| Input::Submit { token, job: new }).await.map_err(|f| status(&f))? {

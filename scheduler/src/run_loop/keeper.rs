@@ -215,6 +215,8 @@ impl Keeper {
             if dirty.header {
                 checkpoint.jobs.extend(engine.job_snapshot(dirty.job));
             }
+            let history = dirty.history.iter().filter_map(|key| engine.history_part(dirty.job, *key));
+            checkpoint.history.extend(history);
             checkpoint.parts.extend(dirty.parts.iter().filter_map(|part| engine.task_part(dirty.job, *part)));
         }
         engine.checkpointed();

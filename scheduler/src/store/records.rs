@@ -1,5 +1,9 @@
 //! Journal bodies: the engine's records as protobuf, and back. Version [`VERSION`].
 
+mod steps;
+#[cfg(test)]
+mod tests;
+
 use prost::Message;
 use spool_core::io::{Advance, Blob, NewJob, NewTask, Outcome, PoolChange, Record, Shape, TaskRun};
 use spool_proto::failure::{Class, Failure};
@@ -65,6 +69,16 @@ fn encode(record: &Record) -> pb::Record {
             job: job.0,
             name: name.clone(),
             tasks: tasks.iter().map(encode_run).collect(),
+            at_us: at.0,
+        }),
+        Record::Stepped { job, step, at } => {
+            Kind::Stepped(pb::Stepped { job: job.0, step: Some(steps::encode(step)), at_us: at.0 })
+        }
+        Record::Signalled { job, name, dedupe, payload, at } => Kind::Signalled(pb::Signalled {
+            job: job.0,
+            name: name.clone(),
+            dedupe: dedupe.clone(),
+            payload: payload.to_vec(),
             at_us: at.0,
         }),
         Record::Leased { task, fence, worker, at } => Kind::Leased(pb::Leased {
@@ -171,6 +185,18 @@ fn decode(record: pb::Record) -> Result<Record, BadBody> {
             job: JobId(r.job),
             name: r.name,
             tasks: r.tasks.into_iter().map(decode_run).collect::<Result<_, _>>()?,
+            at: at(r.at_us),
+        },
+        Kind::Stepped(r) => Record::Stepped {
+            job: JobId(r.job),
+            step: steps::decode(r.step.ok_or_else(|| BadBody::missing("step"))?)?,
+            at: at(r.at_us),
+        },
+        Kind::Signalled(r) => Record::Signalled {
+            job: JobId(r.job),
+            name: r.name,
+            dedupe: r.dedupe,
+            payload: r.payload.into(),
             at: at(r.at_us),
         },
         Kind::Leased(r) => Record::Leased {
@@ -295,6 +321,7 @@ pub(super) fn encode_new_job(new: &NewJob) -> pb::NewJob {
         },
         not_preemptible: !new.preemptible,
         hop: new.hop.iter().map(encode_hop).collect(),
+        reactive: new.reactive,
     }
 }
 
@@ -321,6 +348,7 @@ pub(super) fn decode_new_job(new: pb::NewJob) -> Result<NewJob, BadBody> {
         class: new.start_by_us.map_or(PoolClass::Standard, |us| PoolClass::Opportunistic { start_by: Timestamp(us) }),
         preemptible: !new.not_preemptible,
         hop: new.hop.into_iter().map(decode_hop).collect::<Result<_, _>>()?,
+        reactive: new.reactive,
     })
 }
 
@@ -331,13 +359,16 @@ pub(super) fn encode_run(run: &TaskRun) -> pb::TaskRun {
         label: run.task.label.clone(),
         payload: run.task.payload.to_vec(),
         weight: run.task.weight,
+        max_attempts: run.task.max_attempts.map(Into::into),
     }
 }
 
 pub(super) fn decode_run(run: pb::TaskRun) -> Result<TaskRun, BadBody> {
     let shape = decode_shape(run.shape.ok_or_else(|| BadBody::missing("shape"))?);
     let payload: Blob = run.payload.into();
-    Ok(TaskRun { count: run.count, task: NewTask { shape, label: run.label, payload, weight: run.weight } })
+    let max_attempts = run.max_attempts.map(|n| small("max_attempts", n)).transpose()?;
+    let task = NewTask { shape, label: run.label, payload, weight: run.weight, max_attempts };
+    Ok(TaskRun { count: run.count, task })
 }
 
 fn encode_shape(shape: &Shape) -> pb::Shape {
@@ -378,7 +409,7 @@ pub(super) fn decode_failure(failure: pb::Failure) -> Result<Failure, BadBody> {
     })
 }
 
-fn encode_outcome(outcome: &Outcome) -> pb::Outcome {
+pub(super) fn encode_outcome(outcome: &Outcome) -> pb::Outcome {
     let kind = match outcome {
         Outcome::Done { output } => OutcomeKind::Done(output.to_vec()),
         Outcome::Failed { failure } => OutcomeKind::Failed(encode_failure(failure)),
@@ -387,93 +418,10 @@ fn encode_outcome(outcome: &Outcome) -> pb::Outcome {
     pb::Outcome { kind: Some(kind) }
 }
 
-fn decode_outcome(outcome: pb::Outcome) -> Result<Outcome, BadBody> {
+pub(super) fn decode_outcome(outcome: pb::Outcome) -> Result<Outcome, BadBody> {
     Ok(match outcome.kind.ok_or_else(|| BadBody::missing("outcome"))? {
         OutcomeKind::Done(output) => Outcome::Done { output: output.into() },
         OutcomeKind::Failed(failure) => Outcome::Failed { failure: decode_failure(failure)? },
         OutcomeKind::Cancelled(reason) => Outcome::Cancelled { reason },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn every_record() -> Vec<Record> {
-        let (job, at) = (JobId(17), Timestamp(5));
-        let task = TaskId { job, index: 3 };
-        let fence = Fence(9);
-        let failure = Failure::new(Class::Internal, "crashed", "signal 11").with_evidence("tail");
-        let new = NewJob {
-            request_id: "r".into(),
-            name: "in.mov".into(),
-            service: "bench".into(),
-            spec: b"{}".as_slice().into(),
-            priority: 60,
-            deadline: Some(Timestamp(8)),
-            max_attempts: 3,
-            traceparent: "00-1-2-01".into(),
-            ..NewJob::new("", Blob::from(&b""[..]))
-        };
-        let shape = Shape {
-            function: "media.encode".into(),
-            backend: "cpu/libx264".into(),
-            resources: Resources { other: [("licence".into(), 1)].into(), ..Resources::cpu_memory(1000, 300) },
-            timeout: Span(1),
-            no_progress: Span(2),
-        };
-        let new_task = NewTask { shape, label: "chunk 3".into(), payload: b"x".as_slice().into(), weight: 4 };
-        let advance = Advance { frames: 1, bytes: 2, out_time: Span(3) };
-        let judged = |health| Record::WorkerJudged { worker: "w1".into(), health, at };
-        let finished = |outcome| Record::JobFinished { job, outcome, at };
-        vec![
-            Record::JobSubmitted { job, new, at },
-            Record::PhaseStarted {
-                job,
-                name: "encoding".into(),
-                tasks: vec![TaskRun { count: 2, task: new_task }],
-                at,
-            },
-            Record::Leased { task, fence, worker: "w1".into(), at },
-            Record::Finished { task, fence, started: at, finished: at, answer: b"{}".as_slice().into(), advance },
-            Record::AttemptFailed {
-                task,
-                fence,
-                failure: failure.clone(),
-                retry_at: Some(Timestamp(6)),
-                counted: false,
-                at,
-            },
-            Record::AttemptForgiven { task, fence, at },
-            Record::AttemptFailed { task, fence, failure: failure.clone(), retry_at: None, counted: true, at },
-            Record::LeaseEnded { task, fence, reason: "expired".into(), counted: true, at },
-            Record::CancelAsked { job, reason: "why".into(), at },
-            Record::TaskCancelled { task, at },
-            finished(Outcome::Done { output: b"{}".as_slice().into() }),
-            finished(Outcome::Failed { failure }),
-            finished(Outcome::Cancelled { reason: "why".into() }),
-            Record::JobRetried { job, at },
-            Record::PrioritySet { job, priority: 1, at },
-            Record::Cordoned { worker: "w1".into(), cordoned: true, drain: true, reason: "why".into(), at },
-            Record::JobForgotten { job },
-            judged(WorkerHealth::Healthy),
-            judged(WorkerHealth::Throttled { reason: "why".into() }),
-            judged(WorkerHealth::Quarantined { reason: "why".into(), since: at }),
-        ]
-    }
-
-    #[test]
-    fn every_record_survives_the_journal() {
-        let records = every_record();
-        assert_eq!(decode_turn(&encode_turn(&records)), Ok(records));
-    }
-
-    #[test]
-    fn a_damaged_body_is_refused() {
-        let mut body = encode_turn(&every_record());
-        body.truncate(body.len() - 1);
-        assert!(decode_turn(&body).is_err());
-        let unknown = pb::Turn { records: vec![pb::Record { kind: None }] }.encode_to_vec();
-        assert!(decode_turn(&unknown).is_err());
-    }
 }

@@ -1,5 +1,7 @@
 //! Checkpoint bodies: the engine's snapshots as protobuf, and back. Versioned as the journal's bodies are.
 
+mod history;
+
 use prost::Message;
 use spool_core::io::Advance;
 use spool_core::snapshot::{
@@ -14,6 +16,7 @@ use super::records::{
     BadBody, decode_failure, decode_health, decode_new_job, decode_run, encode_failure, encode_new_job, encode_run,
     json, pb, small,
 };
+pub use history::{decode_history, encode_history};
 use pb::life::Kind as Life;
 use pb::task_state::Kind as State;
 
@@ -68,6 +71,7 @@ pub fn encode_job(job: &JobSnapshot) -> Vec<u8> {
         LifeSnapshot::Running => Life::Running(pb::Empty {}),
         LifeSnapshot::Cancelling { reason } => Life::Cancelling(reason.clone()),
         LifeSnapshot::Failing { failure } => Life::Failing(encode_failure(failure)),
+        LifeSnapshot::Finishing { output } => Life::Finishing(output.to_vec()),
         LifeSnapshot::Done { output } => Life::Done(output.to_vec()),
         LifeSnapshot::Failed { failure } => Life::Failed(encode_failure(failure)),
         LifeSnapshot::Cancelled { reason } => Life::Cancelled(reason.clone()),
@@ -81,6 +85,7 @@ pub fn encode_job(job: &JobSnapshot) -> Vec<u8> {
         finished_us: job.finished.map(|t| t.0),
         phases: job.phases.iter().map(phase).collect(),
         retries_before: job.retries_before,
+        reaction: job.new.reactive.then(|| history::encode_reaction(&job.reaction)),
     };
     wire.encode_to_vec()
 }
@@ -94,6 +99,7 @@ pub fn decode_job(body: &[u8]) -> Result<JobSnapshot, BadBody> {
         Life::Running(_) => LifeSnapshot::Running,
         Life::Cancelling(reason) => LifeSnapshot::Cancelling { reason },
         Life::Failing(failure) => LifeSnapshot::Failing { failure: decode_failure(failure)? },
+        Life::Finishing(output) => LifeSnapshot::Finishing { output: output.into() },
         Life::Done(output) => LifeSnapshot::Done { output: output.into() },
         Life::Failed(failure) => LifeSnapshot::Failed { failure: decode_failure(failure)? },
         Life::Cancelled(reason) => LifeSnapshot::Cancelled { reason },
@@ -107,6 +113,7 @@ pub fn decode_job(body: &[u8]) -> Result<JobSnapshot, BadBody> {
         finished: wire.finished_us.map(Timestamp),
         phases: wire.phases.into_iter().map(decode_phase).collect::<Result<_, _>>()?,
         retries_before: wire.retries_before,
+        reaction: wire.reaction.map(history::decode_reaction).unwrap_or_default(),
     })
 }
 

@@ -2,10 +2,10 @@
 
 use std::future::Future;
 
-use spool_core::io::{Advance, Blob, NewJob, NewTask, Record, Shape, TaskRun};
+use spool_core::io::{Advance, Blob, NewJob, NewTask, Record, Shape, Signal, TaskRun};
 use spool_core::snapshot::{
-    AttemptEnd, CordonSnapshot, EngineSnapshot, JobSnapshot, Lease, LifeSnapshot, PhaseSnapshot, TaskPart,
-    TaskSnapshot, TaskStateSnapshot,
+    AttemptEnd, CordonSnapshot, EngineSnapshot, HistoryEntries, HistoryPart, HistorySnapshot, JobSnapshot, Lease,
+    LifeSnapshot, PhaseSnapshot, ReactionSnapshot, TaskPart, TaskSnapshot, TaskStateSnapshot,
 };
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId};
@@ -28,6 +28,7 @@ pub async fn run<F: Factory>(fresh: impl Fn() -> F) {
     a_checkpoint_rewrites_only_what_it_is_given(fresh()).await;
     a_checkpoint_counts_once_it_is_whole(fresh()).await;
     a_large_checkpoint_is_written_in_pieces(fresh()).await;
+    what_a_reactive_job_keeps_is_written_in_parts(fresh()).await;
     the_archive_gives_back_what_it_got(fresh()).await;
     the_archive_lists_newest_first(fresh()).await;
 }
@@ -77,7 +78,7 @@ fn job(id: u64, life: LifeSnapshot) -> JobSnapshot {
         no_progress: Span(2),
     };
     let payload: Blob = b"call".as_slice().into();
-    let task = NewTask { shape, label: "chunk 0".into(), payload, weight: 7 };
+    let task = NewTask { shape, label: "chunk 0".into(), payload, weight: 7, max_attempts: Some(1) };
     let phase = PhaseSnapshot {
         name: "encoding".into(),
         started: Timestamp(2),
@@ -93,6 +94,7 @@ fn job(id: u64, life: LifeSnapshot) -> JobSnapshot {
         finished: None,
         phases: vec![phase],
         retries_before: 4,
+        reaction: ReactionSnapshot::default(),
     }
 }
 
@@ -168,7 +170,10 @@ async fn a_checkpoint_takes_the_place_of_the_turns_before_it<F: Factory>(factory
     let cancelling = LifeSnapshot::Cancelling { reason: "why".into() };
     assert_eq!(
         kept.jobs,
-        [(job(1, LifeSnapshot::Running), vec![part(1, 0), part(1, 1)]), (job(2, cancelling), Vec::new())]
+        [
+            (job(1, LifeSnapshot::Running), vec![part(1, 0), part(1, 1)], Vec::new()),
+            (job(2, cancelling), Vec::new(), Vec::new())
+        ]
     );
     assert_eq!(kept.turns, [[submitted(3)]]);
 }
@@ -198,7 +203,10 @@ async fn a_checkpoint_rewrites_only_what_it_is_given<F: Factory>(factory: F) {
     assert_eq!(kept.engine, engine());
     assert_eq!(
         kept.jobs,
-        [(job(1, LifeSnapshot::Failed { failure }), vec![rewritten]), (job(3, LifeSnapshot::Queued), vec![part(3, 0)])]
+        [
+            (job(1, LifeSnapshot::Failed { failure }), vec![rewritten], Vec::new()),
+            (job(3, LifeSnapshot::Queued), vec![part(3, 0)], Vec::new())
+        ]
     );
     assert!(kept.turns.is_empty());
 }
@@ -230,7 +238,7 @@ async fn a_checkpoint_counts_once_it_is_whole<F: Factory>(factory: F) {
 
     let mut store = factory.open().await;
     let kept = store.load().await.expect("load");
-    assert_eq!(kept.jobs, [(queued(1), vec![part(1, 0)]), (queued(2), vec![part(2, 0)])]);
+    assert_eq!(kept.jobs, [(queued(1), vec![part(1, 0)], Vec::new()), (queued(2), vec![part(2, 0)], Vec::new())]);
     assert_eq!(kept.turns, [[submitted(3)], [submitted(4)]]);
     while store.tidy().await.expect("tidy") {}
     let mut again = Checkpoint { mark: store.mark(), ..second };
@@ -244,7 +252,7 @@ async fn a_checkpoint_counts_once_it_is_whole<F: Factory>(factory: F) {
         let mut store = factory.open().await;
         let kept = store.load().await.expect("load");
         assert_eq!(kept.engine, engine());
-        assert_eq!(kept.jobs, [(job(1, LifeSnapshot::Running), vec![rewritten.clone()])]);
+        assert_eq!(kept.jobs, [(job(1, LifeSnapshot::Running), vec![rewritten.clone()], Vec::new())]);
         assert_eq!(kept.turns, [[submitted(5)]]);
         while store.tidy().await.expect("tidy") {}
     }
@@ -274,9 +282,56 @@ async fn a_large_checkpoint_is_written_in_pieces<F: Factory>(factory: F) {
     assert!(store.tidy().await.expect("tidy"));
     drop(store);
     let kept = factory.open().await.load().await.expect("load");
-    let whole = |job: JobSnapshot| (job.clone(), vec![part(job.job.0, 0), part(job.job.0, 1)]);
+    let whole = |job: JobSnapshot| (job.clone(), vec![part(job.job.0, 0), part(job.job.0, 1)], Vec::new());
     assert_eq!(kept.jobs, jobs.into_iter().map(whole).collect::<Vec<_>>());
     assert_eq!(kept.turns, (1..=pieces).map(|piece| vec![submitted(1000 + piece)]).collect::<Vec<_>>());
+}
+
+/// One part is written anew, the others stay; then the job is forgotten.
+async fn what_a_reactive_job_keeps_is_written_in_parts<F: Factory>(factory: F) {
+    let mut store = factory.open().await;
+    store.load().await.expect("load");
+    store.append(&[submitted(1)]).await.expect("append");
+    let blob = |text: &str| Blob::from(text.as_bytes());
+    let signal = |number| Signal {
+        number,
+        name: "go".into(),
+        dedupe: format!("id {number}").into(),
+        payload: blob("payload"),
+        at: Timestamp(number),
+    };
+    let reaction = ReactionSnapshot {
+        wake: Some(Timestamp(8)),
+        retries_asked: 2,
+        cancelling: vec![1, 4],
+        history: HistorySnapshot { log: 3, last_signal: 9, signals: 1, ids: 9 },
+    };
+    let mut reactive = job(1, LifeSnapshot::Finishing { output: blob("film") });
+    reactive.new.reactive = true;
+    reactive.reaction = reaction;
+    let piece = |part, entries| HistoryPart { job: JobId(1), part, entries };
+    let log = |part, entry: &str| piece(part, HistoryEntries::Log(vec![blob(entry), blob("")]));
+    let signals = piece(255, HistoryEntries::Signals(vec![signal(9)]));
+    let ids = piece(0, HistoryEntries::Ids(vec!["a".into(), "b".into()]));
+    let first = Checkpoint {
+        jobs: vec![reactive.clone()],
+        parts: vec![part(1, 0)],
+        history: vec![log(0, "old"), log(1, "later"), signals.clone(), ids.clone()],
+        ..Checkpoint::new(store.mark(), EngineSnapshot::default())
+    };
+    write(&mut store, first).await;
+    let second =
+        Checkpoint { history: vec![log(0, "new")], ..Checkpoint::new(store.mark(), EngineSnapshot::default()) };
+    write(&mut store, second).await;
+    drop(store);
+    let mut store = factory.open().await;
+    let kept = store.load().await.expect("load");
+    assert_eq!(kept.jobs, [(reactive, vec![part(1, 0)], vec![log(0, "new"), log(1, "later"), signals, ids])]);
+    let gone = Checkpoint { forgotten: vec![JobId(1)], ..Checkpoint::new(store.mark(), EngineSnapshot::default()) };
+    store.append(&[submitted(2)]).await.expect("append");
+    write(&mut store, gone).await;
+    drop(store);
+    assert_eq!(factory.open().await.load().await.expect("load").jobs, []);
 }
 
 fn archived(id: u64, state: JobState, request_id: &str) -> ArchivedJob {

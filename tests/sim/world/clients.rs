@@ -16,6 +16,7 @@ impl World {
             // Whoever was not answered asks again.
             let open: Vec<_> = self.plans.keys().filter(|name| !self.accepted.contains_key(*name)).cloned().collect();
             open.into_iter().for_each(|name| self.submit(name));
+            self.wake_all();
             self.ease();
             return self.after_ms(2_000, Event::Client);
         }
@@ -25,7 +26,8 @@ impl World {
             return self.administrate(&jobs);
         }
         let token = self.token();
-        let input = match (self.rng.within(0..10), self.rng.pick(&jobs).copied()) {
+        let input = match (self.rng.within(0..12), self.rng.pick(&jobs).copied()) {
+            (10 | 11, Some(job)) => self.signal(job),
             (0, Some(job)) => Input::Cancel { token, job, reason: "simulated".into() },
             (1 | 2, _) => {
                 let ended = |job: &JobId| {
@@ -115,7 +117,9 @@ impl World {
                     no_progress: Span::ZERO,
                 };
                 let weight = rng.within(0..3);
-                let task = NewTask { shape, label: String::new(), payload: Blob::from(&b"{}"[..]), weight };
+                let max_attempts = rng.percent(20).then(|| u8::try_from(rng.within(0..4)).expect("small"));
+                let payload = Blob::from(&b"{}"[..]);
+                let task = NewTask { shape, label: String::new(), payload, weight, max_attempts };
                 let count = *rng.pick(&[1, 1, 2, 5, 20]).expect("not empty");
                 tasks.push(TaskRun { count, task });
             }
@@ -129,7 +133,7 @@ impl World {
             priority: u8::try_from(rng.within(0..3) * 10).expect("small"),
             deadline: rng.percent(20).then(|| Timestamp(rng.within(0..100))),
             max_attempts: u8::try_from(rng.within(0..6)).expect("small"),
-            traceparent: String::new(),
+            reactive: rng.percent(40),
             ..NewJob::new("", Blob::from(&b""[..]))
         };
         let fails = rng.percent(5);

@@ -164,7 +164,8 @@ impl Fleet {
             let runs = (0..SHAPES).map(|part| {
                 let count = self.per_job / SHAPES + u64::from(part < self.per_job % SHAPES);
                 let shape = shape(self.jobs + part);
-                let task = NewTask { shape, label: String::new(), payload: payload.clone(), weight: part };
+                let task =
+                    NewTask { shape, label: String::new(), payload: payload.clone(), weight: part, max_attempts: None };
                 TaskRun { count: u32::try_from(count).expect("a job has fewer"), task }
             });
             self.pending.insert(self.jobs, ("encode".into(), runs.filter(|run| run.count > 0).collect()));

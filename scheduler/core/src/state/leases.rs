@@ -72,6 +72,7 @@ impl State {
         let state = task.state.next(event).map_err(illegal_task(id))?;
         job.change(id.index, |task| task.state = state);
         let left = job.task(id.index).and_then(|task| task.lease()).map(|lease| lease.fence);
+        job.dirty_header |= left.is_none() && job.reaction.cancelling.remove(&id.index);
         let ended = |lease: &Lease| left != Some(lease.fence);
         if ended(&first) {
             self.count_running(id, &first.worker, false);
@@ -93,7 +94,7 @@ impl State {
     /// Counts the task among the running ones of its phase as it stands on the worker, or takes it out of the count.
     pub(super) fn count_running(&mut self, id: TaskId, worker: &WorkerName, there: bool) {
         let Some(held) = self.workers.get(worker).and_then(|worker| worker.held.get(&id)) else { return };
-        let phase = self.jobs.get_mut(&id.job).and_then(|job| job.phases.last_mut()).expect("it has a task");
+        let phase = self.jobs.get_mut(&id.job).expect("it has a lease").phase_of(id.index);
         if there {
             phase.making.add(&held.advance);
             phase.running += u32::from(held.started.is_some());
@@ -144,9 +145,13 @@ impl State {
                 Ok(())
             }
             None => {
+                self.job_mut(id.job)?.close_phase(id.index, at);
+                if self.jobs[&id.job].new.reactive {
+                    return Ok(());
+                }
                 let failure = self.verdict(id, failure);
                 self.turn(id.job, job::Event::TaskFailed { failure })?;
-                self.cancel_waiting(id.job)
+                self.cancel_waiting(id.job, at)
             }
         }
     }

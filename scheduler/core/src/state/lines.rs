@@ -1,11 +1,12 @@
 //! Where tasks stand: into their lines, out of them, and from one to another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use spool_proto::ids::{JobId, TaskId};
+use spool_proto::time::Timestamp;
 
 use super::{Illegal, State};
-use crate::job::Job;
+use crate::job::{Job, Phase};
 use crate::pools::Pools;
 use crate::queue::{Key, Place};
 use crate::task;
@@ -22,8 +23,8 @@ impl State {
     pub(crate) fn stand_anew(&mut self, id: JobId, change: impl FnOnce(&mut Job, &Pools)) -> Result<(), Illegal> {
         // How long a line has waited in vain goes with it.
         let job = self.jobs.get(&id).ok_or(Illegal::NoSuchJob(id))?;
-        let shapes = job.phases.last().map_or(&[][..], |phase| &job.runs[phase.runs.clone()]);
-        let lines = shapes.iter().filter_map(|run| self.queue.get(self.queue.find(&Place::new(job, run.shape))?));
+        let shapes: BTreeSet<_> = job.open_runs().map(|run| run.shape).collect();
+        let lines = shapes.iter().filter_map(|shape| self.queue.get(self.queue.find(&Place::new(job, *shape))?));
         let vain: Vec<_> = lines.map(|line| (line.place.shape, line.short_since, line.stuck_since)).collect();
         let waiting = self.take_waiting(id)?;
         let job = self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))?;
@@ -67,8 +68,7 @@ impl State {
     /// Takes all tasks of the job out of the lines.
     pub(super) fn take_waiting(&mut self, id: JobId) -> Result<Vec<std::ops::Range<u32>>, Illegal> {
         let job = self.jobs.get(&id).ok_or(Illegal::NoSuchJob(id))?;
-        let Some(phase) = job.phases.last() else { return Ok(Vec::new()) };
-        let shapes: BTreeMap<_, _> = job.runs[phase.runs.clone()].iter().map(|run| (run.shape, run)).collect();
+        let shapes: BTreeMap<_, _> = job.open_runs().map(|run| (run.shape, run)).collect();
         let mut taken = Vec::new();
         for (shape, run) in shapes {
             taken.extend(self.queue.remove_job(&self.pools, Place::new(job, shape), Key::new(job, run, run.first)));
@@ -77,10 +77,10 @@ impl State {
     }
 
     /// Cancels everything of the job that no worker holds.
-    pub(super) fn cancel_waiting(&mut self, id: JobId) -> Result<(), Illegal> {
+    pub(super) fn cancel_waiting(&mut self, id: JobId, at: Timestamp) -> Result<(), Illegal> {
         self.take_waiting(id)?;
         let job = self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))?;
-        for index in job.current() {
+        for index in job.open().flat_map(Phase::tasks).collect::<Vec<_>>() {
             let state = job.task(index).map(|task| &task.state);
             if let Some(task::State::Backoff { until }) = state {
                 self.backoff.remove(&(*until, TaskId { job: id, index }));
@@ -89,6 +89,7 @@ impl State {
                 job.change(index, |task| {
                     task.state = task.state.next(task::Event::Cancel).expect("queued or in back-off");
                 });
+                job.close_phase(index, at);
             }
         }
         Ok(())

@@ -8,7 +8,7 @@ use spool_proto::time::Timestamp;
 use super::{Illegal, State};
 use crate::asks::ShapeSet;
 use crate::io::PoolChange;
-use crate::job::Life;
+use crate::job::{Life, Phase};
 use crate::pool_history;
 use crate::pools::{PoolIx, Pools};
 
@@ -39,7 +39,7 @@ impl State {
         self.count_job(id, false);
         let job = self.jobs.get(&id).ok_or(Illegal::NoSuchJob(id))?;
         let from = job.pool;
-        let leases = job.current().flat_map(|index| {
+        let leases = job.open().flat_map(Phase::tasks).flat_map(|index| {
             let count = job.task(index).map_or(0, |task| task.leases().count());
             std::iter::repeat_n(job.run_of(index), count)
         });

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use spool_proto::ids::{JobId, TaskId};
 
 use super::{Illegal, State, fits_in_job};
+use crate::job::{History, Reaction};
 use crate::queue::{Key, Place};
-use crate::snapshot::{EngineSnapshot, JobSnapshot, TaskPart};
+use crate::snapshot::{EngineSnapshot, HistoryPart, JobSnapshot, ReactionSnapshot, TaskPart};
 use crate::task::{self, Task};
 
 impl State {
@@ -29,14 +30,19 @@ impl State {
         self.rebuild_pools();
     }
 
-    /// Brings a job back. `parts` hold its tasks, in order.
-    pub(crate) fn restore_job(&mut self, snapshot: JobSnapshot, parts: Vec<TaskPart>) -> Result<(), Illegal> {
+    /// Brings a job back. `parts` hold its tasks, `history` what else it keeps, both in order.
+    pub(crate) fn restore_job(
+        &mut self,
+        snapshot: JobSnapshot,
+        parts: Vec<TaskPart>,
+        history: Vec<HistoryPart>,
+    ) -> Result<(), Illegal> {
         let id = snapshot.job;
         let mut phases = snapshot.phases.into_iter();
         self.submitted(id, &snapshot.new, snapshot.submitted)?;
         let job = self.jobs.get_mut(&id).expect("just submitted");
         for phase in phases.by_ref() {
-            if !fits_in_job(job, &phase.runs) {
+            if !fits_in_job(job, phase.runs.iter()) {
                 return Err(Illegal::TooManyTasks { job: id });
             }
             job.push_phase(phase.name, phase.runs, phase.started, &mut self.shapes);
@@ -54,6 +60,11 @@ impl State {
         let job = self.jobs.get_mut(&id).expect("just submitted");
         (job.life, job.started, job.finished) = (snapshot.life.into(), snapshot.started, snapshot.finished);
         job.retries_before = snapshot.retries_before;
+        let ReactionSnapshot { wake, retries_asked, cancelling, history: header } = snapshot.reaction;
+        let entries = history.into_iter().map(|part| part.entries).collect();
+        let history = History::restore(&header, entries).ok_or(Illegal::History { job: id })?;
+        let cancelling = cancelling.into_iter().collect();
+        job.reaction = Reaction { wake, retries_asked, cancelling, history, ..Reaction::default() };
         (job.dirty_header, job.dirty_parts) = (false, BTreeSet::new());
         self.count_job(id, true);
         self.index(id);

@@ -18,6 +18,8 @@ pub struct Shell {
     pub out: Vec<Effect>,
     pub replies: Vec<Reply>,
     pub ended: Vec<JobId>,
+    /// Reactive jobs whose workflows have the word; whoever runs the test answers.
+    pub asked: Vec<JobId>,
     plans: BTreeMap<JobId, Vec<Vec<TaskRun>>>,
     next_plan: Vec<Vec<TaskRun>>,
     /// Leases as workers heard of them.
@@ -42,7 +44,13 @@ pub fn run(count: u32, cpu: u64) -> TaskRun {
 }
 
 pub fn weighted(count: u32, cpu: u64, weight: u64) -> TaskRun {
-    let task = NewTask { shape: shape(cpu), label: String::new(), payload: Blob::from(&b"{}"[..]), weight };
+    let task = NewTask {
+        shape: shape(cpu),
+        label: String::new(),
+        payload: Blob::from(&b"{}"[..]),
+        weight,
+        max_attempts: None,
+    };
     TaskRun { count, task }
 }
 
@@ -86,6 +94,7 @@ impl Shell {
             out: Vec::new(),
             replies: Vec::new(),
             ended: Vec::new(),
+            asked: Vec::new(),
             plans: BTreeMap::new(),
             next_plan: Vec::new(),
             fences: BTreeMap::new(),
@@ -110,6 +119,7 @@ impl Shell {
                 Effect::Reply { reply, .. } => self.replies.push(reply),
                 Effect::Ended { job } => self.ended.push(job),
                 Effect::Changed { .. } => {}
+                Effect::Advance { job } if self.engine.job(job).unwrap().request().reactive => self.asked.push(job),
                 Effect::Advance { job } => {
                     let next = std::mem::take(&mut self.next_plan);
                     let plan = self.plans.entry(job).or_insert(next);
@@ -138,6 +148,16 @@ impl Shell {
             Some(Reply::Submitted { job, .. }) => *job,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The workflow of a reactive job answers.
+    pub fn step(&mut self, job: JobId, step: Step) {
+        self.input(Input::Advance { job, next: Next::Step(step) });
+    }
+
+    /// Who was asked since the last call.
+    pub fn take_asked(&mut self) -> Vec<JobId> {
+        std::mem::take(&mut self.asked)
     }
 
     pub fn worker(&mut self, name: &str, cpu: u64) {

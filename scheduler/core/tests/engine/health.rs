@@ -243,7 +243,7 @@ fn a_quarantine_outlives_the_server_and_the_worker_s_process() {
     restored.restore(shell.engine.snapshot());
     for job in shell.engine.jobs() {
         let parts = (0..).map_while(|part| shell.engine.task_part(job.id(), part)).collect();
-        restored.restore_job(shell.engine.job_snapshot(job.id()).unwrap(), parts).unwrap();
+        restored.restore_job(shell.engine.job_snapshot(job.id()).unwrap(), parts, Vec::new()).unwrap();
     }
     let mut out = Vec::new();
     restored.resume(shell.now, &mut out);

@@ -12,6 +12,7 @@ mod order;
 mod poison;
 mod pools;
 mod prefetch;
+mod reactive;
 mod replay;
 mod retries;
 mod stragglers;

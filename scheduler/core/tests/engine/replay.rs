@@ -86,7 +86,7 @@ fn a_snapshot_and_the_tail_give_the_same_state_and_only_dirty_parts_are_written(
     let mut restored = Engine::new(Config::default());
     restored.restore(engine);
     for (job, parts) in jobs {
-        restored.restore_job(job, parts).unwrap();
+        restored.restore_job(job, parts, Vec::new()).unwrap();
     }
     for record in &shell.records[folded..] {
         restored.replay(record).unwrap();

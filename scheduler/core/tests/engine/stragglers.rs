@@ -236,7 +236,7 @@ fn copies_survive_replay_and_checkpoints() {
     let mut restored = Engine::new(Config::default());
     restored.restore(shell.engine.snapshot());
     let part = shell.engine.task_part(id, 0).unwrap();
-    restored.restore_job(shell.engine.job_snapshot(id).unwrap(), vec![part.clone()]).unwrap();
+    restored.restore_job(shell.engine.job_snapshot(id).unwrap(), vec![part.clone()], Vec::new()).unwrap();
     for mut engine in [replayed, restored] {
         assert_eq!(engine.task_part(id, 0).unwrap(), part);
         let mut out = Vec::new();

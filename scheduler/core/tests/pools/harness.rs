@@ -114,7 +114,13 @@ pub fn shape(need: &Resources, backend: &str) -> Shape {
 
 /// `count` tasks that each run for `ms`.
 pub fn run(count: u32, need: &Resources, ms: u64) -> TaskRun {
-    let task = NewTask { shape: shape(need, ""), label: String::new(), payload: Blob::from(&b"{}"[..]), weight: ms };
+    let task = NewTask {
+        shape: shape(need, ""),
+        label: String::new(),
+        payload: Blob::from(&b"{}"[..]),
+        weight: ms,
+        max_attempts: None,
+    };
     TaskRun { count, task }
 }
 
@@ -439,6 +445,8 @@ impl World {
             | Record::WorkerJudged { .. }
             | Record::JobRetried { .. }
             | Record::Cordoned { .. }
+            | Record::Stepped { .. }
+            | Record::Signalled { .. }
             | Record::JobForgotten { .. } => {}
         }
     }

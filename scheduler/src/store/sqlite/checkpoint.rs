@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use spool_core::snapshot::{JobSnapshot, TaskPart};
+use spool_core::snapshot::{HistoryKey, HistoryKind, HistoryPart, JobSnapshot, TaskPart};
 use spool_proto::ids::JobId;
 use sqlx::{Connection, Row, SqliteConnection};
 
 use super::{body, job_id, number, row_id};
 use crate::store::records::VERSION;
-use crate::store::{Checkpoint, Kept, StoreError, snapshots};
+use crate::store::{Checkpoint, Kept, KeptJob, StoreError, snapshots};
 
 /// Bytes of a piece: some milliseconds of writing.
 const PIECE: usize = 128 << 10;
@@ -22,7 +22,11 @@ const ROWS: usize = 64;
 /// The key of a row of the checkpoint that is being written or was written last.
 #[derive(Debug, Clone, Copy)]
 enum Key {
-    Part { job: i64, part: i64 },
+    /// Of its tasks, or, from [`HISTORY`] on, of what else it keeps.
+    Part {
+        job: i64,
+        part: i64,
+    },
     Job(i64),
     Forgotten(i64),
 }
@@ -83,7 +87,10 @@ pub(super) async fn write(
     checkpoint: &mut Checkpoint,
 ) -> Result<bool, StoreError> {
     let seq = i64::try_from(checkpoint.mark.seq).unwrap_or(i64::MAX);
-    let is_over = checkpoint.jobs.is_empty() && checkpoint.parts.is_empty() && checkpoint.forgotten.is_empty();
+    let is_over = checkpoint.jobs.is_empty()
+        && checkpoint.parts.is_empty()
+        && checkpoint.history.is_empty()
+        && checkpoint.forgotten.is_empty();
     if is_over {
         let engine = snapshots::encode_engine(&checkpoint.engine);
         let bytes = wide(engine.len());
@@ -99,11 +106,12 @@ pub(super) async fn write(
         return Ok(true);
     }
     let parts = checkpoint.parts.iter().rev().map(Due::Part);
+    let history = checkpoint.history.iter().rev().map(Due::History);
     let jobs = checkpoint.jobs.iter().rev().map(Due::Job);
     let forgotten = checkpoint.forgotten.iter().rev().map(|job| Due::Forgotten(*job));
     let (mut bytes, mut written) = (0, Vec::new());
     let mut tx = writer.begin().await?;
-    for due in parts.chain(jobs).chain(forgotten) {
+    for due in parts.chain(history).chain(jobs).chain(forgotten) {
         let (key, body) = due.encode()?;
         bytes += body.len();
         key.insert(&mut tx, seq, body).await?;
@@ -115,6 +123,7 @@ pub(super) async fn write(
     tx.commit().await?;
     for key in &written {
         match key {
+            Key::Part { part, .. } if *part >= HISTORY => drop(checkpoint.history.pop()),
             Key::Part { .. } => drop(checkpoint.parts.pop()),
             Key::Job(_) => drop(checkpoint.jobs.pop()),
             Key::Forgotten(_) => drop(checkpoint.forgotten.pop()),
@@ -128,6 +137,7 @@ pub(super) async fn write(
 /// What is to be written, not encoded yet.
 enum Due<'a> {
     Part(&'a TaskPart),
+    History(&'a HistoryPart),
     Job(&'a JobSnapshot),
     Forgotten(JobId),
 }
@@ -138,6 +148,10 @@ impl Due<'_> {
             Due::Part(part) => {
                 let key = Key::Part { job: row_id(part.job)?, part: i64::from(part.part) };
                 (key, snapshots::encode_part(part))
+            }
+            Due::History(part) => {
+                let key = Key::Part { job: row_id(part.job)?, part: history_row(part.key()) };
+                (key, snapshots::encode_history(part))
             }
             Due::Job(job) => (Key::Job(row_id(job.job)?), snapshots::encode_job(job)),
             Due::Forgotten(job) => (Key::Forgotten(row_id(job)?), Vec::new()),
@@ -207,22 +221,33 @@ pub(super) async fn load(writer: &mut SqliteConnection) -> Result<(Kept, Progres
         jobs.insert(job_id(row.try_get("job")?)?, job);
     }
     let mut parts: BTreeMap<(JobId, u32), TaskPart> = BTreeMap::new();
+    let mut history: BTreeMap<(JobId, HistoryKey), HistoryPart> = BTreeMap::new();
     let rows = sqlx::query("SELECT job, part, version, body FROM live_part WHERE seq <= ? ORDER BY job, part, seq");
     for row in rows.bind(progress.whole).fetch_all(writer).await? {
-        let (job, part) = (job_id(row.try_get("job")?)?, number::<u32>(row.try_get("part")?)?);
-        match jobs.get(&job) {
-            Some(Some(_)) => {
+        let (job, part) = (job_id(row.try_get("job")?)?, row.try_get("part")?);
+        match (jobs.get(&job), history_key(part)?) {
+            (Some(Some(_)), Some(key)) => {
+                let decoded = snapshots::decode_history(job, key, &body("live_part", &row)?)?;
+                history.insert((job, key), decoded);
+            }
+            (Some(Some(_)), None) => {
+                let part = number::<u32>(part)?;
                 let decoded = snapshots::decode_part(job, part, &body("live_part", &row)?)?;
                 parts.insert((job, part), decoded);
             }
-            Some(None) => {}
-            None => return Err(StoreError::Damaged(format!("tasks of {job} without their job"))),
+            (Some(None), _) => {}
+            (None, _) => return Err(StoreError::Damaged(format!("tasks of {job} without their job"))),
         }
     }
-    kept.jobs = jobs.into_values().flatten().map(|job| (job, Vec::new())).collect();
+    kept.jobs = jobs.into_values().flatten().map(|job| (job, Vec::new(), Vec::new())).collect();
+    let find = |jobs: &[KeptJob], job| jobs.binary_search_by_key(&job, |(job, ..)| job.job).expect("seen above");
     for ((job, _), part) in parts {
-        let at = kept.jobs.binary_search_by_key(&job, |(job, _)| job.job);
-        kept.jobs[at.expect("seen above")].1.push(part);
+        let at = find(&kept.jobs, job);
+        kept.jobs[at].1.push(part);
+    }
+    for ((job, _), part) in history {
+        let at = find(&kept.jobs, job);
+        kept.jobs[at].2.push(part);
     }
     Ok((kept, progress))
 }
@@ -236,4 +261,28 @@ impl Progress {
 
 fn wide(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+/// Rows of parts from this number on are pieces of a job's history, so many for each kind.
+const HISTORY: i64 = 1 << 32;
+
+fn history_row(HistoryKey { kind, part }: HistoryKey) -> i64 {
+    let kind = match kind {
+        HistoryKind::Log => 1,
+        HistoryKind::Signals => 2,
+        HistoryKind::Ids => 3,
+    };
+    kind * HISTORY + i64::from(part)
+}
+
+/// `None`: a part of its tasks.
+fn history_key(row: i64) -> Result<Option<HistoryKey>, StoreError> {
+    let kind = match row.div_euclid(HISTORY) {
+        0 => return Ok(None),
+        1 => HistoryKind::Log,
+        2 => HistoryKind::Signals,
+        3 => HistoryKind::Ids,
+        _ => return Err(StoreError::Damaged(format!("part {row} of a job is none this server knows"))),
+    };
+    Ok(Some(HistoryKey { kind, part: number(row.rem_euclid(HISTORY))? }))
 }

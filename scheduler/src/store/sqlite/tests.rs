@@ -106,7 +106,7 @@ async fn a_checkpoint_of_the_first_tables_is_read() {
     }
     drop(store);
     let kept = file.open().await.load().await.expect("load");
-    assert_eq!(kept.jobs, [(job, vec![part])]);
+    assert_eq!(kept.jobs, [(job, vec![part], Vec::new())]);
     assert_eq!(kept.turns, [[forgotten(2)]]);
 }
 
