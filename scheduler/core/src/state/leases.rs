@@ -35,7 +35,8 @@ impl State {
         if first && let Some((_, queued)) = self.open_jobs.get_mut(&job.pool) {
             *queued -= 1;
         }
-        job.dirty_header |= first;
+        // A reactive job may have gone on without a lease before.
+        job.dirty_header |= first || job.started.is_none();
         job.life = life;
         job.started.get_or_insert(at);
         job.last_lease = Some(at);

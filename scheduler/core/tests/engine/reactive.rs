@@ -374,3 +374,16 @@ fn a_job_of_hundreds_of_phases_keeps_its_counts() {
     assert_eq!((job.phases().len(), job.counts().done, job.counts().open()), (300, 300, 0));
     check_restart(&shell);
 }
+
+#[test]
+fn a_first_lease_long_after_the_beginning_is_in_the_next_checkpoint() {
+    let mut shell = Shell::new();
+    let id = shell.submit(reactive(), vec![]);
+    shell.step(id, Step::default());
+    shell.step(id, start(vec![group("encoding", vec![run(1, 1000)])]));
+    shell.engine.checkpointed();
+    shell.worker("w", 1000);
+    let started = shell.engine.job(id).unwrap().started();
+    assert_eq!((shell.job_state(id), started), ("running", Some(shell.now)));
+    assert!(shell.engine.dirty()[0].header, "when it started is in its header");
+}
