@@ -20,6 +20,7 @@ pub mod suite;
 use std::fmt;
 use std::future::Future;
 
+use spool_core::engine::Engine;
 use spool_core::io::Record;
 use spool_core::snapshot::{AttemptEnd, EngineSnapshot, HistoryPart, JobSnapshot, TaskPart};
 use spool_proto::failure::{Class, Failure};
@@ -98,6 +99,22 @@ impl Checkpoint {
     pub fn new(mark: Mark, engine: EngineSnapshot) -> Checkpoint {
         let (jobs, parts, history, forgotten) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Checkpoint { mark, bytes: 0, engine, jobs, parts, history, forgotten }
+    }
+
+    /// What changed in the engine since the last one was taken. From then on it counts as written there.
+    pub fn take(mark: Mark, engine: &mut Engine) -> Checkpoint {
+        let mut checkpoint = Checkpoint::new(mark, engine.snapshot());
+        checkpoint.forgotten = engine.forgotten().to_vec();
+        for dirty in engine.dirty() {
+            if dirty.header {
+                checkpoint.jobs.extend(engine.job_snapshot(dirty.job));
+            }
+            let history = dirty.history.iter().filter_map(|key| engine.history_part(dirty.job, *key));
+            checkpoint.history.extend(history);
+            checkpoint.parts.extend(dirty.parts.iter().filter_map(|part| engine.task_part(dirty.job, *part)));
+        }
+        engine.checkpointed();
+        checkpoint
     }
 }
 

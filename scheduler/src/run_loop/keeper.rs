@@ -209,18 +209,7 @@ impl Keeper {
 
     /// Takes down what changed since the last one. A checkpoint that cannot be written costs nothing but a longer journal.
     fn begin<S: Store>(&mut self, engine: &mut Engine, store: &S) {
-        let mut checkpoint = Checkpoint::new(store.mark(), engine.snapshot());
-        checkpoint.forgotten = engine.forgotten().to_vec();
-        for dirty in engine.dirty() {
-            if dirty.header {
-                checkpoint.jobs.extend(engine.job_snapshot(dirty.job));
-            }
-            let history = dirty.history.iter().filter_map(|key| engine.history_part(dirty.job, *key));
-            checkpoint.history.extend(history);
-            checkpoint.parts.extend(dirty.parts.iter().filter_map(|part| engine.task_part(dirty.job, *part)));
-        }
-        engine.checkpointed();
-        self.writing = Some(checkpoint);
+        self.writing = Some(Checkpoint::take(store.mark(), engine));
     }
 
     fn refused(&mut self, e: &StoreError) {
