@@ -3,7 +3,7 @@
 
 mod encode;
 
-pub use encode::{Analysis, EncodeArgs, LoudnessFacts, Target, TrackArgs, TrackManifest};
+pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, Target, TrackArgs, TrackManifest};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,7 @@ use crate::package::PackagedTrack;
 use crate::quality::{Metric, MetricSummary, decibels};
 use crate::spec::title::Package;
 use crate::spec::{Container, EncodeSpec, ImageSpec, Rational, Verify};
+use crate::vbv::{BufferCheck, RateBuffer};
 
 /// Names of the functions a worker can run.
 pub mod function {
@@ -463,6 +464,9 @@ pub struct ValidateArgs {
     pub joins: Vec<u64>,
     /// Tracks the film must have, as libav codec names, in order.
     pub codecs: Vec<String>,
+    /// What the pictures are to be read through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<RateBuffer>,
 }
 
 /// The joined film, measured from the film itself.
@@ -475,6 +479,8 @@ pub struct FilmManifest {
     pub decoded_frames: u64,
     /// BLAKE3 over the video pts list, hex.
     pub pts_hash: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<BufferCheck>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

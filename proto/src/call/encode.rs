@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Jump;
 use crate::spec::EncodeSpec;
+use crate::vbv::BufferUse;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EncodeArgs {
@@ -11,17 +12,30 @@ pub struct EncodeArgs {
     pub stream: u32,
     pub chunk: u32,
     pub threads: u16,
-    /// Of a second pass. `None`: the spec's rate control.
+    /// Of a second pass, or of a chunk made again for the film's rate. `None`: the spec's rate control.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,
+    /// Of a film with a rate buffer. `None`: the encoder's own start, as for the film's first chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<BufferTarget>,
 }
 
-/// What a chunk's second pass is to spend. Bits a second.
+/// What a chunk is to spend. Bits a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     pub bitrate_bps: u64,
     /// The most any chunk spends: all are marked with the codec level that takes.
     pub peak_bps: u64,
+}
+
+/// The decoder's buffer (`-maxrate`, `-bufsize`) as a chunk's encoder is told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BufferTarget {
+    /// In it when the chunk's first frame is taken out.
+    pub start_bits: u64,
+    /// At its bottom, and not for the encoder to use: what it took too much before.
+    #[serde(default)]
+    pub reserve_bits: u64,
 }
 
 /// What a first pass tells of a chunk: its bits at one quality, the same for all chunks.
@@ -79,6 +93,9 @@ pub struct TrackManifest {
     /// How loud the track was and is, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loudness: Option<LoudnessFacts>,
+    /// What the piece does to the decoder's buffer, where the film has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer: Option<BufferUse>,
 }
 
 /// EBU R128, measured before the encoder.
