@@ -115,22 +115,29 @@ pub(super) fn open(
         let parameters = encoder.parameters().map_err(failed)?;
         return Ok((encoder, parameters));
     }
-    // Left alone, an encoder would choose the level by the chunk's own rate and buffer.
     let film = params::video(video, args.threads);
-    let marked = match (pass, args.target) {
-        (Pass::Second(_), Some(target)) => {
-            let peak = VideoSpec { bitrate_bps: Some(target.peak_bps), ..video.clone() };
-            params::video(&peak, args.threads).in_tier(false)
+    let (film, settings) = match video.codec {
+        VideoCodec::Libx264 | VideoCodec::Libx265 => {
+            // Left alone, an encoder would choose the level by the chunk's own rate and buffer.
+            let marked = match (pass, args.target) {
+                (Pass::Second(_), Some(target)) => {
+                    let peak = VideoSpec { bitrate_bps: Some(target.peak_bps), ..video.clone() };
+                    params::video(&peak, args.threads).in_tier(false)
+                }
+                _ => film.clone(),
+            };
+            let headers = with(marked)?.parameters().map_err(failed)?.extradata;
+            let (level, high_tier) = level(video.codec, &headers).ok_or_else(|| {
+                let message = format!("{} wrote headers that tell no level", video.codec);
+                Failure::new(Class::Internal, "encoder_failed", message)
+            })?;
+            (film.at_level(level, high_tier), settings.at_level(level, high_tier))
         }
-        _ => film.clone(),
+        // Their headers tell nothing of the rate.
+        VideoCodec::Libsvtav1 | VideoCodec::LibvpxVp9 => (film, settings),
     };
-    let headers = with(marked)?.parameters().map_err(failed)?.extradata;
-    let (level, high_tier) = level(video.codec, &headers).ok_or_else(|| {
-        let message = format!("{} wrote headers that tell no level", video.codec);
-        Failure::new(Class::Internal, "encoder_failed", message)
-    })?;
-    let film = with(film.at_level(level, high_tier))?.parameters().map_err(failed)?;
-    let encoder = with(settings.at_level(level, high_tier))?;
+    let film = with(film)?.parameters().map_err(failed)?;
+    let encoder = with(settings)?;
     let own = encoder.parameters().map_err(failed)?;
     Ok((encoder, Parameters { bit_rate: film.bit_rate, side_data: film.side_data, ..own }))
 }

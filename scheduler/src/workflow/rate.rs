@@ -129,6 +129,25 @@ impl Film {
         chunks.into_iter().map(share).collect()
     }
 
+    /// What chunks cannot spend though they are asked for all of `-maxrate` (a small buffer leaves no room for it) goes to the others.
+    fn shares_within_maxrate(&self, shares: &[Share], asked: &[u64], spent: &[u64]) -> Vec<Share> {
+        let most = |share: &Share| self.maxrate_bps.map_or(f64::INFINITY, |rate| float(rate) * share.seconds);
+        let is_held = |share: &Share, asked: u64, spent: u64| {
+            float(asked) + GRAIN_BPS > most(share) / share.seconds && float(spent) < share.bits
+        };
+        let (mut left, mut taken) = (0.0, 0.0);
+        for ((share, asked), spent) in shares.iter().zip(asked).zip(spent) {
+            if is_held(share, *asked, *spent) { left += share.bits - float(*spent) } else { taken += share.bits }
+        }
+        let more = 1.0 + left / f64::max(taken, 1.0);
+        let within = |((share, asked), spent): ((&Share, &u64), &u64)| {
+            let held = is_held(share, *asked, *spent);
+            let bits = if held { float(*spent) } else { (share.bits * more).min(most(share)) };
+            Share { bits, ..*share }
+        };
+        shares.iter().zip(asked).zip(spent).map(within).collect()
+    }
+
     /// Chunks to be made again and what to ask for, when the film's rate is missed: the fewest that can bring it back, those first that
     /// are furthest from their share. `asked`: bits a second asked of each chunk last; `spent`: the bits it then took.
     pub fn corrections(&self, shares: &[Share], asked: &[u64], spent: &[u64]) -> Vec<(usize, u64)> {
@@ -137,6 +156,7 @@ impl Film {
         if excess.abs() <= self.tolerance.miss * target {
             return Vec::new();
         }
+        let shares = &self.shares_within_maxrate(shares, asked, spent);
         let beyond = |(share, bits): (&Share, &u64)| (float(*bits) - share.bits) * excess.signum();
         let mut offenders: Vec<(usize, f64)> =
             shares.iter().zip(spent).map(beyond).enumerate().filter(|(_, beyond)| *beyond > 0.0).collect();
@@ -147,12 +167,12 @@ impl Film {
             if left <= self.tolerance.aim * target {
                 break;
             }
-            left -= beyond;
             let (share, bits) = (&shares[chunk], float(spent[chunk].max(1)));
             let by = (share.bits / bits).clamp(1.0 / CORRECTION_MAX, CORRECTION_MAX);
             let more = self.asked(float(asked[chunk]) * share.seconds * by, share.seconds);
             // Rounded to the same, it would come out the same.
             if more != asked[chunk] {
+                left -= beyond;
                 again.push((chunk, more));
             }
         }
@@ -196,6 +216,17 @@ mod tests {
         assert!(free[1].asked_bps > 3_000_000, "{free:?}");
         let bound = Film { maxrate_bps: Some(2_500_000), ..FILM }.shares(&chunks);
         assert_eq!((bound[0].asked_bps, bound[1].asked_bps), (1_500_000, 2_500_000));
+    }
+
+    #[test]
+    fn what_a_chunk_at_maxrate_cannot_spend_the_others_are_asked_for() {
+        let film = Film { maxrate_bps: Some(2_500_000), ..FILM };
+        let chunks = [chunk(0, 240, 1_000_000), chunk(1, 240, 50_000_000)];
+        let shares = film.shares(&chunks);
+        // 15 and 25 million bits.
+        let asked = [1_500_000, 2_500_000];
+        assert_eq!(film.corrections(&shares, &asked, &[15_000_000, 22_000_000]), [(0, 1_800_000)]);
+        assert_eq!(film.corrections(&shares, &asked, &[15_000_000, 24_900_000]), [], "near enough");
     }
 
     #[test]
