@@ -264,9 +264,11 @@ pub fn summary(job: &JobView) -> String {
         text.push_str(&format!("\n{}", fetched(&source)));
     }
     if let Some(rate) = output_of(job).and_then(|film| film.rate) {
-        let redone = if rate.redone > 0 { format!(", {} made again for it", rate.redone) } else { String::new() };
         let (average, target) = (output::rate(rate.average_bps), output::rate(rate.target_bps));
-        text.push_str(&format!("\nvideo: {average}, {target} asked for{redone}"));
+        text.push_str(&format!("\nvideo: {average}, {target} asked for"));
+    }
+    if let Some(redone @ 1..) = output_of(job).map(|film| film.redone) {
+        text.push_str(&format!("\nnote: chunks made again to meet the rate and the buffer: {redone}"));
     }
     if let Some(reason) = output_of(job).and_then(|film| film.unsplit_reason) {
         text.push_str(&format!("\nnote: encoded in one piece: {reason}"));

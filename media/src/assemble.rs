@@ -85,6 +85,7 @@ pub fn run(args: &AssembleArgs, host: &mut dyn Host) -> Result<Product, Failure>
         video_frames: timeline.as_ref().map(|timeline| crate::wire::len(&timeline.pts)),
         decoded_frames: 0,
         pts_hash: timeline.as_ref().map(FilmTimeline::hash),
+        buffer: None,
     };
     Ok(Product { files, warnings, value: Value::Film(film) })
 }

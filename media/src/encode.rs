@@ -29,8 +29,8 @@ use crate::params;
 use crate::plan_file::{Chunk, Entry, FrameTable, PlanFile};
 use crate::timeline::{InputClock, Pace};
 use crate::{Host, Product, process, scratch_failed};
-use coder::Coder;
 pub(crate) use coder::Opening;
+use coder::{Coder, Written};
 use kept::Carried;
 use passes::Pass;
 
@@ -54,7 +54,7 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let mut task = Task::new(args, &plan, chunk, host, &path)?;
     task.pass = pass;
     let (coded, entry) = task.run::<Coder>()?;
-    let summary = coded.done;
+    let Written { summary, buffer } = coded.done;
     let manifest = TrackManifest {
         codec: summary.codec,
         chunk: Some(args.chunk),
@@ -69,6 +69,7 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
         decoded: coded.decoded,
         peak_memory_mib: process::peak_mib(),
         loudness: None,
+        buffer,
     };
     let mut warnings = task.warnings;
     if let Some(video) = &args.spec.video {

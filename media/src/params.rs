@@ -57,18 +57,27 @@ impl Encoder {
         self
     }
 
-    /// x265 would go to HEVC's high tier by the rate alone.
-    pub fn in_main_tier(mut self) -> Encoder {
-        self.append("x265-params", ":high-tier=0");
+    /// x265 would choose HEVC's tier by the rate.
+    pub fn in_tier(mut self, high: bool) -> Encoder {
+        self.append("x265-params", &format!(":high-tier={}", u8::from(high)));
         self
     }
 
-    /// x264, x265: marked as of that level, as the codec's headers number it.
-    pub fn at_level(mut self, level: u8) -> Encoder {
+    /// x264, x265: with so many thousandths of the decoder's buffer filled when the first frame is taken out. Other encoders know
+    /// of no such buffer.
+    pub fn with_buffer_at(mut self, permille: u64) -> Encoder {
+        let start = format!(":vbv-init={}.{:03}", permille / 1000, permille % 1000);
+        self.append("x264-params", &start);
+        self.append("x265-params", &start);
+        self
+    }
+
+    /// x264, x265: marked as of that level, as the codec's headers number it, and of HEVC's tiers.
+    pub fn at_level(mut self, level: u8, high_tier: bool) -> Encoder {
         if self.is_x265() {
             // Thirty times the level in the headers, ten times here.
             self.append("x265-params", &format!(":level-idc={}", level / 3));
-            return self.in_main_tier();
+            return self.in_tier(high_tier);
         }
         self.set("level", Some(level));
         self

@@ -126,6 +126,7 @@ fn product(args: &TrackArgs, made: Made, path: std::path::PathBuf, mut warnings:
             decoded,
             peak_memory_mib: process::peak_mib(),
             loudness,
+            buffer: None,
         }),
     }
 }

@@ -3,6 +3,7 @@
 //! Every packet is read and compared with what the encodes promised. At `--verify sample` the places where chunks meet, the start and
 //! the end are decoded too; at `full` everything is.
 
+mod buffer;
 mod decode;
 mod times;
 
@@ -21,6 +22,7 @@ struct Coded {
     pts: i64,
     dts: Option<i64>,
     key: bool,
+    bytes: u64,
 }
 
 fn invalid(message: String) -> Failure {
@@ -61,8 +63,10 @@ pub fn run(args: &ValidateArgs, host: &mut dyn Host) -> Result<Product, Failure>
         video_frames: video.map(|_| crate::wire::len(&coded)),
         decoded_frames,
         pts_hash: timeline.as_ref().map(FilmTimeline::hash),
+        buffer: args.buffer.zip(timeline.as_ref()).map(|(buffer, timeline)| buffer::check(&buffer, &coded, timeline)),
     };
-    Ok(Product { files: Vec::new(), warnings: Vec::new(), value: Value::Film(film) })
+    let warnings = film.buffer.iter().filter_map(buffer::warning).collect();
+    Ok(Product { files: Vec::new(), warnings, value: Value::Film(film) })
 }
 
 fn is_video(stream: &Stream) -> bool {
@@ -113,7 +117,7 @@ fn read_packets(input: &mut Input, video: Option<usize>, host: &mut dyn Host) ->
             if dts.is_some_and(|dts| dts > pts) {
                 return Err(invalid(format!("video packet {} has dts {dts:?} after its pts {pts}", coded.len())));
             }
-            coded.push(Coded { pts, dts, key: packet.is_key() });
+            coded.push(Coded { pts, dts, key: packet.is_key(), bytes: crate::wire::len(packet.data()) });
         }
         bytes += crate::wire::len(packet.data());
         host.progress(crate::wire::len(&coded), bytes, 0);

@@ -58,8 +58,14 @@ fn encode(film: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
     let video = summary.video.clone().expect("there is video");
     let (mut pieces, mut manifests) = (Vec::new(), Vec::new());
     for (chunk, planned) in (0..).zip(&video.chunks) {
-        let args =
-            EncodeArgs { spec: spec.clone(), stream: video.stream, chunk, threads: planned.threads, target: None };
+        let args = EncodeArgs {
+            spec: spec.clone(),
+            stream: video.stream,
+            chunk,
+            threads: planned.threads,
+            target: None,
+            buffer: None,
+        };
         let mut inputs = vec![film.to_owned(), plan.clone()];
         let overlay = spec.video.as_ref().and_then(|video| video.overlay.as_ref());
         inputs.extend(overlay.map(|overlay| PathBuf::from(overlay.image.trim_start_matches("file://"))));
@@ -371,7 +377,7 @@ fn a_source_that_was_swapped_is_not_encoded() {
     let args = PlanArgs { spec: spec(), source: made.facts.clone(), unsplit_threads: 1 };
     let (product, host) = call(&Args::Plan(args), [&film, &index]).unwrap();
     let plan = host.keep(&product, "plan", &folder.path().join("plan"));
-    let args = Args::Encode(EncodeArgs { spec: spec(), stream: 0, chunk: 0, threads: 1, target: None });
+    let args = Args::Encode(EncodeArgs { spec: spec(), stream: 0, chunk: 0, threads: 1, target: None, buffer: None });
     for other in [&slower, &faster] {
         let failure = call(&args, [other, &plan]).err().expect("refused");
         assert_eq!(failure.code, "frames_differ", "{failure}");

@@ -196,6 +196,7 @@ fn what_is_cut_passes_the_films_own_check() {
         frames: Some(126),
         joins: vec![0, 48],
         codecs: vec!["h264".into()],
+        buffer: None,
     };
     let inputs = [cut.folder.path().join("track"), cut.timeline.clone().unwrap()];
     let (product, _host) = call(&Args::Validate(args), inputs).unwrap();

@@ -4,8 +4,10 @@
 //! answer.
 
 mod bench;
+mod chunks;
 mod limits;
 mod rate;
+mod rate_buffer;
 mod title;
 mod video_encode;
 

@@ -124,6 +124,8 @@ pub struct VideoBody {
     #[serde(default)]
     pub crf: Option<f32>,
     #[serde(default)]
+    pub two_pass: Option<bool>,
+    #[serde(default)]
     pub bitrate: Option<Text>,
     #[serde(default)]
     pub maxrate: Option<Text>,
@@ -452,6 +454,7 @@ impl VideoBody {
         let filters = self.filters.as_deref().map(parse::filters).transpose();
         Ok(VideoSpec {
             crf: self.crf,
+            two_pass: self.two_pass.unwrap_or(false),
             bitrate_bps: field(path, "bitrate", self.bitrate.as_ref(), parse::bits)?,
             maxrate_bps: field(path, "maxrate", self.maxrate.as_ref(), parse::bits)?,
             bufsize_bits: field(path, "bufsize", self.bufsize.as_ref(), parse::bits)?,

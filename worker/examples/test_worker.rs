@@ -138,6 +138,7 @@ fn manifest(units: u64) -> TrackManifest {
         decoded: units,
         peak_memory_mib: 0,
         loudness: None,
+        buffer: None,
     }
 }
 

@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::Path;
 
+use spool_proto::call::EncodeArgs;
 use spool_proto::failure::{Class, Failure};
-use spool_proto::spec::{EncodeSpec, Rational, VideoCodec};
+use spool_proto::spec::{Rational, VideoCodec};
+use spool_proto::vbv::{BufferUse, RateBuffer};
 
 use super::passes::{self, Pass};
 use super::{Taker, Task, hdr};
@@ -78,6 +80,14 @@ impl Opening {
     }
 }
 
+/// A piece that was written.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub summary: Summary,
+    /// What it does to the decoder's buffer, if there is one.
+    pub buffer: Option<BufferUse>,
+}
+
 /// Takes pictures, writes a piece.
 #[derive(Debug)]
 pub(super) struct Coder {
@@ -92,23 +102,20 @@ pub(super) struct Coder {
     bytes: u64,
     /// Of every packet, as they came.
     pts: Vec<i64>,
+    /// Of every packet, where the decoder's buffer is of interest.
+    sizes: Vec<u32>,
+    buffer: Option<RateBuffer>,
     last_fed: Option<i64>,
 }
 
 impl Coder {
-    fn new(
-        spec: &EncodeSpec,
-        opening: &Opening,
-        threads: u16,
-        pass: &Pass,
-        is_first: bool,
-        path: &Path,
-    ) -> Result<Coder, Failure> {
-        let video = spec
+    fn new(args: &EncodeArgs, opening: &Opening, pass: &Pass, path: &Path) -> Result<Coder, Failure> {
+        let video = args
+            .spec
             .video
             .as_ref()
             .ok_or_else(|| Failure::new(Class::Internal, "no_video", "a video encode without video settings"))?;
-        let (encoder, mut parameters) = passes::open(opening, video, threads, pass)?;
+        let (encoder, mut parameters) = passes::open(opening, args, video, pass)?;
         for (kind, bytes) in &opening.side_data {
             if !parameters.side_data.iter().any(|(known, _)| known == kind) {
                 parameters.side_data.push((*kind, bytes.clone()));
@@ -120,10 +127,12 @@ impl Coder {
             writer: PieceWriter::create(path, &parameters)?,
             codec: video.codec,
             time_base: opening.setup.time_base,
-            is_first,
+            is_first: args.chunk == 0,
             frames: 0,
             bytes: 0,
             pts: Vec::new(),
+            sizes: Vec::new(),
+            buffer: RateBuffer::of(video, opening.setup.frame_rate),
             last_fed: None,
         })
     }
@@ -172,16 +181,18 @@ impl Coder {
         })?;
         self.bytes += u64::try_from(data.len()).unwrap_or(0);
         self.pts.push(pts);
+        if self.buffer.is_some() {
+            self.sizes.push(u32::try_from(data.len()).unwrap_or(u32::MAX));
+        }
         Ok(())
     }
 }
 
 impl Taker for Coder {
-    type Done = Summary;
+    type Done = Written;
 
     fn open(task: &mut Task<'_>, opening: &Opening) -> Result<Coder, Failure> {
-        let args = &task.args;
-        Coder::new(&args.spec, opening, args.threads, &task.pass, args.chunk == 0, task.path)
+        Coder::new(&task.args, opening, &task.pass, task.path)
     }
 
     /// Encodes one picture at `pts` (encoder's timebase).
@@ -204,7 +215,7 @@ impl Taker for Coder {
     }
 
     /// Drains the encoder. `expected`: the pts every packet must have, in display order; without it, one packet a frame.
-    fn finish(mut self, expected: Option<Vec<i64>>, host: &mut dyn Host) -> Result<Summary, Failure> {
+    fn finish(mut self, expected: Option<Vec<i64>>, host: &mut dyn Host) -> Result<Written, Failure> {
         match self.encoder.send(None) {
             Ok(()) | Err(AvError::END) => {}
             Err(error) => return Err(failed(error)),
@@ -235,7 +246,9 @@ impl Taker for Coder {
                 ),
             ));
         }
-        Ok(self.writer.finish()?)
+        let frames = self.sizes.iter().map(|bytes| u64::from(*bytes)).zip(self.pts.iter().copied());
+        let buffer = self.buffer.and_then(|buffer| buffer.run(frames));
+        Ok(Written { summary: self.writer.finish()?, buffer })
     }
 }
 

@@ -292,7 +292,7 @@ mod tests {
         (0..frames)
             .map(|place| {
                 let pts = i64::try_from(place).unwrap();
-                Coded { pts, dts: Some(pts), key: keys.contains(&place) }
+                Coded { pts, dts: Some(pts), key: keys.contains(&place), bytes: 1 }
             })
             .collect()
     }

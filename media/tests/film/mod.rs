@@ -125,8 +125,14 @@ pub fn make(source: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
     if let Some(video) = &made.plan.video {
         let mut paths = Vec::new();
         for (chunk, summary) in (0..).zip(&video.chunks) {
-            let args =
-                EncodeArgs { spec: spec.clone(), stream: video.stream, chunk, threads: summary.threads, target: None };
+            let args = EncodeArgs {
+                spec: spec.clone(),
+                stream: video.stream,
+                chunk,
+                threads: summary.threads,
+                target: None,
+                buffer: None,
+            };
             let plan = planned.files[0].1.clone();
             let (product, host) = call(&Args::Encode(args), [source.to_path_buf(), plan])?;
             let Value::Track(manifest) = product.value else { panic!("{:?}", product.value) };
@@ -159,6 +165,7 @@ impl Made {
             frames: self.plan.video.as_ref().map(|_| self.chunks.iter().map(|chunk| chunk.units).sum()),
             joins: starts.collect(),
             codecs: codecs.iter().map(ToString::to_string).collect(),
+            buffer: None,
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Two passes over a film in chunks: what each chunk may spend so that the film as a whole meets its rate, and which chunks are
-//! made once more where it does not. Pure.
+//! What each chunk of a film may spend so that the film as a whole meets its rate, and which chunks are made once more where it
+//! does not. Pure.
 //!
-//! The first pass codes all chunks at one quality. How their bits change with the quality is the encoder's own model (x264's and x265's
+//! In one pass nothing is known of the chunks before they are encoded: each is asked for the film's rate.
+//!
+//! The first of two passes codes all chunks at one quality. How their bits change with the quality is the encoder's own model (x264's and x265's
 //! second passes go by it): with `s` the quantizer's step against the first pass's, coefficients cost `s^-1.1`, motion `s^-0.5` and
 //! the rest the same. One `s` for the whole film is what one encoder would find with the statistics of the whole film.
 
@@ -10,10 +12,20 @@ use spool_proto::spec::Rational;
 
 /// Encoders count in kilobits a second.
 const GRAIN_BPS: f64 = 1000.0;
-/// The film's rate may miss its target by this part of it.
-const TOLERANCE: f64 = 0.01;
-/// What chunks that are made again are chosen to bring it within.
-const AIM: f64 = 0.0025;
+/// How near the film's rate is to its target, as parts of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tolerance {
+    /// It may miss by so much.
+    miss: f64,
+    /// Chunks that are made again are chosen to bring it within this.
+    aim: f64,
+}
+
+pub(super) const TWO_PASSES: Tolerance = Tolerance { miss: 0.01, aim: 0.0025 };
+pub(super) const ONE_PASS: Tolerance = Tolerance { miss: 0.02, aim: 0.005 };
+
+/// A chunk that spends less than this part of what it is asked for has no use for more.
+const CONTENT: f64 = 0.5;
 /// A chunk made again is asked for at most so many times what it was asked for, and at least for that part.
 const CORRECTION_MAX: f64 = 2.0;
 /// Encoders refuse to spend less than what headers and modes take.
@@ -29,6 +41,7 @@ pub(super) struct Film {
     pub bitrate_bps: u64,
     pub maxrate_bps: Option<u64>,
     pub frame_rate: Rational,
+    pub tolerance: Tolerance,
 }
 
 /// What a chunk is given.
@@ -53,8 +66,8 @@ fn bits_at(chunk: &Analysis, step: f64) -> f64 {
 }
 
 impl Film {
-    fn seconds(&self, chunk: &Analysis) -> f64 {
-        float(chunk.ticks.max(1)) / self.frame_rate.as_f64()
+    fn seconds(&self, ticks: u64) -> f64 {
+        float(ticks.max(1)) / self.frame_rate.as_f64()
     }
 
     /// The rate asked of an encoder for so many bits, in its own grains.
@@ -72,10 +85,10 @@ impl Film {
 
     /// Each chunk's share. They sum to the film's bits, unless `-maxrate` or what cannot be saved forbids it.
     pub fn shares(&self, chunks: &[Analysis]) -> Vec<Share> {
-        let target = float(self.bitrate_bps) * chunks.iter().map(|chunk| self.seconds(chunk)).sum::<f64>();
+        let target = float(self.bitrate_bps) * chunks.iter().map(|chunk| self.seconds(chunk.ticks)).sum::<f64>();
         let share = |chunk: &Analysis, step: f64| {
             let least = float(chunk.fixed_bits) * ABOVE_FIXED;
-            let most = self.maxrate_bps.map_or(f64::INFINITY, |rate| float(rate) * self.seconds(chunk));
+            let most = self.maxrate_bps.map_or(f64::INFINITY, |rate| float(rate) * self.seconds(chunk.ticks));
             bits_at(chunk, step).max(least).min(most)
         };
         let (mut finer, mut coarser) = FINEST_COARSEST;
@@ -87,7 +100,7 @@ impl Film {
         // What rounding takes from one chunk the next is given.
         let mut left = 0.0;
         let shares = chunks.iter().map(|chunk| {
-            let (bits, seconds) = (share(chunk, coarser), self.seconds(chunk));
+            let (bits, seconds) = (share(chunk, coarser), self.seconds(chunk.ticks));
             let asked_bps = self.asked(bits + left, seconds);
             left += bits - float(asked_bps) * seconds;
             Share { bits, seconds, asked_bps }
@@ -95,14 +108,55 @@ impl Film {
         shares.collect()
     }
 
+    /// Shares of chunks that were encoded in one pass, each asked for the film's rate: as long as they are (`ticks`), where what some of them
+    /// had no use for (`spent`, bits) goes to the others.
+    pub fn even(&self, ticks: &[u64], spent: &[u64]) -> Vec<Share> {
+        let rate = float(self.bitrate_bps);
+        let chunks = ticks.iter().zip(spent).map(|(ticks, spent)| (self.seconds(*ticks), float(*spent)));
+        let chunks: Vec<(f64, f64)> = chunks.collect();
+        let is_content = |seconds: f64, spent: f64| spent < CONTENT * rate * seconds;
+        let (mut bits, mut wanting) = (0.0, 0.0);
+        for &(seconds, spent) in &chunks {
+            bits += rate * seconds;
+            if is_content(seconds, spent) { bits -= spent } else { wanting += seconds }
+        }
+        let most = self.maxrate_bps.map_or(f64::INFINITY, float);
+        let each = (bits / f64::max(wanting, f64::MIN_POSITIVE)).min(most);
+        let share = |(seconds, spent)| {
+            let bits = if is_content(seconds, spent) { spent } else { each * seconds };
+            Share { bits, seconds, asked_bps: self.asked(rate * seconds, seconds) }
+        };
+        chunks.into_iter().map(share).collect()
+    }
+
+    /// What chunks cannot spend though they are asked for all of `-maxrate` (a small buffer leaves no room for it) goes to the others.
+    fn shares_within_maxrate(&self, shares: &[Share], asked: &[u64], spent: &[u64]) -> Vec<Share> {
+        let most = |share: &Share| self.maxrate_bps.map_or(f64::INFINITY, |rate| float(rate) * share.seconds);
+        let is_held = |share: &Share, asked: u64, spent: u64| {
+            float(asked) + GRAIN_BPS > most(share) / share.seconds && float(spent) < share.bits
+        };
+        let (mut left, mut taken) = (0.0, 0.0);
+        for ((share, asked), spent) in shares.iter().zip(asked).zip(spent) {
+            if is_held(share, *asked, *spent) { left += share.bits - float(*spent) } else { taken += share.bits }
+        }
+        let more = 1.0 + left / f64::max(taken, 1.0);
+        let within = |((share, asked), spent): ((&Share, &u64), &u64)| {
+            let held = is_held(share, *asked, *spent);
+            let bits = if held { float(*spent) } else { (share.bits * more).min(most(share)) };
+            Share { bits, ..*share }
+        };
+        shares.iter().zip(asked).zip(spent).map(within).collect()
+    }
+
     /// Chunks to be made again and what to ask for, when the film's rate is missed: the fewest that can bring it back, those first that
     /// are furthest from their share. `asked`: bits a second asked of each chunk last; `spent`: the bits it then took.
     pub fn corrections(&self, shares: &[Share], asked: &[u64], spent: &[u64]) -> Vec<(usize, u64)> {
         let target: f64 = shares.iter().map(|share| share.bits).sum();
         let excess = spent.iter().map(|bits| float(*bits)).sum::<f64>() - target;
-        if excess.abs() <= TOLERANCE * target {
+        if excess.abs() <= self.tolerance.miss * target {
             return Vec::new();
         }
+        let shares = &self.shares_within_maxrate(shares, asked, spent);
         let beyond = |(share, bits): (&Share, &u64)| (float(*bits) - share.bits) * excess.signum();
         let mut offenders: Vec<(usize, f64)> =
             shares.iter().zip(spent).map(beyond).enumerate().filter(|(_, beyond)| *beyond > 0.0).collect();
@@ -110,15 +164,15 @@ impl Film {
         let mut left = excess.abs();
         let mut again = Vec::new();
         for (chunk, beyond) in offenders {
-            if left <= AIM * target {
+            if left <= self.tolerance.aim * target {
                 break;
             }
-            left -= beyond;
             let (share, bits) = (&shares[chunk], float(spent[chunk].max(1)));
             let by = (share.bits / bits).clamp(1.0 / CORRECTION_MAX, CORRECTION_MAX);
             let more = self.asked(float(asked[chunk]) * share.seconds * by, share.seconds);
             // Rounded to the same, it would come out the same.
             if more != asked[chunk] {
+                left -= beyond;
                 again.push((chunk, more));
             }
         }
@@ -138,7 +192,8 @@ mod tests {
 
     use super::*;
 
-    const FILM: Film = Film { bitrate_bps: 2_000_000, maxrate_bps: None, frame_rate: Rational::new(24, 1) };
+    const FILM: Film =
+        Film { bitrate_bps: 2_000_000, maxrate_bps: None, frame_rate: Rational::new(24, 1), tolerance: TWO_PASSES };
 
     fn chunk(chunk: u32, ticks: u64, texture_bits: u64) -> Analysis {
         Analysis { chunk, frames: ticks, ticks, texture_bits, motion_bits: texture_bits / 5, fixed_bits: ticks * 200 }
@@ -161,6 +216,29 @@ mod tests {
         assert!(free[1].asked_bps > 3_000_000, "{free:?}");
         let bound = Film { maxrate_bps: Some(2_500_000), ..FILM }.shares(&chunks);
         assert_eq!((bound[0].asked_bps, bound[1].asked_bps), (1_500_000, 2_500_000));
+    }
+
+    #[test]
+    fn what_a_chunk_at_maxrate_cannot_spend_the_others_are_asked_for() {
+        let film = Film { maxrate_bps: Some(2_500_000), ..FILM };
+        let chunks = [chunk(0, 240, 1_000_000), chunk(1, 240, 50_000_000)];
+        let shares = film.shares(&chunks);
+        // 15 and 25 million bits.
+        let asked = [1_500_000, 2_500_000];
+        assert_eq!(film.corrections(&shares, &asked, &[15_000_000, 22_000_000]), [(0, 1_800_000)]);
+        assert_eq!(film.corrections(&shares, &asked, &[15_000_000, 24_900_000]), [], "near enough");
+    }
+
+    #[test]
+    fn in_one_pass_all_are_given_the_films_rate_and_what_some_have_no_use_for() {
+        let even = |film: Film, spent: [u64; 3]| {
+            film.even(&[240, 480, 240], &spent).into_iter().map(|share| share.bits).collect::<Vec<_>>()
+        };
+        assert_eq!(even(FILM, [15_000_000, 45_000_000, 20_000_000]), [20_000_000.0, 40_000_000.0, 20_000_000.0]);
+        assert_eq!(even(FILM, [5_000_000, 45_000_000, 20_000_000]), [5_000_000.0, 50_000_000.0, 25_000_000.0]);
+        let bound = Film { maxrate_bps: Some(2_200_000), ..FILM };
+        assert_eq!(even(bound, [5_000_000, 45_000_000, 20_000_000]), [5_000_000.0, 44_000_000.0, 22_000_000.0]);
+        assert_eq!(even(FILM, [0, 0, 0]), [0.0, 0.0, 0.0], "a black film has no use for a rate");
     }
 
     #[test]
@@ -206,7 +284,7 @@ mod tests {
         #[test]
         fn shares_sum_to_the_films_bits(chunks in films(), bitrate_bps in 1_000_000u64..20_000_000) {
             let film = Film { bitrate_bps, ..FILM };
-            let seconds: f64 = chunks.iter().map(|chunk| film.seconds(chunk)).sum();
+            let seconds: f64 = chunks.iter().map(|chunk| film.seconds(chunk.ticks)).sum();
             let target = float(bitrate_bps) * seconds;
             let shares = film.shares(&chunks);
             // As far as the range of steps reaches.

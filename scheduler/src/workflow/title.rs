@@ -3,22 +3,23 @@
 
 use spool_core::io::Next;
 use spool_proto::call::{
-    Args, EncodeArgs, ImagesArgs, ManifestArgs, MediaFacts, PackageEntry, PlanArgs, PlanSummary, ProbeArgs,
-    PublishPackageArgs, SegmentArgs, SegmentSummary, SourceFacts, StreamFacts, TextArgs, TrackArgs, TrackManifest,
-    ValidateArgs, Value, VideoPlan, function,
+    Args, ImagesArgs, ManifestArgs, MediaFacts, PackageEntry, PlanArgs, PlanSummary, ProbeArgs, PublishPackageArgs,
+    SegmentArgs, SegmentSummary, SourceFacts, StreamFacts, TextArgs, TrackArgs, TrackManifest, ValidateArgs, Value,
+    VideoPlan, function,
 };
 use spool_proto::failure::{Class, Failure};
 use spool_proto::package::{self, PackagedTrack};
 use spool_proto::resources::Resources;
+use spool_proto::spec::Rational;
 use spool_proto::spec::title::TitleSpec;
 use spool_proto::spec::title::renditions::{TextSource, TextTrack, Track, Tracks};
-use spool_proto::spec::{Rational, VideoCodec, VideoSpec};
 use spool_proto::uri;
 use spool_proto::view::{PackageOutput, TitleOutput, TrackOutput};
 
+use super::chunks::{self, Chunks, Planned, count};
 use super::limits::{self, CORE};
-use super::video_encode::{codec, count};
-use super::{DoneTask, Order, Work, bad_answer, phase, unknown_phase};
+use super::video_encode::codec;
+use super::{DoneTask, Order, Work, phase, unknown_phase};
 
 pub(super) fn next(spec: &TitleSpec, work: Work<'_>, phase: Option<&str>) -> Result<Next, Failure> {
     let Some(phase) = phase else { return Ok(probing(spec, work)) };
@@ -27,8 +28,9 @@ pub(super) fn next(spec: &TitleSpec, work: Work<'_>, phase: Option<&str>) -> Res
     match phase {
         "probing" if title.tracks.video.is_empty() => title.encoding(),
         "probing" => title.planning(),
-        "planning" => title.encoding(),
-        "encoding" => title.assembling(),
+        "planning" => title.analysing(),
+        "analysing" => title.encoding(),
+        "encoding" | "correcting" => title.correcting(),
         "assembling" => title.validating(),
         "validating" => title.packaging(),
         "packaging" => title.finish(),
@@ -56,7 +58,7 @@ struct Encoded<'a> {
     /// Its pieces, in film order.
     tasks: Vec<&'a DoneTask>,
     /// Of pictures.
-    plan: Option<&'a VideoPlan>,
+    made: Option<Chunks<'a>>,
 }
 
 impl Title<'_> {
@@ -75,31 +77,22 @@ impl Title<'_> {
         Ok(phase("planning", self.tracks.video.iter().map(plan)))
     }
 
+    /// The first of two passes, of renditions that have two.
+    fn analysing(&self) -> Result<Next, Failure> {
+        let orders = self.of_chunks(|chunks| chunks.analysing())?;
+        if orders.is_empty() { self.encoding() } else { Ok(phase("analysing", orders)) }
+    }
+
+    /// Chunks made again so that each rendition meets its rate, and keeps within its buffer.
+    fn correcting(&self) -> Result<Next, Failure> {
+        let orders = self.of_chunks(|chunks| chunks.correcting())?;
+        if orders.is_empty() { self.assembling() } else { Ok(phase("correcting", orders)) }
+    }
+
     fn encoding(&self) -> Result<Next, Failure> {
-        let mut orders = Vec::new();
-        let mut most = 0;
-        for (track, (task, plan)) in self.tracks.video.iter().zip(self.plans()?) {
-            let table = &task.artifact("plan")?.uri;
-            let video = track.spec.video.as_ref().ok_or_else(|| bad_answer(task.id, &task.function, "no pictures"))?;
-            most = most.max(plan.chunks.iter().map(|chunk| chunk.weight).sum());
-            for (number, chunk) in (0u32..).zip(&plan.chunks) {
-                let spec = track.spec.clone();
-                let args =
-                    EncodeArgs { spec, stream: plan.stream, chunk: number, threads: chunk.threads, target: None };
-                let mut inputs = vec![self.spec.source.clone(), table.clone()];
-                inputs.extend(video.overlay.iter().map(|overlay| overlay.image.clone()));
-                let call = self.work.call(inputs, Args::Encode(args));
-                let cores = u64::from(chunk.threads.clamp(1, self.work.place.unsplit_threads.max(1)));
-                let resources = Resources::cpu_memory(cores * CORE, chunk.memory_mib);
-                orders.push(Order {
-                    backend: format!("cpu/{}", video.codec.name()),
-                    no_progress: limits::NO_PROGRESS,
-                    label: format!("{} chunk {number}", track.name),
-                    weight: chunk.weight.saturating_mul(effort(video)),
-                    ..Order::new(call, resources, limits::CODEC_TIMEOUT)
-                });
-            }
-        }
+        let mut orders = self.of_chunks(|chunks| chunks.encoding())?;
+        let whole = |plan: &VideoPlan| plan.chunks.iter().map(|chunk| chunk.weight).sum();
+        let most: u64 = self.plans()?.into_iter().map(|(_, plan)| whole(plan)).max().unwrap_or(0);
         for track in &self.tracks.audio {
             let jumps = self.stream(track.stream)?.jumps.clone();
             let args = TrackArgs { spec: track.spec.clone(), stream: track.stream, track: 0, jumps };
@@ -186,7 +179,7 @@ impl Title<'_> {
     fn validating(&self) -> Result<Next, Failure> {
         let (encoded, cut) = (self.encoded()?, self.cut()?);
         let mut orders = Vec::new();
-        for (Encoded { track, tasks, plan, .. }, (cut, _)) in encoded.iter().zip(&cut) {
+        for (Encoded { track, tasks, made, .. }, (cut, _)) in encoded.iter().zip(&cut) {
             let mut inputs = vec![cut.artifact("track")?.uri.clone()];
             let mut memory = limits::TABLES_MEMORY;
             let mut args = ValidateArgs {
@@ -194,9 +187,12 @@ impl Title<'_> {
                 verify: track.spec.verify,
                 frames: None,
                 joins: Vec::new(),
-                codecs: vec![self.codec(track, plan.is_some())?],
+                codecs: vec![self.codec(track, made.is_some())?],
+                buffer: None,
             };
-            if let Some(plan) = plan {
+            if let Some(made) = made {
+                let plan = made.planned.plan;
+                args.buffer = made.buffer();
                 inputs.push(cut.artifact("timeline")?.uri.clone());
                 args.frames = Some(manifests(tasks)?.iter().map(|piece| piece.units).sum());
                 args.joins = plan.chunks.iter().map(|chunk| chunk.start).collect();
@@ -258,13 +254,20 @@ impl Title<'_> {
         let published = self.work.one(function::PUBLISH_PACKAGE)?;
         let Value::Published { uri, bytes } = &published.answer.value else { return Err(published.wrong_kind()) };
         let mut tracks = Vec::new();
+        let mut films = self.work.of(function::VALIDATE).into_iter();
         for (encoded, (_, summary)) in self.encoded()?.iter().zip(self.cut()?) {
+            let checked = films.next().map(|task| match &task.answer.value {
+                Value::Film(film) => Ok(film),
+                _ => Err(task.wrong_kind()),
+            });
+            let made = encoded.made.as_ref();
+            let plan = made.map(|made| made.planned.plan);
             tracks.push(TrackOutput {
                 folder: folder(encoded),
                 kind: encoded.kind.into(),
                 codec: summary.codec.clone(),
-                width: encoded.plan.map(|plan| plan.width),
-                height: encoded.plan.map(|plan| plan.height),
+                width: plan.map(|plan| plan.width),
+                height: plan.map(|plan| plan.height),
                 frames: summary.frames,
                 chunks: count(encoded.tasks.len()),
                 segments: summary.segments,
@@ -272,6 +275,9 @@ impl Title<'_> {
                 duration_us: summary.duration_us,
                 average_bps: summary.average_bps,
                 peak_bps: summary.peak_bps,
+                rate: made.and_then(Chunks::rate),
+                buffer: checked.transpose()?.and_then(|film| film.buffer),
+                redone: made.map_or(0, Chunks::redone),
             });
         }
         for (track, task) in self.tracks.text.iter().zip(self.texts()?) {
@@ -290,6 +296,9 @@ impl Title<'_> {
                 duration_us: u64::try_from(end).unwrap_or(0),
                 average_bps: 0,
                 peak_bps: 0,
+                rate: None,
+                buffer: None,
+                redone: 0,
             });
         }
         let package = |package: &spool_proto::spec::title::Package| PackageOutput {
@@ -326,24 +335,33 @@ impl Title<'_> {
         done.into_iter().map(plan).collect()
     }
 
+    /// How far the chunks of each rendition are.
+    fn chunks(&self) -> Result<Vec<Chunks<'_>>, Failure> {
+        let tracks = self.tracks.video.iter().zip(self.plans()?);
+        let planned = tracks.map(|(track, (task, plan))| Planned { name: &track.name, spec: &track.spec, task, plan });
+        chunks::chunks(self.work, &planned.collect::<Vec<_>>())
+    }
+
+    fn of_chunks(&self, orders: impl Fn(&Chunks<'_>) -> Result<Vec<Order>, Failure>) -> Result<Vec<Order>, Failure> {
+        let chunks = self.chunks()?;
+        let all = chunks.iter().map(orders).collect::<Result<Vec<_>, Failure>>()?;
+        Ok(all.into_iter().flatten().collect())
+    }
+
     /// Video and audio tracks, in the order they were ordered in.
     fn encoded(&self) -> Result<Vec<Encoded<'_>>, Failure> {
-        let mut encodes = self.work.of(function::ENCODE).into_iter();
         let mut encoded = Vec::new();
         let missing = |track: &Track| {
             Failure::new(Class::Internal, "missing_task", format!("{}: not all of it was encoded", track.name))
         };
-        for (track, (_, plan)) in self.tracks.video.iter().zip(self.plans()?) {
-            let tasks: Vec<&DoneTask> = encodes.by_ref().take(plan.chunks.len()).collect();
-            if tasks.len() != plan.chunks.len() {
-                return Err(missing(track));
-            }
-            encoded.push(Encoded { track, kind: "video", tasks, plan: Some(plan) });
+        for (track, chunks) in self.tracks.video.iter().zip(self.chunks()?) {
+            let tasks = chunks.pieces()?.iter().map(|(task, _)| *task).collect();
+            encoded.push(Encoded { track, kind: "video", tasks, made: Some(chunks) });
         }
         let mut sounds = self.work.of(function::AUDIO).into_iter();
         for track in &self.tracks.audio {
             let task = sounds.next().ok_or_else(|| missing(track))?;
-            encoded.push(Encoded { track, kind: "audio", tasks: vec![task], plan: None });
+            encoded.push(Encoded { track, kind: "audio", tasks: vec![task], made: None });
         }
         Ok(encoded)
     }
@@ -437,14 +455,4 @@ fn manifests<'a>(tasks: &[&'a DoneTask]) -> Result<Vec<&'a TrackManifest>, Failu
         _ => Err(task.wrong_kind()),
     };
     (0u32..).zip(tasks).map(manifest).collect()
-}
-
-/// How much longer a picture takes than in x264, roughly: the longest chunks start first, whatever encodes them.
-fn effort(video: &VideoSpec) -> u64 {
-    match video.codec {
-        VideoCodec::Libx264 => 1,
-        VideoCodec::Libsvtav1 => 2,
-        VideoCodec::LibvpxVp9 => 3,
-        VideoCodec::Libx265 => 4,
-    }
 }

@@ -2,18 +2,18 @@
 
 use spool_core::io::Next;
 use spool_proto::call::{
-    Args, AssembleArgs, AssembleTrack, ChunkSummary, EncodeArgs, IndexArgs, KeyframeTable, MediaFacts, Pairing,
-    PlanArgs, PlanSummary, ProbeArgs, PublishArgs, QualityArgs, QualityReportArgs, TrackArgs, TrackManifest,
-    ValidateArgs, Value, VideoPlan, function,
+    Args, AssembleArgs, AssembleTrack, IndexArgs, KeyframeTable, MediaFacts, Pairing, PlanArgs, PlanSummary, ProbeArgs,
+    PublishArgs, QualityArgs, QualityReportArgs, TrackArgs, TrackManifest, ValidateArgs, Value, VideoPlan, function,
 };
 use spool_proto::failure::{Class, Failure};
 use spool_proto::quality::{ChunkScores, FilmScores};
 use spool_proto::resources::Resources;
 use spool_proto::spec::{AudioCodec, Container, EncodeSpec, QualitySpec, VideoCodec};
 use spool_proto::uri;
-use spool_proto::view::{ChunkView, EncodeOutput, FilmRate, SourceFetch};
+use spool_proto::view::{ChunkView, EncodeOutput, SourceFetch};
 
-use super::{DoneTask, Order, Work, bad_answer, limits, phase, rate, unknown_phase};
+use super::chunks::{self, Chunks, Planned, count};
+use super::{DoneTask, Order, Work, bad_answer, limits, phase, unknown_phase};
 
 pub(super) fn next(spec: &EncodeSpec, work: Work<'_>, phase: Option<&str>) -> Result<Next, Failure> {
     let film = Film { spec, work };
@@ -29,22 +29,6 @@ pub(super) fn next(spec: &EncodeSpec, work: Work<'_>, phase: Option<&str>) -> Re
         Some("packaging") => film.finish(),
         Some(other) => Err(unknown_phase("video-encode", other)),
     }
-}
-
-/// Rounds of chunks made again so that two passes meet the film's rate.
-const CORRECTIONS_MAX: u32 = 2;
-
-/// How far two passes are.
-struct Passes<'a> {
-    /// First passes, in film order.
-    first: Vec<&'a DoneTask>,
-    shares: Vec<rate::Share>,
-    /// Of each chunk, last. Bits a second.
-    asked: Vec<u64>,
-    /// To be made again: chunk, and what to ask for.
-    again: Vec<(usize, u64)>,
-    /// Chunks made again so far.
-    redone: u32,
 }
 
 struct Film<'a> {
@@ -81,27 +65,14 @@ impl Film<'_> {
 
     /// The first of two passes, where two are asked for.
     fn analysing(&self) -> Result<Next, Failure> {
-        let Some(video) = self.plan()?.video.as_ref().filter(|_| self.is_two_pass()) else { return self.encoding() };
-        let orders = (0u32..).zip(&video.chunks).map(|(number, chunk)| {
-            let (args, inputs) = self.chunk(video, number, chunk)?;
-            self.codec_order(chunk, format!("pass 1, chunk {number}"), inputs, Args::Analyse(args))
-        });
-        Ok(phase("analysing", orders.collect::<Result<Vec<_>, Failure>>()?))
+        let orders = self.chunks()?.map_or(Ok(Vec::new()), |chunks| chunks.analysing())?;
+        if orders.is_empty() { self.encoding() } else { Ok(phase("analysing", orders)) }
     }
 
     fn encoding(&self) -> Result<Next, Failure> {
         let plan = self.plan()?;
-        let mut orders = Vec::new();
-        let mut whole = 0u64;
-        if let Some(video) = &plan.video {
-            whole = video.chunks.iter().fold(0, |sum, chunk| sum.saturating_add(chunk.weight));
-            let passes = self.passes(video)?;
-            for (number, chunk) in (0u32..).zip(&video.chunks) {
-                let asked = passes.as_ref().map(|passes| passes.asked[index(number)]);
-                let label = format!("chunk {number}");
-                orders.push(self.encode(video, number, chunk, passes.as_ref().zip(asked), label)?);
-            }
-        }
+        let mut orders = self.chunks()?.map_or(Ok(Vec::new()), |chunks| chunks.encoding())?;
+        let whole = orders.iter().fold(0u64, |sum, order| sum.saturating_add(order.weight));
         // An audio track costs a few hundredths of what its pictures cost: heavier than a chunk of a long film, so that it is
         // not the last to end, and lighter than one of a short film, so that it does not hold the pictures up.
         let audio_weight = |track: &TrackArgs| {
@@ -134,72 +105,10 @@ impl Film<'_> {
         Ok(phase("encoding", orders))
     }
 
-    /// Chunks made again so that the film meets its rate, where it does not; else the join.
+    /// Chunks made again so that the film meets its rate, or keeps within its buffer, where it does not; else the join.
     fn correcting(&self) -> Result<Next, Failure> {
-        let Some(video) = &self.plan()?.video else { return self.assembling() };
-        let Some(passes) = self.passes(video)?.filter(|passes| !passes.again.is_empty()) else {
-            return self.assembling();
-        };
-        let mut orders = Vec::new();
-        for &(chunk, asked) in &passes.again {
-            let (number, planned) = (count(chunk), &video.chunks[chunk]);
-            let label = format!("chunk {number} again");
-            orders.push(self.encode(video, number, planned, Some((&passes, asked)), label)?);
-        }
-        Ok(phase("correcting", orders))
-    }
-
-    /// `target`: of a second pass, and the rate asked for, bits a second.
-    fn encode(
-        &self,
-        video: &VideoPlan,
-        number: u32,
-        chunk: &ChunkSummary,
-        target: Option<(&Passes<'_>, u64)>,
-        label: String,
-    ) -> Result<Order, Failure> {
-        let (mut args, mut inputs) = self.chunk(video, number, chunk)?;
-        if let Some((passes, asked)) = target {
-            args.target = Some(rate::target(&passes.shares, asked));
-            let first = passes.first[index(number)];
-            inputs.push(first.artifact("stats")?.uri.clone());
-            inputs.extend(first.artifact("tree").ok().map(|tree| tree.uri.clone()));
-        }
-        self.codec_order(chunk, label, inputs, Args::Encode(args))
-    }
-
-    fn chunk(
-        &self,
-        video: &VideoPlan,
-        number: u32,
-        chunk: &ChunkSummary,
-    ) -> Result<(EncodeArgs, Vec<String>), Failure> {
-        let table = self.work.one(function::PLAN)?.artifact("plan")?.uri.clone();
-        let (spec, stream) = (self.spec.clone(), video.stream);
-        let args = EncodeArgs { spec, stream, chunk: number, threads: chunk.threads, target: None };
-        Ok((args, vec![self.spec.source.clone(), table]))
-    }
-
-    fn codec_order(
-        &self,
-        chunk: &ChunkSummary,
-        label: String,
-        mut inputs: Vec<String>,
-        args: Args,
-    ) -> Result<Order, Failure> {
-        let video = self.spec.video.as_ref().ok_or_else(|| self.plan_disagrees("video without being asked for it"))?;
-        inputs.extend(video.overlay.iter().map(|overlay| overlay.image.clone()));
-        let call = self.work.call(inputs, args);
-        // Threads are the user's to choose; more of them than the largest worker has cores share those cores.
-        let cores = u64::from(chunk.threads.clamp(1, self.work.place.unsplit_threads.max(1)));
-        let resources = Resources::cpu_memory(cores * limits::CORE, chunk.memory_mib);
-        Ok(Order {
-            backend: format!("cpu/{}", video.codec.name()),
-            no_progress: limits::NO_PROGRESS,
-            label,
-            weight: chunk.weight,
-            ..Order::new(call, resources, limits::CODEC_TIMEOUT)
-        })
+        let orders = self.chunks()?.map_or(Ok(Vec::new()), |chunks| chunks.correcting())?;
+        if orders.is_empty() { self.assembling() } else { Ok(phase("correcting", orders)) }
     }
 
     fn assembling(&self) -> Result<Next, Failure> {
@@ -210,8 +119,8 @@ impl Film<'_> {
             inputs.push(task.artifact(name)?.uri.clone());
             Ok::<(), Failure>(())
         };
-        if let Some(video) = &plan.video {
-            for (task, _) in self.chunks(video)? {
+        if let (Some(chunks), Some(video)) = (self.chunks()?, &plan.video) {
+            for (task, _) in chunks.pieces()? {
                 take(task, "chunk")?;
             }
             tracks.push(AssembleTrack { stream: video.stream, pieces: count(video.chunks.len()) });
@@ -243,18 +152,20 @@ impl Film<'_> {
             frames: None,
             joins: Vec::new(),
             codecs: Vec::new(),
+            buffer: None,
         };
         let mut inputs = vec![film.clone()];
         let mut memory = limits::TABLES_MEMORY;
         let mut scoring = Vec::new();
-        if let (Some(video), Some(asked)) = (&plan.video, &self.spec.video) {
+        if let (Some(chunks), Some(video), Some(asked)) = (self.chunks()?, &plan.video, &self.spec.video) {
             inputs.push(assembly.artifact("timeline")?.uri.clone());
-            args.frames = Some(self.chunks(video)?.iter().map(|(_, piece)| piece.units).sum());
+            args.frames = Some(chunks.pieces()?.iter().map(|(_, piece)| piece.units).sum());
+            args.buffer = chunks.buffer();
             args.joins = video.chunks.iter().map(|chunk| chunk.start).collect();
             args.codecs.push(codec(asked.codec).into());
             memory += limits::decoder_memory(video);
             if let Some(quality) = &self.spec.quality {
-                scoring = self.scoring(video, quality)?;
+                scoring = self.scoring(video, quality, chunks.pieces()?)?;
             }
         }
         let joins = args.joins.clone();
@@ -283,10 +194,15 @@ impl Film<'_> {
     }
 
     /// Each chunk against what its encoder was given.
-    fn scoring(&self, video: &VideoPlan, quality: &QualitySpec) -> Result<Vec<Order>, Failure> {
+    fn scoring(
+        &self,
+        video: &VideoPlan,
+        quality: &QualitySpec,
+        pieces: &[(&DoneTask, &TrackManifest)],
+    ) -> Result<Vec<Order>, Failure> {
         let table = &self.work.one(function::PLAN)?.artifact("plan")?.uri;
         let mut orders = Vec::new();
-        for ((number, planned), (task, _)) in (0u32..).zip(&video.chunks).zip(self.chunks(video)?) {
+        for ((number, planned), (task, _)) in (0u32..).zip(&video.chunks).zip(pieces) {
             let args = QualityArgs {
                 metrics: quality.metrics.clone(),
                 pairing: Pairing::Chunk { spec: self.spec.clone(), chunk: number },
@@ -396,9 +312,10 @@ impl Film<'_> {
         let Value::Published { uri, bytes } = &published.answer.value else { return Err(published.wrong_kind()) };
         let checked = self.work.one(function::VALIDATE)?;
         let Value::Film(film) = &checked.answer.value else { return Err(checked.wrong_kind()) };
+        let made = self.chunks()?;
         let mut chunks = Vec::new();
-        if let Some(video) = &plan.video {
-            for ((number, planned), (task, piece)) in (0u32..).zip(&video.chunks).zip(self.chunks(video)?) {
+        if let (Some(made), Some(video)) = (&made, &plan.video) {
+            for ((number, planned), (task, piece)) in (0u32..).zip(&video.chunks).zip(made.pieces()?) {
                 chunks.push(ChunkView {
                     chunk: number,
                     start: planned.start,
@@ -428,7 +345,9 @@ impl Film<'_> {
             unsplit_reason: plan.video.as_ref().and_then(|video| video.unsplit_reason.clone()),
             quality: self.scores()?,
             source: self.source_fetch(),
-            rate: self.rate()?,
+            rate: made.as_ref().and_then(Chunks::rate),
+            buffer: film.buffer,
+            redone: made.as_ref().map_or(0, Chunks::redone),
         };
         let output = serde_json::to_vec(&output).expect("an output is plain data with string keys");
         Ok(Next::Finish { output: output.into() })
@@ -462,78 +381,11 @@ impl Film<'_> {
         }
     }
 
-    /// The chunks with their evidence, in film order.
-    fn chunks(&self, video: &VideoPlan) -> Result<Vec<(&DoneTask, &TrackManifest)>, Failure> {
-        // What was made again stands for what it replaces.
-        let mut pieces = vec![None; video.chunks.len()];
-        for task in self.work.of(function::ENCODE) {
-            let Value::Track(piece) = &task.answer.value else { return Err(task.wrong_kind()) };
-            let place = piece.chunk.and_then(|chunk| pieces.get_mut(index(chunk)));
-            *place.ok_or_else(|| task.wrong_kind())? = Some((task, piece));
-        }
-        let made = pieces.iter().flatten().count();
-        let all = pieces.into_iter().collect::<Option<Vec<_>>>();
-        all.ok_or_else(|| self.plan_disagrees(&format!("{} chunks, {made} were encoded", video.chunks.len())))
-    }
-
-    fn is_two_pass(&self) -> bool {
-        self.spec.video.as_ref().is_some_and(|video| video.two_pass)
-    }
-
-    /// How far two passes are: what was asked of each chunk last, and what is to be asked once more. `None`: one pass.
-    fn passes(&self, video: &VideoPlan) -> Result<Option<Passes<'_>>, Failure> {
-        let Some(bitrate_bps) = self.spec.video.as_ref().filter(|v| v.two_pass).and_then(|v| v.bitrate_bps) else {
-            return Ok(None);
-        };
-        let first = self.work.of(function::ANALYSE);
-        if first.len() != video.chunks.len() {
-            return Err(self.plan_disagrees(&format!("{} chunks, {} were analysed", video.chunks.len(), first.len())));
-        }
-        let analyses = first.iter().map(|task| match task.answer.value {
-            Value::Analysis(analysis) => Ok(analysis),
-            _ => Err(task.wrong_kind()),
-        });
-        let maxrate_bps = self.spec.video.as_ref().and_then(|video| video.maxrate_bps);
-        let film = rate::Film { bitrate_bps, maxrate_bps, frame_rate: video.frame_rate };
-        let shares = film.shares(&analyses.collect::<Result<Vec<_>, Failure>>()?);
-        let asked: Vec<u64> = shares.iter().map(|share| share.asked_bps).collect();
-        let mut passes = Passes { first, shares, asked, again: Vec::new(), redone: 0 };
-        let done = self.work.of(function::ENCODE);
-        let Some((all, mut more)) = done.split_at_checked(video.chunks.len()) else { return Ok(Some(passes)) };
-        let mut spent = all.iter().map(|task| spent_bits(task)).collect::<Result<Vec<_>, Failure>>()?;
-        for _ in 0..CORRECTIONS_MAX {
-            passes.again = film.corrections(&passes.shares, &passes.asked, &spent);
-            let Some((round, rest)) = more.split_at_checked(passes.again.len()).filter(|(round, _)| !round.is_empty())
-            else {
-                return Ok(Some(passes));
-            };
-            more = rest;
-            for (task, (chunk, asked)) in round.iter().zip(std::mem::take(&mut passes.again)) {
-                spent[chunk] = spent_bits(task)?;
-                passes.asked[chunk] = asked;
-                passes.redone += 1;
-            }
-        }
-        Ok(Some(passes))
-    }
-
-    /// With `-b:v` alone: what it came to over the whole film.
-    fn rate(&self) -> Result<Option<FilmRate>, Failure> {
-        let asked = self.spec.video.as_ref().filter(|video| video.crf.is_none()).and_then(|video| video.bitrate_bps);
-        let (Some(target_bps), Some(video)) = (asked, &self.plan()?.video) else { return Ok(None) };
-        let pieces = self.chunks(video)?;
-        let start = pieces.iter().filter_map(|(_, piece)| piece.first_pts).min();
-        let end = pieces.iter().filter_map(|(_, piece)| piece.last_pts).max();
-        let (Some(start), Some(end)) = (start, end) else { return Ok(None) };
-        let bits: u128 = pieces.iter().map(|(_, piece)| u128::from(piece.bytes) * 8).sum();
-        let (ticks, rate) = (u128::try_from(end + 1 - start).unwrap_or(0), video.frame_rate);
-        let per_second = (u128::try_from(rate.num).unwrap_or(0), u128::try_from(rate.den).unwrap_or(0));
-        let average = (bits * per_second.0).checked_div(ticks * per_second.1).unwrap_or(0);
-        Ok(Some(FilmRate {
-            target_bps,
-            average_bps: u64::try_from(average).unwrap_or(u64::MAX),
-            redone: self.passes(video)?.map_or(0, |passes| passes.redone),
-        }))
+    /// How far the chunks are. `None`: the film has no pictures.
+    fn chunks(&self) -> Result<Option<Chunks<'_>>, Failure> {
+        let (task, Some(plan)) = (self.work.one(function::PLAN)?, &self.plan()?.video) else { return Ok(None) };
+        let planned = Planned { name: "", spec: self.spec, task, plan };
+        Ok(chunks::chunks(self.work, &[planned])?.pop())
     }
 
     fn keyframes(&self) -> Result<&KeyframeTable, Failure> {
@@ -561,22 +413,6 @@ fn chart_of(report: &str) -> String {
     let name = report.rfind('/').map_or(0, |slash| slash + 1);
     let stem = report[name..].rfind('.').filter(|dot| *dot > 0).map_or(report, |dot| &report[..name + dot]);
     format!("{stem}.svg")
-}
-
-fn index(chunk: u32) -> usize {
-    usize::try_from(chunk).unwrap_or(usize::MAX)
-}
-
-/// Bits of a chunk that was encoded.
-fn spent_bits(task: &DoneTask) -> Result<u64, Failure> {
-    match &task.answer.value {
-        Value::Track(piece) => Ok(piece.bytes.saturating_mul(8)),
-        _ => Err(task.wrong_kind()),
-    }
-}
-
-pub(super) fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// libav's name of what the library makes.

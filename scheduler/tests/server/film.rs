@@ -227,6 +227,7 @@ fn piece(chunk: Option<u32>) -> TrackManifest {
         decoded: FRAMES,
         peak_memory_mib: 200,
         loudness: None,
+        buffer: None,
     }
 }
 
@@ -237,6 +238,7 @@ fn film() -> FilmManifest {
         video_frames: Some(192),
         decoded_frames: 10,
         pts_hash: Some("pts".into()),
+        buffer: None,
     }
 }
 

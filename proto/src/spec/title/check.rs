@@ -80,11 +80,6 @@ impl TitleSpec {
                     "crop_bars: renditions are sized by the source's shape; crop with a filter, as spool probe --crop shows it",
                 )));
             }
-            if rendition.video.two_pass {
-                return Err(place(refused(
-                    "two_pass: packages are made in one pass; leave it out, or bound crf by maxrate and bufsize",
-                )));
-            }
             let spec = EncodeSpec { video: Some(rendition.video.clone()), ..self.alone() };
             spec.check().map_err(place)?;
         }
