@@ -108,7 +108,8 @@ fn contradictions(set: &RuleSet) -> Vec<Problem> {
                     _ => false,
                 };
                 if clash {
-                    let message = format!("rule {:?} never matches: {pattern} asks for two different {path}", rule.name);
+                    let message =
+                        format!("rule {:?} never matches: {pattern} asks for two different {path}", rule.name);
                     problems.push(warning(&rule.place, "never_matches", message));
                 }
                 if *op == Op::Eq {

@@ -71,7 +71,14 @@ impl Hosted {
     /// What is wrong with them, which may be that reading them does not end or takes too much memory.
     pub fn read(&mut self) -> Result<RuleSet, Vec<Problem>> {
         let whole = |code: &str, message: String| {
-            vec![Problem { file: MAIN.into(), line: 0, column: 0, severity: Severity::Error, code: code.into(), message }]
+            vec![Problem {
+                file: MAIN.into(),
+                line: 0,
+                column: 0,
+                severity: Severity::Error,
+                code: code.into(),
+                message,
+            }]
         };
         let order = Order::Read(self.sources.clone());
         match self.say(&order, self.keeper.read_within) {

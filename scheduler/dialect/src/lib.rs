@@ -16,5 +16,5 @@ mod words;
 
 pub use check::check;
 pub use compile::Compiled;
-pub use host::{Hosted, Keeper};
 pub use file::{Problem, Severity, Sources};
+pub use host::{Hosted, Keeper};

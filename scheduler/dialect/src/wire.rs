@@ -16,7 +16,13 @@ use crate::file::{Problem, Sources};
 pub(crate) enum Order {
     /// Once, first.
     Read(Sources),
-    Run { rule: usize, section: Section, given: Vec<(Arc<str>, Value)>, now_us: u64, firing: Arc<str> },
+    Run {
+        rule: usize,
+        section: Section,
+        given: Vec<(Arc<str>, Value)>,
+        now_us: u64,
+        firing: Arc<str>,
+    },
 }
 
 /// A line back.

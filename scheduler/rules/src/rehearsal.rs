@@ -1,8 +1,8 @@
 //! A rule set run without a server: functions and children answer as a script says, time passes as they need it, and everything that
 //! happens is told.
 
-use std::collections::{BTreeMap, BinaryHeap};
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -239,7 +239,8 @@ impl Play<'_> {
                             None => counts.push((effect.name(), 1)),
                         }
                     }
-                    let each = counts.iter().map(|(name, n)| if *n == 1 { (*name).into() } else { format!("{name} × {n}") });
+                    let each =
+                        counts.iter().map(|(name, n)| if *n == 1 { (*name).into() } else { format!("{name} × {n}") });
                     let all = each.collect::<Vec<String>>().join(", ");
                     if all.is_empty() { "nothing".into() } else { all }
                 }

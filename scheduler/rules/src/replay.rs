@@ -170,9 +170,7 @@ fn departures(then: &[SectionRun], now: &[SectionRun]) -> Vec<Departure> {
         }
     }
     let gained = now.iter().enumerate().filter(|(at, _)| !met.contains(at));
-    departures.extend(
-        gained.map(|(_, run)| Departure::Gained { rule: run.rule.clone(), section: run.section.name() }),
-    );
+    departures.extend(gained.map(|(_, run)| Departure::Gained { rule: run.rule.clone(), section: run.section.name() }));
     departures
 }
 

@@ -65,6 +65,7 @@ pub fn answers(call: &Call, lease: &v1::Lease) -> Fate {
                 video: Some(plan()),
                 audio: vec![TrackArgs { spec, stream: 1, track: 0, jumps: Vec::new(), edits: Vec::new() }],
                 subtitles: Vec::new(),
+                edits: Vec::new(),
             };
             Answer { warnings: vec![warning], ..answer(vec![artifact("plan")], Value::Plan(plan)) }
         }

@@ -73,7 +73,10 @@ fn what_is_suspicious_is_warned_of() {
         problems.iter().map(Problem::to_string).collect()
     };
     let cases = [
-        ("rule(name = \"a\", match = [fact(\"flim\")], action = lambda: [])", "never matches: no rule asserts a fact \"flim\""),
+        (
+            "rule(name = \"a\", match = [fact(\"flim\")], action = lambda: [])",
+            "never matches: no rule asserts a fact \"flim\"",
+        ),
         (
             "rule(name = \"a\", match = [fact(\"input\", n = 1, where = {\"n\": gt(3)})], action = lambda: [])",
             "asks for two different n",
