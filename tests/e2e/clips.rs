@@ -269,3 +269,22 @@ fn a_job_file_names_clips_of_its_input() {
     assert_eq!(films::frame_times(&out).len(), 60);
     assert!(films::audio_samples(&out).abs_diff(2 * 120_000) <= 2 * 1024);
 }
+
+#[test]
+fn clips_go_through_two_passes_scores_and_loudness_as_any_film() {
+    let film = films::clip(&films::PLAIN);
+    let sandbox = Sandbox::new();
+    let out = sandbox.path("out.mp4");
+    let options =
+        ["-preset", "veryfast", "-b:v", "4M", "--two-pass", "-c:a", "aac", "--loudness", "-20", "--quality", "psnr"];
+    let job =
+        sandbox.encode(&film, &out, &[&options[..], &["--clip", "8-11", "--clip", "0.5-4", "--clip", "2-"]].concat());
+    assert_eq!(films::frame_times(&out).len(), (72 + 84 + 240));
+    let scored = job["output"]["quality"]["chunks"].as_array().unwrap();
+    let frames: u64 =
+        scored.iter().map(|chunk| chunk["end"].as_u64().unwrap() - chunk["start"].as_u64().unwrap()).sum();
+    assert_eq!(frames, 72 + 84 + 240, "{scored:?}");
+    let lowest = scored.iter().map(|chunk| chunk["scores"][0]["min"].as_f64().unwrap()).fold(f64::MAX, f64::min);
+    assert!(lowest > 20.0, "the pictures are those of the clips: {scored:?}");
+    assert!(films::audio_samples(&out).abs_diff(2 * 48_000 * 396 / 24) <= 2 * 1024);
+}
