@@ -24,5 +24,6 @@ mod s3;
 mod server;
 mod sound;
 mod sources;
+mod text;
 mod titles;
 mod truth;
