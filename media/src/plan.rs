@@ -96,7 +96,11 @@ fn video(
     let film = EncodeSpec { video: Some(spec.clone()), ..args.spec.clone() };
     let timeline = TimelineSpec::of(index, &args.source, &film).expect("the spec has video");
     let rate = timeline.encoder_rate();
-    let known = filter::reach(&spec.filters).and_then(|reach| Known::of(index, &jumps).map(|known| (known, reach)));
+    // Clips are cut from the film however often it is decoded from its start; else one piece is as good.
+    let known = filter::reach(&spec.filters).and_then(|reach| {
+        let known = Known::of(index, &jumps)?;
+        Ok((if film.clips.is_empty() { known.enterable()? } else { known }, reach))
+    });
     let mut edits = Vec::new();
     let (pieces, frames, unsplit_reason) = match known {
         Ok((known, reach)) => {
@@ -219,6 +223,7 @@ fn cut(
         let (start, length) = (u64::try_from(run.frames.start).unwrap_or(0), wire::len(&output[run.frames.clone()]));
         let found = match film.segment_frames {
             Some(segment) => cuts::on_grid(length, segment.into(), lengths.target),
+            None if !known.is_enterable() => vec![(0, Cut::Start)],
             None => cuts::cut(length, &on_output(&scenes, &output[run.frames.clone()], pictures), gop, lengths),
         };
         let why = |frame: u64, why: Cut| if frame == 0 && start > 0 { Cut::Clip } else { why };
