@@ -13,7 +13,7 @@ const INSTEAD: &[(&[&str], &str)] = &[
     ),
     (
         &["filter_complex", "lavfi", "filter_complex_script"],
-        "one plain chain is taken: -vf scale=1280:-2,yadif; --overlay lays a picture over the film",
+        "one plain chain is taken: -vf scale=1280:-2,yadif; --overlay lays a picture over the film; --clip joins ranges of it",
     ),
     (&["movflags"], "mp4 and mov are always written with their index in front (faststart)"),
     (&["q:v", "qscale", "qscale:v", "qp", "q:a"], "take -crf, or -b:v and -b:a"),

@@ -6,7 +6,7 @@ use spool_worker::executor::Sandbox;
 
 use crate::logging::LogFormat;
 use crate::{
-    bench, doctor, encode, estimate, ffmpeg, images, job, pool, probe, quality, queue, server, submit, up, worker,
+    bench, doctor, encode, estimate, ffmpeg, images, job, pool, probe, quality, queue, server, submit, text, up, worker,
 };
 
 /// Cuts films into chunks, encodes them side by side, joins them frame-exactly.
@@ -54,6 +54,8 @@ pub enum Command {
     Quality(quality::QualityArgs),
     /// Take pictures of a film: poster, thumbnails, sprite sheets
     Images(Box<images::ImagesArgs>),
+    /// Write the subtitles of a film or a subtitle file as WebVTT or SubRip
+    Text(text::TextArgs),
     /// Check this machine: codecs, memory, disk, sandbox
     Doctor(doctor::DoctorArgs),
     /// Measure this machine

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 use spool_proto::call::{Answer, Value, function};
 use spool_proto::failure::Failure;
-use spool_proto::spec::{JobSpec, Service, Trim};
+use spool_proto::spec::{Clip, JobSpec, Service, Trim, clip};
 use spool_proto::time::Span;
 use spool_proto::uri;
 use spool_proto::view::{JobState, JobView, TaskView, TitleOutput};
@@ -152,12 +152,17 @@ async fn sample(
     length: Span,
 ) -> anyhow::Result<JobView> {
     let mut job = job.clone();
+    let at = Span(trim.start.unwrap_or(Span::ZERO).0);
     let trim = Trim { duration: Some(trim.duration.map_or(length, |asked| asked.min(length))), ..trim };
     let place = folder.join(format!("sample-{number}"));
     match &mut job.service {
         Service::VideoEncode(spec) => {
             std::fs::create_dir_all(&place)?;
-            spec.trim = trim;
+            if spec.clips.is_empty() {
+                spec.trim = trim;
+            } else {
+                spec.clips = clip::part(&spec.clips, at, length);
+            }
             spec.output = uri::from_path(&place.join(format!("film.{}", spec.container)));
             (spec.index, spec.quality) = (None, None);
         }
@@ -189,6 +194,15 @@ fn film_length(sample: &JobView, job: &JobSpec) -> Span {
         Some(Value::Probe(facts)) => facts.duration_us.and_then(|us| u64::try_from(us).ok()).unwrap_or(0),
         _ => 0,
     };
+    if let Service::VideoEncode(spec) = &job.service
+        && !spec.clips.is_empty()
+    {
+        let length = |clip: &Clip| {
+            let start = clip.start.map_or(0, |start| start.0);
+            clip.end.map_or(source, |end| end.0.min(source)).saturating_sub(start)
+        };
+        return Span(spec.clips.iter().map(length).sum());
+    }
     let trim = asked(job);
     let left = source.saturating_sub(trim.start.map_or(0, |start| start.0));
     Span(trim.duration.map_or(left, |duration| duration.0.min(left.max(1))))

@@ -1,7 +1,7 @@
 //! `spool`: one binary that plays every role. Parses, calls the API, prints.
 //!
 //! Reading order: [`cli`] (nouns and verbs), [`argv`] (ffmpeg's single dashes), [`exit`] (how it ends); then a file per noun
-//! ([`encode`], [`submit`], [`estimate`], [`ffmpeg`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`images`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
+//! ([`encode`], [`submit`], [`estimate`], [`ffmpeg`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`images`], [`text`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
 //! [`run`] (a job to its end), [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`], [`quantity`].
 
 mod argv;
@@ -29,6 +29,7 @@ mod roles;
 mod run;
 mod server;
 mod submit;
+mod text;
 mod up;
 mod worker;
 mod yaml;
@@ -105,6 +106,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Probe(args) => probe::run(&args).await,
         Command::Quality(args) => quality::run(&args).await,
         Command::Images(args) => images::run(&args).await,
+        Command::Text(args) => text::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Exec | Command::Ffmpeg(_) => unreachable!("both are served before"),

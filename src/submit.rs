@@ -134,15 +134,17 @@ impl Prepared {
             }
             None => body,
         };
-        body.input = args.input.clone().or(body.input);
+        if let Some(input) = &args.input {
+            body.input.get_or_insert_default().uri = Some(input.clone());
+        }
         let usual = output.map(|output| match body.packages {
             Some(_) => output.join("package").to_string_lossy().into_owned(),
             None => output.join("film.mp4").to_string_lossy().into_owned(),
         });
         body.output = args.output.clone().or(body.output).or(usual);
         body.overwrite = body.overwrite.or(args.overwrite.then_some(true));
-        let source =
-            body.input.as_deref().ok_or_else(|| at("spec.input: missing; name the source, or give -i".into()))?;
+        let source = body.input.as_ref().and_then(|input| input.uri.as_deref());
+        let source = source.ok_or_else(|| at("spec.input: missing; name the source, or give -i".into()))?;
         let output = body.output.as_deref().ok_or_else(|| at("spec.output: missing; or give -o".into()))?;
         let source = Source::of(source).map_err(|e| at(format!("spec.input: {e}")))?;
         let output = file::uri_of(output)?;

@@ -293,7 +293,7 @@ fn describe(
         })?;
     }
     output.set_tags(&setup::film_tags(&args.spec, &args.source))?;
-    for chapter in setup::chapters(&args.spec, args.source.start_us, chapters) {
+    for chapter in setup::chapters(&args.spec, &args.edits, args.source.start_us, chapters) {
         output.add_chapter(&chapter)?;
     }
     Ok(())

@@ -56,6 +56,11 @@ pub fn subtitle(spec: &EncodeSpec, codec: &str) -> Subtitle {
     let text = names::is_text_subtitle(codec);
     match spec.subtitles {
         Subtitles::Text(wanted) if text => Subtitle::As(wanted),
+        // Packets cannot be cut: what would be copied is written anew, as it was.
+        Subtitles::Auto | Subtitles::Copy if copied && !spec.clips.is_empty() => match TextCodec::like(codec) {
+            Some(same) if text => Subtitle::As(same),
+            _ => Subtitle::Lost,
+        },
         Subtitles::Auto | Subtitles::Copy if copied => Subtitle::Copied,
         Subtitles::Auto if text => Subtitle::As(TextCodec::of(spec.container)),
         _ => Subtitle::Lost,
@@ -273,6 +278,15 @@ fn choose_subtitles(source: &SourceFacts, spec: &EncodeSpec, choice: &mut Choice
         let refused = |why: String| Err(Failure::new(Class::Spec, "subtitles_refused", why));
         match (subtitle(spec, &stream.codec), spec.subtitles) {
             (Subtitle::Copied | Subtitle::As(_), _) => kept.push(index),
+            (Subtitle::Lost, Subtitles::Copy) if !spec.clips.is_empty() => {
+                return refused(format!(
+                    "-c:s copy with --clip: the subtitles of stream {index} ({}) cannot be cut; leave them out with -sn",
+                    stream.codec
+                ));
+            }
+            (Subtitle::Lost, _) if !spec.clips.is_empty() => {
+                choice.warnings.push(dropped(stream, "subtitles that are pictures cannot be cut into clips"));
+            }
             (Subtitle::Lost, Subtitles::Copy) => {
                 return refused(format!(
                     "{muxer} does not hold the subtitles of stream {index} ({}); write .mkv, or leave them out with -sn",

@@ -5,10 +5,13 @@
 mod chain;
 mod cost;
 mod cuts;
+mod edits;
 mod frames;
 mod scenes;
 
-use spool_proto::call::{ChunkSummary, Jump, MediaFacts, PlanArgs, PlanSummary, TrackArgs, VideoFacts, VideoPlan};
+use spool_proto::call::{
+    ChunkSummary, Edit, Jump, MediaFacts, PlanArgs, PlanSummary, TrackArgs, VideoFacts, VideoPlan,
+};
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::spec::filter::{self, Reach};
 use spool_proto::spec::{EncodeSpec, Rational, VideoSpec};
@@ -17,7 +20,7 @@ use spool_proto::time::Span;
 use crate::choose::choose;
 use crate::packets::PacketIndex;
 use crate::plan_file::{Chunk, FrameTable, PlanFile};
-use crate::timeline::{self, MICROSECOND, OutputFrame, TimelineSpec};
+use crate::timeline::{self, Joined, MICROSECOND, OutputFrame, Run, TimelineSpec};
 use crate::wire;
 use cuts::{Cut, Gop, Lengths, Scene};
 use frames::Known;
@@ -41,11 +44,20 @@ pub struct Plan {
 pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failure> {
     let choice = choose(&args.source, &args.spec)?;
     let tracks = |streams: &[u32]| {
-        let track = |(track, &stream)| TrackArgs { spec: args.spec.clone(), stream, track, jumps: jumps(args, stream) };
+        let track = |(track, &stream)| {
+            let (spec, jumps) = (args.spec.clone(), jumps(args, stream));
+            TrackArgs { spec, stream, track, jumps, edits: Vec::new() }
+        };
         (0..).zip(streams).map(track).collect::<Vec<_>>()
     };
-    let mut summary = PlanSummary { video: None, audio: tracks(&choice.audio), subtitles: tracks(&choice.subtitles) };
+    let mut summary = PlanSummary {
+        video: None,
+        audio: tracks(&choice.audio),
+        subtitles: tracks(&choice.subtitles),
+        edits: Vec::new(),
+    };
     let Some(stream) = choice.video else {
+        edit(&mut summary, edits::without_pictures(args)?);
         return Ok(Plan { summary, file: None, warnings: choice.warnings });
     };
     let index = index.ok_or_else(|| {
@@ -56,12 +68,25 @@ pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failur
         return Err(Failure::new(Class::Internal, "index_of_another_stream", message));
     }
     let mut warnings = choice.warnings;
-    let (video, file) = video(index, args, &mut warnings)?;
+    let (video, file, edits) = video(index, args, &mut warnings)?;
     summary.video = Some(video);
+    edit(&mut summary, edits);
     Ok(Plan { summary, file: Some(file), warnings })
 }
 
-fn video(index: &PacketIndex, args: &PlanArgs, warnings: &mut Vec<Warning>) -> Result<(VideoPlan, PlanFile), Failure> {
+/// All tracks follow one edit list.
+fn edit(summary: &mut PlanSummary, edits: Vec<Edit>) {
+    for track in summary.audio.iter_mut().chain(&mut summary.subtitles) {
+        track.edits.clone_from(&edits);
+    }
+    summary.edits = edits;
+}
+
+fn video(
+    index: &PacketIndex,
+    args: &PlanArgs,
+    warnings: &mut Vec<Warning>,
+) -> Result<(VideoPlan, PlanFile, Vec<Edit>), Failure> {
     let (Some(asked), Some(facts)) = (&args.spec.video, video_facts(args, index.stream)) else {
         let message = format!("stream {} is not the video the plan was asked for", index.stream);
         return Err(Failure::new(Class::Internal, "index_of_another_stream", message));
@@ -71,13 +96,22 @@ fn video(index: &PacketIndex, args: &PlanArgs, warnings: &mut Vec<Warning>) -> R
     let film = EncodeSpec { video: Some(spec.clone()), ..args.spec.clone() };
     let timeline = TimelineSpec::of(index, &args.source, &film).expect("the spec has video");
     let rate = timeline.encoder_rate();
-    let known = filter::reach(&spec.filters).and_then(|reach| Known::of(index, &jumps).map(|known| (known, reach)));
+    // Clips are cut from the film however often it is decoded from its start; else one piece is as good.
+    let known = filter::reach(&spec.filters).and_then(|reach| {
+        let known = Known::of(index, &jumps)?;
+        Ok((if film.clips.is_empty() { known.enterable()? } else { known }, reach))
+    });
+    let mut edits = Vec::new();
     let (pieces, frames, unsplit_reason) = match known {
         Ok((known, reach)) => {
-            let output = output(&known, &timeline)?;
-            let pieces = cut(&known, &output, &timeline, reach, &film, spec);
+            let Joined { output, runs } = output(&known, &timeline, &film)?;
+            let pieces = cut(&known, &output, &runs, &timeline, reach, &film, spec);
+            if !film.clips.is_empty() {
+                edits = runs.iter().map(|run| run.edit).collect();
+            }
             (pieces, Some(FrameTable { source: known.frames, output }), None)
         }
+        Err(reason) if !film.clips.is_empty() => return Err(edits::unplanned(&reason)),
         Err(reason) => {
             let whole = Chunk { output: 0..0, source: 0..0, entries: Vec::new() };
             (vec![(whole, Cut::Start)], None, Some(reason))
@@ -111,7 +145,7 @@ fn video(index: &PacketIndex, args: &PlanArgs, warnings: &mut Vec<Warning>) -> R
         frames,
         chunks: pieces.into_iter().map(|(chunk, _)| chunk).collect(),
     };
-    Ok((video, file))
+    Ok((video, file, edits))
 }
 
 /// Where a stream's timestamps jump.
@@ -127,8 +161,8 @@ fn video_facts(args: &PlanArgs, stream: u32) -> Option<&VideoFacts> {
     }
 }
 
-/// Every output frame.
-fn output(known: &Known, timeline: &TimelineSpec) -> Result<Vec<OutputFrame>, Failure> {
+/// Every output frame, and the runs of the source they are of: the clips, or one.
+fn output(known: &Known, timeline: &TimelineSpec, film: &EncodeSpec) -> Result<Joined, Failure> {
     let (Some((first, _)), Some((last, _))) = (known.frames.first(), known.frames.last()) else {
         return Err(Failure::new(Class::Input, "no_frames", "the video stream has no frames"));
     };
@@ -147,18 +181,24 @@ fn output(known: &Known, timeline: &TimelineSpec) -> Result<Vec<OutputFrame>, Fa
             ),
         ));
     }
+    if !film.clips.is_empty() {
+        return timeline::join(timeline, &known.frames, &film.clips, FRAMES_MAX)
+            .map_err(|why| edits::refused(film, why));
+    }
     let output = timeline::output_frames(timeline, &known.frames);
     if output.is_empty() {
         let message = "no frame is left between -ss and -t: the film is shorter, see `spool probe`";
         return Err(Failure::new(Class::Spec, "no_frames", message));
     }
-    Ok(output)
+    let whole = Run { frames: 0..output.len(), edit: Edit { source_us: 0, length_us: 0, at_us: 0 } };
+    Ok(Joined { output, runs: vec![whole] })
 }
 
-/// Cuts the output, and finds for each chunk what it needs of the source.
+/// Cuts the output, and finds for each chunk what it needs of the source. Each run begins a chunk.
 fn cut(
     known: &Known,
     output: &[OutputFrame],
+    runs: &[Run],
     timeline: &TimelineSpec,
     reach: Reach,
     film: &EncodeSpec,
@@ -177,10 +217,18 @@ fn cut(
     let target = film.chunk.unwrap_or_else(|| default_target(Span(length_us)));
     let lengths = Lengths::new(within(target), within(Span::from_secs(1)), gop);
     let pictures = timeline.pictures_per_frame();
-    let cuts = match film.segment_frames {
-        Some(segment) => cuts::on_grid(frames, segment.into(), lengths.target),
-        None => cuts::cut(frames, &on_output(&scenes::scenes(&known.coded), output, pictures), gop, lengths),
-    };
+    let scenes = scenes::scenes(&known.coded);
+    let mut cuts = Vec::new();
+    for run in runs {
+        let (start, length) = (u64::try_from(run.frames.start).unwrap_or(0), wire::len(&output[run.frames.clone()]));
+        let found = match film.segment_frames {
+            Some(segment) => cuts::on_grid(length, segment.into(), lengths.target),
+            None if !known.is_enterable() => vec![(0, Cut::Start)],
+            None => cuts::cut(length, &on_output(&scenes, &output[run.frames.clone()], pictures), gop, lengths),
+        };
+        let why = |frame: u64, why: Cut| if frame == 0 && start > 0 { Cut::Clip } else { why };
+        cuts.extend(found.into_iter().map(|(frame, cut)| (start + frame, why(frame, cut))));
+    }
     let ends = cuts.iter().skip(1).map(|(start, _)| *start).chain([frames]);
     let chunk = |start: u64, end: u64| {
         let shown = |frame: u64| output[usize::try_from(frame).expect("an index of the table")].source / pictures;

@@ -29,7 +29,7 @@ pub fn run(args: &TextArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let mut warnings = Vec::new();
     let opened = match args.stream {
         Some(stream) => events::open(
-            &TrackArgs { spec: args.spec.clone(), stream, track: 0, jumps: args.jumps.clone() },
+            &TrackArgs { spec: args.spec.clone(), stream, track: 0, jumps: args.jumps.clone(), edits: Vec::new() },
             MediaKind::Subtitle,
             host,
         )?,

@@ -10,6 +10,7 @@
 //! A film of which only decoding tells the frames goes through libavfilter's own `fps` and `trim`; then only the conversion at
 //! the end is this module's ([`Pace`]).
 
+mod clips;
 mod graph;
 mod sync;
 
@@ -19,6 +20,7 @@ use spool_proto::spec::filter::Fields;
 use spool_proto::spec::{Container, EncodeSpec, Filter, Rational, Trim};
 
 use crate::packets::PacketIndex;
+pub use clips::{Joined, Run, Unjoined, join};
 use graph::Graph;
 use sync::Converter;
 

@@ -6,6 +6,7 @@ mod encode;
 pub(crate) mod events;
 mod loudness;
 mod shape;
+mod splice;
 mod text;
 
 use spool_proto::call::{LoudnessFacts, TrackArgs, TrackManifest, Value};

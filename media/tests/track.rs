@@ -138,8 +138,10 @@ fn remixed_and_filtered_sound_is_the_same_to_a_sample() {
         same_as_ffmpeg(source, 0, &spec(Container::Mkv, Some(asked)));
     }
     let refused = spec(Container::Mp4, Some(with(AudioCodec::Eac3, None, Some("hexagonal"), "")));
-    let failure =
-        common::call(&Args::Audio(TrackArgs { spec: refused, stream: 0, track: 0, jumps: Vec::new() }), [&surround]);
+    let failure = common::call(
+        &Args::Audio(TrackArgs { spec: refused, stream: 0, track: 0, jumps: Vec::new(), edits: Vec::new() }),
+        [&surround],
+    );
     let failure = failure.map(|_| ()).unwrap_err();
     assert_eq!((failure.class.name(), failure.code.as_str()), ("spec", "encoder_refused"));
     assert!(failure.message.contains("5.1"), "{failure:?}");
@@ -307,7 +309,7 @@ fn damage_in_the_middle_is_skipped_and_told() {
     }
     std::fs::write(&source, bytes).unwrap();
     let spec = spec(Container::Mp4, Some(sound(AudioCodec::Aac)));
-    let args = Args::Audio(TrackArgs { spec, stream: 0, track: 0, jumps: Vec::new() });
+    let args = Args::Audio(TrackArgs { spec, stream: 0, track: 0, jumps: Vec::new(), edits: Vec::new() });
     let (product, _host) = common::call(&args, [source]).unwrap();
     assert_eq!(product.warnings.len(), 1, "{:?}", product.warnings);
     assert_eq!(product.warnings[0].code, "damaged_source");
@@ -322,9 +324,12 @@ fn what_is_no_sound_is_refused_by_name() {
     ffmpeg("-f lavfi -i testsrc=d=0.2:s=64x64 -c:v mpeg4", &source);
     for (stream, code) in [(0, "wrong_stream"), (5, "no_such_stream")] {
         let spec = spec(Container::Mp4, Some(sound(AudioCodec::Aac)));
-        let failure = common::call(&Args::Audio(TrackArgs { spec, stream, track: 0, jumps: Vec::new() }), [&source])
-            .map(|_| ())
-            .unwrap_err();
+        let failure = common::call(
+            &Args::Audio(TrackArgs { spec, stream, track: 0, jumps: Vec::new(), edits: Vec::new() }),
+            [&source],
+        )
+        .map(|_| ())
+        .unwrap_err();
         assert_eq!((failure.class.name(), failure.code.as_str()), ("input", code), "{failure:?}");
     }
 }
@@ -400,7 +405,13 @@ fn by_itself_text_is_converted_where_it_cannot_be_copied() {
         let mut asked = spec(container, None);
         asked.video = Some(serde_json::from_value(serde_json::json!({ "codec": "libvpx-vp9" })).unwrap());
         asked.subtitles = Subtitles::Auto;
-        let args = Args::Subtitle(TrackArgs { spec: asked.clone(), stream: 1, track: 0, jumps: Vec::new() });
+        let args = Args::Subtitle(TrackArgs {
+            spec: asked.clone(),
+            stream: 1,
+            track: 0,
+            jumps: Vec::new(),
+            edits: Vec::new(),
+        });
         let (product, _host) = common::call(&args, [&source]).unwrap();
         let Value::Track(manifest) = product.value else { panic!() };
         assert_eq!(manifest.codec, becomes, "{codec} into {container}");
@@ -469,7 +480,7 @@ fn loudness_comes_to_the_target_and_peaks_stay_below_the_ceiling() {
             let loudness = Some(spool_proto::spec::Loudness { target_lufs, true_peak_dbtp: -2.0 });
             let asked = spec(container, Some(AudioSpec { loudness, ..sound(codec) }));
             let (product, _host) = common::call(
-                &Args::Audio(TrackArgs { spec: asked.clone(), stream, track: 0, jumps: Vec::new() }),
+                &Args::Audio(TrackArgs { spec: asked.clone(), stream, track: 0, jumps: Vec::new(), edits: Vec::new() }),
                 [&source],
             )
             .unwrap();
@@ -536,7 +547,10 @@ fn silence_is_left_as_it_is_with_a_warning() {
     ffmpeg("-f lavfi -i anullsrc=d=2 -c:a flac", &source);
     let loudness = Some(spool_proto::spec::Loudness { target_lufs: -23.0, true_peak_dbtp: -2.0 });
     let spec = spec(Container::Mkv, Some(AudioSpec { loudness, ..sound(AudioCodec::Flac) }));
-    let (product, _host) =
-        common::call(&Args::Audio(TrackArgs { spec, stream: 0, track: 0, jumps: Vec::new() }), [source]).unwrap();
+    let (product, _host) = common::call(
+        &Args::Audio(TrackArgs { spec, stream: 0, track: 0, jumps: Vec::new(), edits: Vec::new() }),
+        [source],
+    )
+    .unwrap();
     assert_eq!(product.warnings.iter().map(|w| w.code.as_str()).collect::<Vec<_>>(), ["loudness_unmeasured"]);
 }

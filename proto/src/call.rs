@@ -2,8 +2,10 @@
 //! tasks, so that old journals stay readable.
 
 mod encode;
+mod plan;
 
 pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, Target, TrackArgs, TrackManifest};
+pub use plan::{ChunkSummary, Edit, PlanArgs, PlanSummary, VideoPlan};
 
 use serde::{Deserialize, Serialize};
 
@@ -320,55 +322,6 @@ pub struct AudioFacts {
     pub sample_format: Option<String>,
 }
 
-// ---- plan ----
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlanArgs {
-    pub spec: EncodeSpec,
-    pub source: SourceFacts,
-    /// Threads an encoder may use when the film is one chunk: the cores of the largest worker when the plan was asked for.
-    /// Frozen here, because threads change the bits.
-    pub unsplit_threads: u16,
-}
-
-/// What the scheduler needs to know of a plan; the frame table itself is the artifact `plan`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlanSummary {
-    /// `None`: no video in the output.
-    pub video: Option<VideoPlan>,
-    /// Tracks made in one piece, in output order: source stream index and what to do.
-    pub audio: Vec<TrackArgs>,
-    pub subtitles: Vec<TrackArgs>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct VideoPlan {
-    /// Source stream index.
-    pub stream: u32,
-    /// In film order. Frame ranges are half-open and in output frames.
-    pub chunks: Vec<ChunkSummary>,
-    /// Output frames. `None` when only decoding can tell (one linear chunk).
-    pub frames: Option<u64>,
-    pub frame_rate: Rational,
-    /// Why the film is one chunk though it is longer than the target.
-    pub unsplit_reason: Option<String>,
-    pub width: u32,
-    pub height: u32,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ChunkSummary {
-    pub start: u64,
-    pub end: u64,
-    /// Why it is cut here: `start`, `scene`, `gop`, `blind`.
-    pub cut: String,
-    /// Guess of the work, any unit: longest first.
-    pub weight: u64,
-    pub threads: u16,
-    /// What the encode will need, MiB of resident memory.
-    pub memory_mib: u64,
-}
-
 // ---- text ----
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -445,6 +398,9 @@ pub struct AssembleArgs {
     pub source: SourceFacts,
     /// One entry per output track, in output order; inputs follow in the same order.
     pub tracks: Vec<AssembleTrack>,
+    /// Of a film made of clips ([`PlanSummary::edits`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,6 +5,7 @@
 
 mod audio;
 pub mod check;
+pub mod clip;
 pub mod filter;
 mod images;
 pub mod parse;
@@ -18,6 +19,7 @@ pub use images::{ImageFormat, ImageSpec, Poster, QUALITY_DEFAULT, Sprites, Thumb
 
 use crate::quality::Metric;
 use crate::time::Span;
+pub use clip::Clip;
 pub use filter::{Filter, Pixels};
 pub use picture::{Overlay, ToneMap};
 
@@ -127,6 +129,9 @@ pub struct EncodeSpec {
     pub maps: Vec<StreamMap>,
     #[serde(default)]
     pub trim: Trim,
+    /// Ranges of the source that are joined, in this order. Empty: one run of it, cut by `trim`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clips: Vec<Clip>,
     /// Length chunks should be near. `None`: chosen from the film's length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<Span>,
@@ -160,6 +165,7 @@ impl EncodeSpec {
             subtitles: Subtitles::default(),
             maps: Vec::new(),
             trim: Trim::default(),
+            clips: Vec::new(),
             chunk: None,
             verify: Verify::default(),
             index: None,
@@ -330,6 +336,17 @@ impl TextCodec {
         match self {
             TextCodec::Srt => "subrip",
             same => same.name(),
+        }
+    }
+
+    /// The one that writes what a codec of libav's name holds.
+    pub fn like(codec: &str) -> Option<TextCodec> {
+        match codec {
+            "subrip" | "srt" => Some(TextCodec::Srt),
+            "ass" | "ssa" => Some(TextCodec::Ass),
+            "webvtt" => Some(TextCodec::Webvtt),
+            "mov_text" => Some(TextCodec::MovText),
+            _ => None,
         }
     }
 

@@ -9,7 +9,7 @@ use spool_proto::quality::Metric;
 use spool_proto::spec::parse;
 use spool_proto::spec::picture::Place;
 use spool_proto::spec::{
-    AudioCodec, AudioFilter, AudioSpec, AudioTrack, Container, EncodeSpec, Filter, JobSpec, Loudness, OnDamage,
+    AudioCodec, AudioFilter, AudioSpec, AudioTrack, Clip, Container, EncodeSpec, Filter, JobSpec, Loudness, OnDamage,
     Overlay, QualitySpec, Rational, Size, StreamMap, Subtitles, TextCodec, ToneMap, Trim, Verify, VideoCodec,
     VideoSpec,
 };
@@ -197,6 +197,9 @@ pub struct SelectionArgs {
     /// Keep this much
     #[arg(short = 't', value_name = "TIME", value_parser = parse::time, allow_hyphen_values = true)]
     duration: Option<Span>,
+    /// Keep this range of the source: 10-20, 1:05-1:07.5, 90-, -20. Given several times, the ranges are joined in that order
+    #[arg(long = "clip", value_name = "START-END", allow_hyphen_values = true)]
+    clips: Vec<Clip>,
 }
 
 #[derive(Debug, Args)]
@@ -395,6 +398,7 @@ impl EncodeArgs {
             subtitles,
             maps: selection.maps.clone(),
             trim: Trim { start: selection.start, duration },
+            clips: selection.clips.clone(),
             chunk: self.spool.chunk,
             verify: self.spool.verify,
             on_damage: self.spool.on_damage,

@@ -1,8 +1,11 @@
 //! A job as a file: `apiVersion`, `kind: Job`, `metadata`, `spec`, in YAML. A field that is left out is the template's, else as
 //! usual; one that is not known is refused by its path and line.
 
+mod input;
+
 use std::path::Path;
 
+pub use input::InputBody;
 use serde::Deserialize;
 use spool_proto::failure::Failure;
 use spool_proto::pool::{Class, Hop, PoolName};
@@ -10,8 +13,8 @@ use spool_proto::spec::title::{
     AudioRendition, GOP_DEFAULT, LadderSpec, Package, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec,
 };
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Container, EncodeSpec, ImageFormat, ImageSpec, JobSpec, Poster, Service, Sprites, Subtitles,
-    Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
+    AudioCodec, AudioSpec, Clip, Container, EncodeSpec, ImageFormat, ImageSpec, JobSpec, Poster, Service, Sprites,
+    Subtitles, Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -55,8 +58,7 @@ pub struct Body {
     pub preemptible: Option<bool>,
     pub hop: Option<Vec<HopBody>>,
     pub retry: Option<Retry>,
-    /// A path or a URI.
-    pub input: Option<String>,
+    pub input: Option<InputBody>,
     /// A file (`out.mp4`), or a folder for packages.
     pub output: Option<String>,
     pub overwrite: Option<bool>,
@@ -318,7 +320,14 @@ impl Body {
         Trim { start: trim.start.map(|time| time.0), duration: trim.duration.map(|time| time.0) }
     }
 
+    fn clips(&self) -> Vec<Clip> {
+        self.input.as_ref().map(|input| input.clips.clone()).unwrap_or_default()
+    }
+
     fn title(&self, source: String, output: String, packages: &[Package]) -> Result<TitleSpec, String> {
+        if !self.clips().is_empty() {
+            return Err("spec.input.clips: packages are made of one run of the source; encode the clips into a film, and package that".into());
+        }
         let chunking = self.chunking.clone().unwrap_or_default();
         let or = |time: Option<Time>, usual: Span| time.map_or(usual, |time| time.0);
         let segment = or(chunking.segment, SEGMENT_DEFAULT);
@@ -414,6 +423,7 @@ impl Body {
             audio,
             subtitles: Subtitles::Auto,
             trim: self.trim(),
+            clips: self.clips(),
             chunk: chunking.target.map(|time| time.0),
             verify: self.verify.unwrap_or_default(),
             ..EncodeSpec::new(source, output, container)

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bench;
+mod clips;
 #[path = "../../media/tests/ebml/mod.rs"]
 mod ebml;
 mod exact;
@@ -23,5 +24,6 @@ mod s3;
 mod server;
 mod sound;
 mod sources;
+mod text;
 mod titles;
 mod truth;

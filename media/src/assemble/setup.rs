@@ -1,6 +1,6 @@
 //! What the film carries besides its packets: tags, dispositions and chapters, as ffmpeg maps them by default.
 
-use spool_proto::call::{MediaFacts, SourceFacts, StreamFacts};
+use spool_proto::call::{Edit, MediaFacts, SourceFacts, StreamFacts};
 use spool_proto::spec::{EncodeSpec, Rational};
 
 use crate::av::input::InputChapter;
@@ -14,7 +14,7 @@ const LEFT_BEHIND: [&str; 4] = ["creation_time", "company_name", "product_name",
 pub fn film_tags(spec: &EncodeSpec, source: &SourceFacts) -> Vec<(String, String)> {
     let stale = |key: &str| {
         LEFT_BEHIND.iter().any(|left| key.eq_ignore_ascii_case(left))
-            || (spec.trim.duration.is_some() && key.eq_ignore_ascii_case("duration"))
+            || ((spec.trim.duration.is_some() || !spec.clips.is_empty()) && key.eq_ignore_ascii_case("duration"))
     };
     source.tags.iter().filter(|(key, _)| !stale(key)).cloned().collect()
 }
@@ -67,7 +67,15 @@ pub fn dispositions(streams: &[&StreamFacts]) -> Vec<i32> {
 const MICROSECONDS: Rational = Rational::new(1, 1_000_000);
 
 /// The source's chapters, moved and cut as the film is. `start_us`: where the source starts.
-pub fn chapters(spec: &EncodeSpec, start_us: Option<i64>, chapters: &[InputChapter]) -> Vec<ChapterSetup> {
+pub fn chapters(
+    spec: &EncodeSpec,
+    edits: &[Edit],
+    start_us: Option<i64>,
+    chapters: &[InputChapter],
+) -> Vec<ChapterSetup> {
+    if !edits.is_empty() {
+        return edited_chapters(edits, start_us.unwrap_or(0), chapters);
+    }
     let micros = |span: spool_proto::time::Span| i64::try_from(span.0).unwrap_or(i64::MAX);
     let offset = spec.trim.start.map_or(0, micros).saturating_add(start_us.unwrap_or(0));
     let kept = spec.trim.duration.map(micros);
@@ -82,6 +90,20 @@ pub fn chapters(spec: &EncodeSpec, start_us: Option<i64>, chapters: &[InputChapt
         tags: chapter.tags.clone(),
     };
     (0..).zip(chapters.iter().filter(wanted)).map(chapter).collect()
+}
+
+/// What clips show of each chapter is a chapter of its own.
+fn edited_chapters(edits: &[Edit], start_us: i64, chapters: &[InputChapter]) -> Vec<ChapterSetup> {
+    let of_edit = |edit: &Edit| {
+        let (edit, first) = (*edit, edit.source_us.saturating_add(start_us));
+        chapters.iter().filter_map(move |chapter| {
+            let start = chapter.start_us.saturating_sub(first).max(0);
+            let end = chapter.end_us.saturating_sub(first).min(edit.length_us);
+            (start < end).then(|| (edit.at_us + start, edit.at_us + end, chapter.tags.clone()))
+        })
+    };
+    let chapter = |(id, (start, end, tags))| ChapterSetup { id, time_base: MICROSECONDS, start, end, tags };
+    (0..).zip(edits.iter().flat_map(of_edit)).map(chapter).collect()
 }
 
 #[cfg(test)]
@@ -134,11 +156,19 @@ mod tests {
         let trim = Trim { start: Some(Span::from_secs(3)), duration: Some(Span::from_secs(3)) };
         let chapter = |start_us, end_us| InputChapter { start_us, end_us, tags: vec![("title".into(), "A".into())] };
         let three = [chapter(1_000_000, 3_000_000), chapter(3_000_000, 6_000_000), chapter(6_000_000, 9_000_000)];
-        let found = chapters(&spec(trim), Some(1_000_000), &three);
+        let found = chapters(&spec(trim), &[], Some(1_000_000), &three);
         let times: Vec<_> = found.iter().map(|c| (c.id, c.start, c.end)).collect();
         assert_eq!(times, [(0, 0, 2_000_000), (1, 2_000_000, 3_000_000)]);
         assert_eq!(found[0].tags, three[0].tags);
-        assert_eq!(chapters(&spec(Trim::default()), None, &three).len(), 3);
+        assert_eq!(chapters(&spec(Trim::default()), &[], None, &three).len(), 3);
+        let edit = |source_us, length_us, at_us| Edit { source_us, length_us, at_us };
+        let edits = [edit(4_000_000, 2_000_000, 0), edit(0, 2_500_000, 2_000_000)];
+        let found = chapters(&spec(Trim::default()), &edits, Some(1_000_000), &three);
+        let times: Vec<_> = found.iter().map(|c| (c.id, c.start, c.end)).collect();
+        assert_eq!(
+            times,
+            [(0, 0, 1_000_000), (1, 1_000_000, 2_000_000), (2, 2_000_000, 4_000_000), (3, 4_000_000, 4_500_000)]
+        );
     }
 
     #[test]

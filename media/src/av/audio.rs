@@ -6,7 +6,7 @@ use spool_proto::spec::Rational;
 use super::frame::Frame;
 use super::input::Input;
 use super::libc_types::c_int;
-use super::{NO_PTS, av_rational, number, timestamp};
+use super::{AvError, NO_PTS, av_rational, number, timestamp};
 
 /// `av_rescale_delta`: brings timestamps of a coarse clock into a fine one, counting on in samples while the coarse clock agrees
 /// within its own precision. `last` is its memory between calls; `None` starts anew.
@@ -69,3 +69,43 @@ pub fn tag(frame: &Frame, name: &str) -> Option<String> {
         if entry.is_null() { None } else { super::names::owned((*entry).value) }
     }
 }
+
+/// A frame of packed doubles. `layout`: a mask, 0 where the channels have no known places.
+pub fn of_doubles(rate: i32, layout: u64, channels: i32, values: &[f64]) -> Result<Frame, AvError> {
+    let frame = Frame::new()?;
+    let per_channel = values.len() / usize::try_from(channels).ok().filter(|n| *n > 0).ok_or(AvError::INVALID)?;
+    // SAFETY: a fresh frame: libav sets its layout and allocates one plane of nb_samples * channels doubles, which is then filled within
+    // that length.
+    unsafe {
+        let raw = frame.as_ptr();
+        super::set_number(&raw mut (*raw).format, number(&raw const DOUBLES));
+        (*raw).sample_rate = rate;
+        (*raw).nb_samples = super::length(per_channel)?;
+        let place = &raw mut (*raw).ch_layout;
+        if layout == 0 || ffi::av_channel_layout_from_mask(place, layout) < 0 {
+            (*place).nb_channels = channels;
+        }
+        (*raw).channel_layout = layout;
+        AvError::check(ffi::av_frame_get_buffer(raw, 0))?;
+        let count = per_channel * usize::try_from(channels).unwrap_or(0);
+        std::ptr::copy_nonoverlapping(values.as_ptr().cast::<u8>(), (*raw).data[0], count * size_of::<f64>());
+    }
+    Ok(frame)
+}
+
+/// The samples of a frame of packed doubles, interleaved; `None` of any other.
+pub fn doubles(frame: &Frame) -> Option<&[f64]> {
+    // SAFETY: a valid frame of packed doubles has nb_samples * channels of them in its first plane, which libav aligns for any type; they
+    // live as long as the frame is borrowed.
+    unsafe {
+        let raw = frame.as_ptr();
+        let count = usize::try_from(i64::from(frame.samples()) * i64::from(frame.channels())).ok()?;
+        let data = (*raw).data[0].cast::<f64>();
+        if frame.format() != number(&raw const DOUBLES) || data.is_null() || !data.is_aligned() {
+            return None;
+        }
+        Some(std::slice::from_raw_parts(data, count))
+    }
+}
+
+static DOUBLES: ffi::AVSampleFormat = ffi::AVSampleFormat::AV_SAMPLE_FMT_DBL;

@@ -72,6 +72,8 @@ impl Lengths {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cut {
     Start,
+    /// Another clip begins.
+    Clip,
     Scene,
     Gop,
     Blind,
@@ -81,6 +83,7 @@ impl Cut {
     pub fn name(self) -> &'static str {
         match self {
             Cut::Start => "start",
+            Cut::Clip => "clip",
             Cut::Scene => "scene",
             Cut::Gop => "gop",
             Cut::Blind => "blind",

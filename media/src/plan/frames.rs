@@ -42,12 +42,24 @@ impl Known {
             return Err(format!("two frames follow each other at pts {} and {}", pair[0].0, pair[1].0));
         }
         let entries = entries(index, &times, &frames);
-        if entries.is_empty() {
+        Ok(Known { frames, coded, entries, careful: index.decoded.is_some() })
+    }
+
+    /// Decoding can be entered elsewhere than at the start.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn enterable(self) -> Result<Known, String> {
+        if self.entries.is_empty() {
             return Err(
                 "no keyframe is known to be clean, so that decoding could be entered nowhere but at the start".into()
             );
         }
-        Ok(Known { frames, coded, entries, careful: index.decoded.is_some() })
+        Ok(self)
+    }
+
+    pub fn is_enterable(&self) -> bool {
+        !self.entries.is_empty()
     }
 
     /// Entries for a chunk whose first source frame is `frame`, best first. The start of the file is not among them.

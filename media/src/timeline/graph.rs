@@ -58,13 +58,14 @@ impl Graph {
         self.pass(0, vec![frame], out);
     }
 
-    /// `end` is when the last frame ends, in the stream's timebase.
-    pub fn finish(&mut self, mut end: i64, out: &mut Vec<Frame>) {
+    /// `end` is when the last frame ends, in the stream's timebase; the answer, behind the filters.
+    pub fn finish(&mut self, mut end: i64, out: &mut Vec<Frame>) -> i64 {
         for stage in 0..self.stages.len() {
             let mut last = Vec::new();
             end = self.stages[stage].finish(end, &mut last);
             self.pass(stage + 1, last, out);
         }
+        end
     }
 
     pub fn is_over(&self) -> bool {

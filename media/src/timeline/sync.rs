@@ -19,6 +19,8 @@ pub(super) struct Converter {
     /// Seconds a tick of the stream's clock takes, when frames' own durations count.
     stream_tick: Option<f64>,
     start_us: i64,
+    /// What is shown first: it comes off every pts.
+    origin: i64,
     recording_us: Option<i64>,
     /// Next pts to be given out.
     sync_opts: i64,
@@ -46,6 +48,7 @@ impl Converter {
             duration,
             stream_tick: (!spec.filtered).then(|| spec.time_base.as_f64()),
             start_us: spec.trim.start.map_or(0, us),
+            origin: 0,
             recording_us: spec.trim.duration.map(us),
             sync_opts: 0,
             frame_number: 0,
@@ -53,6 +56,11 @@ impl Converter {
             last_frame: None,
             over: false,
         }
+    }
+
+    /// For a clip whose first frame has this pts: it is shown at once, and all is given out.
+    pub fn starting_at(spec: &TimelineSpec, graph_time_base: Rational, origin: i64) -> Converter {
+        Converter { start_us: 0, origin, recording_us: None, ..Converter::new(spec, graph_time_base) }
     }
 
     pub fn is_over(&self) -> bool {
@@ -141,6 +149,7 @@ impl Converter {
         let extra_bits = (29 - log2).clamp(0, 16);
         let fine = Rational::new(self.time_base.num, self.time_base.den << extra_bits);
         let start = rescale(self.start_us, MICROSECOND, fine);
+        let pts = pts.saturating_sub(self.origin);
         let ticks = rescale(pts, self.graph_time_base, fine).saturating_sub(start);
         let float_pts = to_f64(ticks) / f64::from(1 << extra_bits);
         let sign = if float_pts > 0.0 { 1.0 } else { -1.0 };

@@ -32,7 +32,8 @@ pub fn run(
     host: &mut dyn Host,
 ) -> Result<Product, Failure> {
     let path = host.scratch().join("track");
-    let form = Form { asked, encoder: encoder.name, window: Window::new(&args.spec.trim) };
+    let window = Window::new(&args.spec.trim);
+    let form = Form { asked, encoder: encoder.name, window, edits: &args.edits };
     let (treatment, loudness, mut warnings) = match asked.loudness {
         Some(wanted) => loudness::settle(args, &form, wanted, host)?,
         None => (Treatment::default(), None, Vec::new()),
@@ -48,8 +49,10 @@ pub fn run(
 /// Who is given the sound of a track.
 pub trait Ear {
     fn hear(&mut self, frame: &mut Frame) -> Result<(), Failure>;
-    /// Nothing more is wanted.
+    /// Nothing more is wanted, for now.
     fn is_full(&self) -> bool;
+    /// The track has ended, or the ear is full: is the track wanted from its start once more?
+    fn again(&mut self, stream: &Stream) -> Result<bool, Failure>;
     /// Bytes made, microseconds of the output.
     fn so_far(&self) -> (u64, u64);
 }
@@ -62,11 +65,25 @@ pub struct Heard {
     pub warnings: Vec<Warning>,
 }
 
-/// Decodes the track, from its start until `ear` is full.
+/// Decodes the track, from its start until `ear` is full, as often as the ear wants.
 ///
 /// # Errors
 /// Those of opening the source and its decoder.
 pub fn listen(args: &TrackArgs, host: &mut dyn Host, ear: &mut dyn Ear) -> Result<Heard, Failure> {
+    let mut heard = listen_once(args, host, ear)?;
+    while ear.again(&heard.stream)? {
+        let once_more = listen_once(args, host, ear)?;
+        heard.decoded += once_more.decoded;
+        for warning in once_more.warnings {
+            if !heard.warnings.contains(&warning) {
+                heard.warnings.push(warning);
+            }
+        }
+    }
+    Ok(heard)
+}
+
+fn listen_once(args: &TrackArgs, host: &mut dyn Host, ear: &mut dyn Ear) -> Result<Heard, Failure> {
     let (mut input, clock) = open(args, MediaKind::Audio, host)?;
     let index = usize::try_from(args.stream).expect("checked when opened");
     let stream = input.streams()[index].clone();
@@ -230,7 +247,13 @@ impl Ear for SoundSink<'_> {
     }
 
     fn is_full(&self) -> bool {
-        self.closed
+        self.closed || self.shaper.is_full()
+    }
+
+    fn again(&mut self, stream: &Stream) -> Result<bool, Failure> {
+        let again = self.shaper.again(stream)?;
+        self.drain()?;
+        Ok(again)
     }
 
     fn so_far(&self) -> (u64, u64) {

@@ -16,6 +16,7 @@ use crate::av::Received;
 use crate::av::audio::tag;
 use crate::av::frame::Frame;
 use crate::av::graph::Step;
+use crate::av::input::Stream;
 
 /// The gate of ITU-R BS.1770-4: what never passes it has no loudness.
 const SILENCE_LUFS: f64 = -70.0;
@@ -190,7 +191,13 @@ impl Ear for Meter<'_> {
     }
 
     fn is_full(&self) -> bool {
-        self.full
+        self.full || self.shaper.is_full()
+    }
+
+    fn again(&mut self, stream: &Stream) -> Result<bool, Failure> {
+        let again = self.shaper.again(stream)?;
+        self.drain()?;
+        Ok(again)
     }
 
     fn so_far(&self) -> (u64, u64) {

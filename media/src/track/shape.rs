@@ -1,17 +1,19 @@
-//! Decoded sound, made into what an encoder takes: the filters asked for, rate and channels, the trim, loudness.
+//! Decoded sound, made into what an encoder takes: the filters asked for, rate and channels, the trim or the clips, loudness.
 
+use spool_proto::call::Edit;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::spec::{AudioSpec, Rational};
 
 use super::Window;
 use super::encode::libav;
 use super::loudness::Treatment;
-use crate::av::audio::{default_layout, guess_layout};
+use super::splice::Splice;
+use crate::av::audio::{default_layout, doubles, guess_layout, of_doubles};
 use crate::av::encoder::{Abilities, abilities};
 use crate::av::frame::Frame;
 use crate::av::graph::{Feed, Graph, Sink, Step};
 use crate::av::input::Stream;
-use crate::av::{AvError, Received, names};
+use crate::av::{AvError, Received, names, rescale};
 use crate::piece::Kind;
 
 /// What the sound is to become.
@@ -21,6 +23,8 @@ pub struct Form<'a> {
     /// libav's name of the encoder.
     pub encoder: &'a str,
     pub window: Window,
+    /// Of a film made of clips; the window then cuts nothing.
+    pub edits: &'a [Edit],
 }
 
 /// What a graph was built for.
@@ -37,12 +41,24 @@ impl Sound {
     }
 }
 
+/// Cuts what the chain gives into clips, and goes on with these as one sound.
+struct Joint {
+    splice: Splice,
+    /// Loudness, the encoder's format and frame size.
+    graph: Graph,
+    /// Of what goes in.
+    sink: Sink,
+    closed: bool,
+}
+
 /// Builds the chain for the sound that comes, and anew where it changes. What the old chain still held is dropped, as ffmpeg drops it.
 pub struct Shaper<'a> {
     form: Form<'a>,
     abilities: Abilities,
     treatment: Treatment,
     graph: Option<(Sound, Graph)>,
+    /// Of a film made of clips: behind the chain.
+    joint: Option<Joint>,
     /// What the first chain gave: all later ones give the same, as in ffmpeg.
     first: Option<Sink>,
     frame_size: u32,
@@ -64,7 +80,7 @@ impl<'a> Shaper<'a> {
                 return Err(Failure::new(Class::Spec, "encoder_refused", message));
             }
         }
-        Ok(Shaper { form: *form, abilities, treatment, graph: None, first: None, frame_size: 0 })
+        Ok(Shaper { form: *form, abilities, treatment, graph: None, joint: None, first: None, frame_size: 0 })
     }
 
     pub fn push(&mut self, frame: &mut Frame) -> Result<(), Failure> {
@@ -73,7 +89,33 @@ impl<'a> Shaper<'a> {
         if self.graph.as_ref().is_none_or(|(of, _)| *of != sound) {
             self.open(sound)?;
         }
-        self.give(Some(frame))
+        self.give(Some(frame))?;
+        self.splice()
+    }
+
+    /// The source was read, to its end or until [`Shaper::is_full`]: is it wanted from its start once more?
+    ///
+    /// # Errors
+    /// As [`Shaper::end`].
+    pub fn again(&mut self, stream: &Stream) -> Result<bool, Failure> {
+        if self.form.edits.is_empty() {
+            return Ok(false);
+        }
+        if !self.is_full() {
+            self.end_pass(stream)?;
+            self.splice()?;
+            self.joint.iter_mut().for_each(|joint| joint.splice.end());
+        }
+        let again = self.joint.as_mut().is_some_and(|joint| joint.splice.again());
+        if again {
+            self.graph = None;
+        }
+        Ok(again)
+    }
+
+    /// Nothing more of the source is wanted, for now.
+    pub fn is_full(&self) -> bool {
+        self.joint.as_ref().is_some_and(|joint| joint.splice.is_full())
     }
 
     /// No more comes. Where nothing came, the chain is built for what the stream claims to hold.
@@ -81,6 +123,11 @@ impl<'a> Shaper<'a> {
     /// # Errors
     /// `no_sound` (class input) where it claims nothing.
     pub fn end(&mut self, stream: &Stream) -> Result<(), Failure> {
+        // Clips have ended with their last pass.
+        if self.joint.is_some() { Ok(()) } else { self.end_pass(stream) }
+    }
+
+    fn end_pass(&mut self, stream: &Stream) -> Result<(), Failure> {
         if self.graph.is_none() {
             self.open(told(stream)?)?;
         }
@@ -89,17 +136,27 @@ impl<'a> Shaper<'a> {
 
     fn give(&mut self, frame: Option<&Frame>) -> Result<(), Failure> {
         let Some((_, graph)) = &mut self.graph else { return Ok(()) };
-        match graph.push(frame) {
-            // The trim filter takes nothing more.
-            Ok(()) | Err(AvError::END) => Ok(()),
-            Err(error) => Err(libav(error)),
+        into(graph, frame)
+    }
+
+    /// Gives the joint what the chain has ready.
+    fn splice(&mut self) -> Result<(), Failure> {
+        let (Some((_, graph)), Some(joint)) = (&mut self.graph, &mut self.joint) else { return Ok(()) };
+        let mut frame = Frame::new().map_err(libav)?;
+        while graph.pull(&mut frame).map_err(libav)? == Received::One {
+            let sink = graph.sink();
+            let pts = frame.pts().map(|pts| rescale(pts, sink.time_base, Rational::new(1, sink.sample_rate.max(1))));
+            let values = doubles(&frame).expect("the chain ends in packed doubles");
+            joint.splice.feed(pts.or(joint.splice.position()).unwrap_or(0), values);
         }
+        Ok(())
     }
 
     pub fn pull(&mut self, frame: &mut Frame) -> Result<Received, Failure> {
-        match &mut self.graph {
-            Some((_, graph)) => graph.pull(frame).map_err(libav),
-            None => Ok(Received::Again),
+        match (&mut self.joint, &mut self.graph) {
+            (Some(joint), _) => joint.pull(frame),
+            (None, Some((_, graph))) => graph.pull(frame).map_err(libav),
+            (None, None) => Ok(Received::Again),
         }
     }
 
@@ -114,8 +171,10 @@ impl<'a> Shaper<'a> {
             return;
         }
         self.frame_size = u32::try_from(samples).unwrap_or(0);
-        if let Some((_, graph)) = &mut self.graph {
-            graph.set_frame_size(self.frame_size);
+        match (&mut self.joint, &mut self.graph) {
+            (Some(joint), _) => joint.graph.set_frame_size(self.frame_size),
+            (None, Some((_, graph))) => graph.set_frame_size(self.frame_size),
+            (None, None) => {}
         }
     }
 
@@ -132,7 +191,7 @@ impl<'a> Shaper<'a> {
             steps.extend(self.trim());
             steps
         };
-        let mut graph = if self.treatment.is_nothing() {
+        let mut graph = if self.treatment.is_nothing() && self.form.edits.is_empty() {
             Graph::new(&feed, &plain(self.first), 1)?
         } else {
             // What libav chooses without the treatment is what the track has with it.
@@ -143,11 +202,14 @@ impl<'a> Shaper<'a> {
             let mut steps = self.filters();
             // In doubles until the end: nothing is rounded or clipped on the way.
             steps.push(aformat(&["dbl".into()], &[chosen.sample_rate], &[layout_text(&chosen)]));
-            steps.extend(self.trim());
-            steps.extend(self.treatment.steps(chosen.sample_rate));
-            if !self.treatment.measures {
-                steps.extend(self.format(Some(chosen)));
+            if !self.form.edits.is_empty() {
+                let graph = Graph::new(&feed, &steps, 1)?;
+                self.join(&graph.sink(), &chosen)?;
+                self.graph = Some((sound, graph));
+                return Ok(());
             }
+            steps.extend(self.trim());
+            steps.extend(self.treated(&chosen));
             Graph::new(&feed, &steps, 1)?
         };
         self.first.get_or_insert_with(|| graph.sink());
@@ -155,6 +217,36 @@ impl<'a> Shaper<'a> {
             graph.set_frame_size(self.frame_size);
         }
         self.graph = Some((sound, graph));
+        Ok(())
+    }
+
+    /// What comes behind everything: loudness, and the format `chosen`.
+    fn treated(&self, chosen: &Sink) -> Vec<Step> {
+        let mut steps = self.treatment.steps(chosen.sample_rate);
+        if !self.treatment.measures {
+            steps.extend(self.format(Some(*chosen)));
+        }
+        steps
+    }
+
+    /// What goes on behind the first chain, and behind all later ones.
+    fn join(&mut self, sink: &Sink, chosen: &Sink) -> Result<(), Failure> {
+        if self.joint.is_some() {
+            return Ok(());
+        }
+        let feed = Feed::Audio {
+            sample_rate: sink.sample_rate,
+            format: "dbl".into(),
+            layout: layout_text(sink),
+            time_base: Rational::new(1, sink.sample_rate.max(1)),
+        };
+        let mut graph = Graph::new(&feed, &self.treated(chosen), 1)?;
+        self.first = Some(graph.sink());
+        if self.frame_size > 0 {
+            graph.set_frame_size(self.frame_size);
+        }
+        let splice = Splice::new(self.form.edits, sink.sample_rate, sink.channels);
+        self.joint = Some(Joint { splice, graph, sink: *sink, closed: false });
         Ok(())
     }
 
@@ -203,6 +295,37 @@ impl<'a> Shaper<'a> {
             .filter_map(|(name, us)| us.map(|us| format!("{name}={us}us")))
             .collect();
         (!trim.is_empty()).then(|| Step::new("atrim", trim.join(":")))
+    }
+}
+
+impl Joint {
+    fn pull(&mut self, frame: &mut Frame) -> Result<Received, Failure> {
+        loop {
+            match self.graph.pull(frame).map_err(libav)? {
+                Received::Again if self.closed => return Ok(Received::Again),
+                Received::Again => {}
+                received => return Ok(received),
+            }
+            if let Some((at, values)) = self.splice.next() {
+                let Sink { sample_rate, layout, channels, .. } = self.sink;
+                let mut cut = of_doubles(sample_rate, layout, channels, &values).map_err(libav)?;
+                cut.set_pts(Some(at));
+                into(&mut self.graph, Some(&cut))?;
+            } else if self.splice.is_over() {
+                self.closed = true;
+                into(&mut self.graph, None)?;
+            } else {
+                return Ok(Received::Again);
+            }
+        }
+    }
+}
+
+fn into(graph: &mut Graph, frame: Option<&Frame>) -> Result<(), Failure> {
+    match graph.push(frame) {
+        // The trim filter takes nothing more.
+        Ok(()) | Err(AvError::END) => Ok(()),
+        Err(error) => Err(libav(error)),
     }
 }
 

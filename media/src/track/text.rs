@@ -1,5 +1,7 @@
 //! Text subtitles decoded and coded anew, at the times ffmpeg's `do_subtitle_out` gives them.
 
+mod clips;
+
 use spool_proto::call::TrackArgs;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::spec::TextCodec;
@@ -16,6 +18,9 @@ use crate::{Host, Product};
 /// # Errors
 /// `no_decoder`, `undecodable` (class input), `no_encoder` (class host). An event that cannot be read is left out and told.
 pub fn run(args: &TrackArgs, codec: TextCodec, host: &mut dyn Host) -> Result<Product, Failure> {
+    if !args.edits.is_empty() {
+        return clips::run(args, codec, host);
+    }
     let path = host.scratch().join("track");
     let mut made: Option<(Encoder, PieceWriter<_>)> = None;
     let mut events = 0;

@@ -64,6 +64,7 @@ impl Film {
                 .iter()
                 .map(|track| AssembleTrack { stream: track.stream, pieces: u32::try_from(track.paths.len()).unwrap() })
                 .collect(),
+            edits: Vec::new(),
         });
         let inputs = std::iter::once(source.to_path_buf()).chain(tracks.iter().flat_map(|track| track.paths.clone()));
         let (product, host) = call(&args, inputs)?;
@@ -95,7 +96,7 @@ impl Film {
 /// One audio or subtitle track.
 pub fn track(source: &Path, spec: &EncodeSpec, stream: u32) -> Result<(PathBuf, FileHost), Failure> {
     let facts = facts(source);
-    let args = TrackArgs { spec: spec.clone(), stream, track: 0, jumps: Vec::new() };
+    let args = TrackArgs { spec: spec.clone(), stream, track: 0, jumps: Vec::new(), edits: Vec::new() };
     let is_audio = facts.streams.get(stream as usize).is_some_and(|s| matches!(s.media, MediaFacts::Audio(_)));
     let args = if is_audio { Args::Audio(args) } else { Args::Subtitle(args) };
     let (product, host) = call(&args, [source])?;

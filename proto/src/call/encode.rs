@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Jump;
+use super::{Edit, Jump};
 use crate::spec::EncodeSpec;
 use crate::vbv::BufferUse;
 
@@ -63,6 +63,9 @@ pub struct TrackArgs {
     /// [`StreamFacts::jumps`] of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jumps: Vec<Jump>,
+    /// Of a film made of clips ([`PlanSummary::edits`](super::PlanSummary::edits)).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
 }
 
 /// Evidence of one encoded piece: what a chunk is accepted on.

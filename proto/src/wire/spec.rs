@@ -139,6 +139,7 @@ impl From<&EncodeSpec> for v1::EncodeSpec {
             maps: spec.maps.iter().map(ToString::to_string).collect(),
             start_us: spec.trim.start.map(|s| s.0),
             duration_us: spec.trim.duration.map(|s| s.0),
+            clips: spec.clips.iter().map(ToString::to_string).collect(),
             chunk_us: spec.chunk.map(|s| s.0),
             verify: name_of(spec.verify),
             index: spec.index.clone(),
@@ -157,6 +158,7 @@ impl TryFrom<v1::EncodeSpec> for EncodeSpec {
 
     fn try_from(wire: v1::EncodeSpec) -> Result<Self, BadField> {
         let map = |text: &String| parse::stream_map(text).map_err(|e| BadField::new("maps", e));
+        let clip = |text: &String| text.parse().map_err(|e: parse::ParseError| BadField::new("clips", e));
         Ok(EncodeSpec {
             source: wire.source,
             output: wire.output,
@@ -171,6 +173,7 @@ impl TryFrom<v1::EncodeSpec> for EncodeSpec {
             },
             maps: wire.maps.iter().map(map).collect::<Result<_, _>>()?,
             trim: Trim { start: wire.start_us.map(Span), duration: wire.duration_us.map(Span) },
+            clips: wire.clips.iter().map(clip).collect::<Result<_, _>>()?,
             chunk: wire.chunk_us.map(Span),
             verify: match wire.verify.as_str() {
                 "" => Verify::default(),
@@ -419,6 +422,7 @@ mod tests {
                 StreamMap { negative: false, optional: true, kind: Some(StreamKind::Audio), index: None },
             ],
             trim: Trim { start: Some(Span::from_secs(1)), duration: Some(Span::from_secs(9)) },
+            clips: ["1-2.5", "0.04-", "-60"].map(|clip| clip.parse().unwrap()).to_vec(),
             chunk: Some(Span::from_secs(5)),
             verify: Verify::Full,
             on_damage: OnDamage::Fail,

@@ -95,7 +95,7 @@ impl Title<'_> {
         let most: u64 = self.plans()?.into_iter().map(|(_, plan)| whole(plan)).max().unwrap_or(0);
         for track in &self.tracks.audio {
             let jumps = self.stream(track.stream)?.jumps.clone();
-            let args = TrackArgs { spec: track.spec.clone(), stream: track.stream, track: 0, jumps };
+            let args = TrackArgs { spec: track.spec.clone(), stream: track.stream, track: 0, jumps, edits: Vec::new() };
             let call = self.work.call(vec![self.spec.source.clone()], Args::Audio(args));
             let resources = Resources::cpu_memory(CORE, limits::AUDIO_MEMORY);
             orders.push(Order {

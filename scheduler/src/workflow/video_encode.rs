@@ -135,8 +135,8 @@ impl Film<'_> {
                 tracks.push(AssembleTrack { stream: track.stream, pieces: 1 });
             }
         }
-        let args = AssembleArgs { spec: self.spec.clone(), source: self.work.source()?.clone(), tracks };
-        let call = self.work.call(inputs, Args::Assemble(args));
+        let (spec, source, edits) = (self.spec.clone(), self.work.source()?.clone(), plan.edits.clone());
+        let call = self.work.call(inputs, Args::Assemble(AssembleArgs { spec, source, tracks, edits }));
         Ok(phase(
             "assembling",
             [Order::new(call, Resources::cpu_memory(limits::CORE, limits::TABLES_MEMORY), limits::READ_TIMEOUT)],

@@ -63,8 +63,9 @@ pub fn answers(call: &Call, lease: &v1::Lease) -> Fate {
             let warning = Warning { code: "dropped_stream".into(), stream: Some(2), text: "data".into() };
             let plan = PlanSummary {
                 video: Some(plan()),
-                audio: vec![TrackArgs { spec, stream: 1, track: 0, jumps: Vec::new() }],
+                audio: vec![TrackArgs { spec, stream: 1, track: 0, jumps: Vec::new(), edits: Vec::new() }],
                 subtitles: Vec::new(),
+                edits: Vec::new(),
             };
             Answer { warnings: vec![warning], ..answer(vec![artifact("plan")], Value::Plan(plan)) }
         }

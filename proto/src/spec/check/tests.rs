@@ -1,5 +1,5 @@
 use super::super::{
-    AudioCodec, AudioFilter, AudioTrack, BenchSpec, Gain, Loudness, Rational, Subtitles, TextCodec, parse,
+    AudioCodec, AudioFilter, AudioTrack, BenchSpec, Clip, Gain, Loudness, Rational, Subtitles, TextCodec, parse,
 };
 use super::*;
 
@@ -207,6 +207,23 @@ fn containers_hold_what_ffmpeg_lets_them_hold() {
         let said = pairs(container, v, a);
         assert!(said.starts_with("container_refuses") && said.contains(says), "{said}");
     }
+}
+
+#[test]
+fn clips_say_alone_what_is_kept() {
+    let clip = |text: &str| text.parse::<Clip>().expect("a clip");
+    assert_eq!(judge(|spec| spec.clips = vec![clip("10-20"), clip("5-")]), "ok");
+    let with = |change: fn(&mut EncodeSpec)| {
+        judge(|spec| {
+            spec.clips = vec![clip("10-20")];
+            change(spec);
+        })
+    };
+    assert!(with(|spec| spec.trim.start = Some(Span::ZERO)).contains("--clip with -ss"));
+    assert!(with(|spec| spec.clips[0].end = spec.clips[0].start).contains("--clip 10-10: its end"));
+    assert!(with(|spec| spec.clips = vec![Clip::default(); 257]).contains("257 times; at most 256"));
+    let copied = with(|spec| spec.audio = Some(AudioSpec::new(AudioCodec::Copy)));
+    assert!(copied.contains("-c:a copy with --clip"), "{copied}");
 }
 
 #[test]

@@ -1,0 +1,78 @@
+//! The plan of a film: chunks, tracks, the edit list.
+
+use serde::{Deserialize, Serialize};
+
+use super::{SourceFacts, TrackArgs};
+use crate::spec::{EncodeSpec, Rational};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanArgs {
+    pub spec: EncodeSpec,
+    pub source: SourceFacts,
+    /// Threads an encoder may use when the film is one chunk: the cores of the largest worker when the plan was asked for.
+    /// Frozen here, because threads change the bits.
+    pub unsplit_threads: u16,
+}
+
+/// What the scheduler needs to know of a plan; the frame table itself is the artifact `plan`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanSummary {
+    /// `None`: no video in the output.
+    pub video: Option<VideoPlan>,
+    /// Tracks made in one piece, in output order: source stream index and what to do.
+    pub audio: Vec<TrackArgs>,
+    pub subtitles: Vec<TrackArgs>,
+    /// Where each of the spec's clips lies, in film order. Empty: the film is one run of the source.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
+}
+
+/// One entry of an edit list: what of the source is shown when. Microseconds; the source's are on the film's clock, which starts with
+/// the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edit {
+    pub source_us: i64,
+    pub length_us: i64,
+    /// In the film: the sum of the lengths before, reckoned from frames, so that no rounding adds up.
+    pub at_us: i64,
+}
+
+impl Edit {
+    /// Where it ends in the source.
+    pub fn source_end_us(&self) -> i64 {
+        self.source_us.saturating_add(self.length_us)
+    }
+
+    /// Where it ends in the film.
+    pub fn end_us(&self) -> i64 {
+        self.at_us.saturating_add(self.length_us)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VideoPlan {
+    /// Source stream index.
+    pub stream: u32,
+    /// In film order. Frame ranges are half-open and in output frames.
+    pub chunks: Vec<ChunkSummary>,
+    /// Output frames. `None` when only decoding can tell (one linear chunk).
+    pub frames: Option<u64>,
+    pub frame_rate: Rational,
+    /// Why the film is one chunk though it is longer than the target.
+    pub unsplit_reason: Option<String>,
+    pub width: u32,
+    pub height: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChunkSummary {
+    pub start: u64,
+    pub end: u64,
+    /// Why it is cut here: `start`, `clip`, `scene`, `gop`, `blind`.
+    pub cut: String,
+    /// Guess of the work, any unit: longest first.
+    pub weight: u64,
+    pub threads: u16,
+    /// What the encode will need, MiB of resident memory.
+    pub memory_mib: u64,
+}
