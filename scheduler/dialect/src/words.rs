@@ -1,6 +1,9 @@
 //! The words that rule files are written in: what describes rules, and what describes effects. Each answers with plain data, or puts a
 //! rule down.
 
+#![allow(clippy::too_many_arguments, reason = "the words of the language take their parameters by name")]
+#![allow(unused_qualifications, reason = "the macros of the language write paths in full")]
+
 use std::cell::RefCell;
 
 use starlark::any::ProvidesStaticType;
