@@ -61,16 +61,7 @@ impl Compiled {
     /// # Errors
     /// All that is wrong, in order of place. Warnings alone are no error: [`Compiled::warnings`].
     pub fn new(sources: &Sources) -> Result<Compiled, Vec<Problem>> {
-        let whole = |code: &str, message: String| {
-            vec![Problem {
-                file: MAIN.into(),
-                line: 0,
-                column: 0,
-                severity: Severity::Error,
-                code: code.into(),
-                message,
-            }]
-        };
+        let whole = |code: &str, message: String| vec![Problem::whole(code, message)];
         if sources.0.len() > FILES || sources.0.values().map(String::len).sum::<usize>() > BYTES {
             return Err(whole("too_large", format!("a service is at most {FILES} files and {BYTES} bytes")));
         }
@@ -113,7 +104,7 @@ impl Compiled {
         let mut set: RuleSet =
             serde_json::from_value(said).map_err(|e| whole("bad_service", format!("service(): {e}")))?;
         if let Err(bad) = spool_rules::schema::check_schema(&set.input) {
-            problems.push(whole("bad_service", format!("service(input): {bad}")).remove(0));
+            problems.push(Problem::whole("bad_service", format!("service(input): {bad}")));
         }
         set.rules = rules;
         if let Err(bad) = set.check() {

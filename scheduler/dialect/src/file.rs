@@ -67,6 +67,12 @@ impl fmt::Display for Problem {
 }
 
 impl Problem {
+    /// Of the service as a whole.
+    pub(crate) fn whole(code: &str, message: impl Into<String>) -> Problem {
+        let (file, code, message) = (MAIN.into(), code.into(), message.into());
+        Problem { file, line: 0, column: 0, severity: Severity::Error, code, message }
+    }
+
     pub(crate) fn of_error(file: &str, code: &str, error: &starlark::Error) -> Problem {
         let (file, line, column) = error.span().map_or((file.to_owned(), 0, 0), |span| {
             let at = span.resolve();

@@ -14,7 +14,7 @@ use spool_rules::history::SectionFailure;
 use spool_rules::instance::{Ask, Sections};
 use spool_rules::ruleset::RuleSet;
 
-use crate::file::{MAIN, Problem, Severity, Sources};
+use crate::file::{Problem, Sources};
 use crate::wire::{Order, Said};
 
 /// A line that says more than this is not read: the process is ended.
@@ -70,16 +70,7 @@ impl Hosted {
     /// # Errors
     /// What is wrong with them, which may be that reading them does not end or takes too much memory.
     pub fn read(&mut self) -> Result<RuleSet, Vec<Problem>> {
-        let whole = |code: &str, message: String| {
-            vec![Problem {
-                file: MAIN.into(),
-                line: 0,
-                column: 0,
-                severity: Severity::Error,
-                code: code.into(),
-                message,
-            }]
-        };
+        let whole = |code: &str, message: String| vec![Problem::whole(code, message)];
         let order = Order::Read(self.sources.clone());
         match self.say(&order, self.keeper.read_within) {
             Ok(Said::Set(set)) => Ok(*set),

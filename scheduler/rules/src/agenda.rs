@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::fact::{Fact, FactId};
-use crate::memory::Memory;
+use crate::memory::{Memory, mark};
 use crate::network::{Check, Join, Least, Network, PatternIx, PatternNet, RuleIx, Source};
 use crate::ruleset::How;
 use crate::value::Value;
@@ -348,11 +348,7 @@ impl Search<'_> {
             if condition.checks.iter().all(|check| holds(check, bound)) {
                 count += 1;
                 let fact = bound[ix].as_ref().expect("just bound");
-                let read = condition.reads.iter().map(|field| fact.version(field));
-                let mixed = read.fold(id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15), |sum, version| {
-                    (sum ^ version).wrapping_mul(0xBF58_476D_1CE4_E5B9).rotate_left(31)
-                });
-                digest = digest.wrapping_add(mixed);
+                digest = digest.wrapping_add(mark(fact, &condition.reads));
             }
         }
         bound[ix] = None;

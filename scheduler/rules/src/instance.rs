@@ -428,7 +428,7 @@ impl Instance {
         let (bindings, depth) = self.bind(key);
         self.agenda.fire(&program.net, key, digest);
         *turn.fired.entry(rule.name.clone()).or_default() += 1;
-        let effects = match self.ask(key.rule, Section::Action, &bindings, None, &name, turn) {
+        let effects = match self.ask((key.rule, Section::Action), &bindings, None, depth, &name, turn) {
             Ok(effects) => effects,
             Err(failure) => {
                 // When somebody has mended it, it fires as if it had not.
@@ -437,9 +437,7 @@ impl Instance {
             }
         };
         let mut firing = Firing { rule: rule.name.clone(), bindings, awaited: Vec::new(), left: 0, at: turn.at };
-        if let Err(failure) = self.perform(effects, &mut firing, &name, depth, turn) {
-            return self.broke(key.rule, Section::Action, &firing.bindings, None, failure, turn);
-        }
+        self.perform(effects, &mut firing, &name, depth, turn);
         if matches!(self.status, Status::Ended(_)) {
             return;
         }
@@ -479,10 +477,10 @@ impl Instance {
 
     fn ask(
         &mut self,
-        rule: usize,
-        section: Section,
+        (rule, section): (usize, Section),
         bindings: &[(Arc<str>, Value)],
         outcome: Option<&Value>,
+        depth: u32,
         firing: &Arc<str>,
         turn: &mut Turn<'_>,
     ) -> Result<Vec<Effect>, SectionFailure> {
@@ -498,7 +496,9 @@ impl Instance {
                 Err(failure) => Outcome::Broke(failure.clone()),
             },
         });
-        answer
+        let effects = answer?;
+        self.admit(section, &effects, depth)?;
+        Ok(effects)
     }
 
     /// All effects of a firing are done: its reaction runs, and it is closed.
@@ -517,12 +517,10 @@ impl Instance {
             _ => Value::Null,
         });
         let results = Value::list(results);
-        match self.ask(rule, Section::Reaction, &firing.bindings, Some(&results), name, turn) {
-            Ok(effects) => {
-                if let Err(failure) = self.conclude(effects, &firing, depth, turn) {
-                    self.broke(rule, Section::Reaction, &firing.bindings, Some(&results), failure, turn);
-                }
-            }
+        // What a reaction asserts follows from outside, if the firing had to wait.
+        let depth = if firing.awaited.is_empty() { depth } else { 0 };
+        match self.ask((rule, Section::Reaction), &firing.bindings, Some(&results), depth, name, turn) {
+            Ok(effects) => self.conclude(effects, depth, turn),
             Err(failure) => {
                 self.broke(rule, Section::Reaction, &firing.bindings, Some(&results), failure, turn);
                 // When somebody has mended it, its results are still there.

@@ -1,6 +1,5 @@
 //! Facts and the activations they make, without anything firing: for tests and benchmarks of matching alone.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::agenda::{Agenda, Budget, Change};
@@ -77,6 +76,3 @@ impl Matcher {
         self.looks += u64::MAX - budget.0;
     }
 }
-
-/// Fields by name, for tests to write facts with.
-pub type Fields = BTreeMap<Arc<str>, Value>;

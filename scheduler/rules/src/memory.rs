@@ -54,7 +54,7 @@ impl Memory {
             for (index, key) in keys(net, alpha, &fact) {
                 let bucket = self.indexes[index].entry(key).or_default();
                 bucket.facts.insert(fact.id);
-                bucket.digest = bucket.digest.wrapping_add(mark(net, index, &fact));
+                bucket.digest = bucket.digest.wrapping_add(part(net, index, &fact));
             }
         }
         self.bytes += fact.size();
@@ -69,7 +69,7 @@ impl Memory {
                 let buckets = &mut self.indexes[index];
                 let Some(bucket) = buckets.get_mut(&key) else { continue };
                 bucket.facts.remove(&id);
-                bucket.digest = bucket.digest.wrapping_sub(mark(net, index, &old));
+                bucket.digest = bucket.digest.wrapping_sub(part(net, index, &old));
                 if bucket.facts.is_empty() {
                     buckets.remove(&key);
                 }
@@ -89,13 +89,16 @@ fn keys<'a>(net: &'a Network, alpha: AlphaIx, fact: &'a Fact) -> impl Iterator<I
 }
 
 /// A fact's part in the digest of its bucket.
-fn mark(net: &Network, index: IndexIx, fact: &Fact) -> u64 {
-    let Some(reads) = &net.indexes[index].reads else { return 0 };
+fn part(net: &Network, index: IndexIx, fact: &Fact) -> u64 {
+    net.indexes[index].reads.as_ref().map_or(0, |reads| mark(fact, reads))
+}
+
+/// Names a fact and the versions of what is read of it.
+pub(crate) fn mark(fact: &Fact, reads: &[Arc<str>]) -> u64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&fact.id.0.to_le_bytes());
     for field in reads {
         hasher.update(&fact.version(field).to_le_bytes());
     }
-    let hash = hasher.finalize();
-    u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"))
+    u64::from_le_bytes(*hasher.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes"))
 }

@@ -345,3 +345,36 @@ rule(name = "now", match = [fact("input")], action = lambda: [result({"now": now
     let End::Done(value) = a.end() else { panic!("{:?}", a.end()) };
     assert_eq!(value.get("now"), Some(&Value::Int(1)));
 }
+
+#[test]
+fn a_section_counts_whole_or_not_at_all() {
+    let text = |effects: &str| {
+        format!(
+            "service(name = \"t\", version = \"1\")\nrule(name = \"a\", match = [fact(\"input\", as_ = \"i\")], \
+             action = lambda i: [assert_(\"x\"), modify(i, n = 2), call(\"f\", key = \"k\"), {effects}])\n"
+        )
+    };
+    let broken = [
+        ("call(\"g\", key = \"k\")", "bad_effects"),
+        ("retry()", "bad_effects"),
+        ("assert_(\"y\", id = 3)", "bad_effects"),
+        ("call(\"\")", "bad_effects"),
+        ("[assert_(\"y\") for _ in range(20)]", "too_many_facts"),
+        ("assert_(\"y\", text = \"x\" * 5000)", "too_many_bytes"),
+        ("[call(\"g\") for _ in range(20)]", "too_many_effects"),
+    ];
+    let limits = Limits { facts: 10, bytes: 4_000, pending_effects: 5, ..Limits::default() };
+    for (effects, code) in broken {
+        let mut job = Job::with(&text(effects), "{\"n\": 1}", limits);
+        assert_eq!(job.pause().code, code, "{effects}: {}", job.pause().message);
+        assert!(job.requests.is_empty() && job.facts("x").is_empty(), "{effects}: nothing of it is done");
+        assert_eq!(job.facts("input")[0].get("n"), Some(&Value::Int(1)), "{effects}");
+        let mended = crate::harness::compile(&text("None"));
+        let program = std::sync::Arc::new(spool_rules::instance::Program::new(mended.set.clone()).expect("good"));
+        job.instance.migrate(program).expect("it matches");
+        job.compiled = mended;
+        let rules = job.compiled.set.hash.clone();
+        job.event(Event::Migrated { rules });
+        assert_eq!((job.open(), job.facts("x").len()), (vec!["f"], 1), "{effects}: mended, it fires");
+    }
+}

@@ -4,7 +4,69 @@ use super::*;
 use crate::effect::Timer;
 
 impl Instance {
-    /// The effects of an action.
+    /// Judges all effects of a section before any is done, so that a section counts whole or not at all.
+    pub(super) fn admit(&self, section: Section, effects: &[Effect], depth: u32) -> Result<(), SectionFailure> {
+        let broken = |code: &str, message: String| Err(SectionFailure::new(code, message));
+        let bad = |message: String| broken("bad_effects", message);
+        let limits = &self.limits;
+        let (mut keys, mut facts, mut bytes) = (HashSet::new(), 0, 0);
+        for (at, effect) in effects.iter().enumerate() {
+            match effect {
+                Effect::Call(call) if call.function.is_empty() => return bad("call() names no function".into()),
+                Effect::Start(start) if start.service.is_empty() => return bad("start() names no service".into()),
+                Effect::Retry { .. } | Effect::Skip { .. } if section != Section::Error => {
+                    return bad(format!("{}() belongs into an error section", effect.name()));
+                }
+                Effect::Assert { kind, fields } => {
+                    check_fields(kind, fields)?;
+                    facts += 1;
+                    bytes += fields.values().map(Value::size).sum::<u64>();
+                }
+                Effect::Modify { fields, .. } => {
+                    check_fields("modify", fields)?;
+                    bytes += fields.values().map(Value::size).sum::<u64>();
+                }
+                _ => {}
+            }
+            let Some(key) = awaited_key(effect, at) else { continue };
+            if section != Section::Action {
+                let name = effect.name();
+                return bad(format!(
+                    "{name}() belongs into an action: assert a fact here, and let another rule act on it"
+                ));
+            }
+            if !keys.insert(key.clone()) {
+                return bad(format!("two effects have the key {key:?}; keys of one action are to differ"));
+            }
+        }
+        let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        if facts > 0 && depth >= limits.depth {
+            let limit = limits.depth;
+            return broken(
+                "too_deep",
+                format!("it would go on a chain of more than {limit} facts that follow from each other"),
+            );
+        }
+        if wide(self.memory.len()) + facts > limits.facts {
+            return broken("too_many_facts", format!("the job would have more than {} facts", limits.facts));
+        }
+        if self.memory.bytes + bytes > limits.bytes {
+            let limit = limits.bytes;
+            let message = format!(
+                "the job's facts would take more than {limit} bytes; keep large things in artifacts, and name those"
+            );
+            return broken("too_many_bytes", message);
+        }
+        if self.pending + wide(keys.len()) > limits.pending_effects {
+            return broken(
+                "too_many_effects",
+                format!("more than {} effects would be pending", limits.pending_effects),
+            );
+        }
+        Ok(())
+    }
+
+    /// The effects of an action, which were admitted.
     pub(super) fn perform(
         &mut self,
         effects: Vec<Effect>,
@@ -12,52 +74,23 @@ impl Instance {
         name: &Arc<str>,
         depth: u32,
         turn: &mut Turn<'_>,
-    ) -> Result<(), SectionFailure> {
-        let mut keys = HashSet::new();
+    ) {
         for (at, effect) in effects.into_iter().enumerate() {
-            let key = match &effect {
-                Effect::Call(call) => Some(&call.key),
-                Effect::Start(start) => Some(&start.key),
-                Effect::Timer(timer) => Some(&timer.key),
-                Effect::Compensate(compensate) => Some(&compensate.key),
-                _ => None,
-            };
-            let Some(key) = key else {
-                self.change(effect, depth, turn)?;
-                if matches!(self.status, Status::Ended(_)) {
-                    return Ok(());
-                }
-                continue;
-            };
-            let key = if key.is_empty() { at.to_string() } else { key.clone() };
-            if !keys.insert(key.clone()) {
-                let message = format!("two effects have the key {key:?}; keys of one action are to differ");
-                return Err(SectionFailure::new("bad_effects", message));
+            match awaited_key(&effect, at) {
+                Some(key) => self.await_one(effect, key, firing, name, turn),
+                None => self.change(effect, depth, turn),
             }
-            self.await_one(effect, key, firing, name, turn)?;
+            if matches!(self.status, Status::Ended(_)) {
+                return;
+            }
         }
-        Ok(())
     }
 
-    fn await_one(
-        &mut self,
-        effect: Effect,
-        key: String,
-        firing: &mut Firing,
-        name: &Arc<str>,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), SectionFailure> {
-        if self.pending >= self.limits.pending_effects {
-            let message = format!("more than {} effects would be pending", self.limits.pending_effects);
-            return Err(SectionFailure::new("too_many_effects", message));
-        }
+    fn await_one(&mut self, effect: Effect, key: String, firing: &mut Firing, name: &Arc<str>, turn: &mut Turn<'_>) {
         let at = firing.awaited.len();
         let mut state = AwaitedState::Pending { task: None };
         let what = match effect {
             Effect::Call(call) => {
-                if call.function.is_empty() {
-                    return Err(SectionFailure::new("bad_effects", "call() names no function"));
-                }
                 let call = Arc::new(*call);
                 let task = self.request(&call, name, at, &firing.rule, &key, turn);
                 state = AwaitedState::Pending { task: Some(task) };
@@ -68,9 +101,6 @@ impl Instance {
                 What::Call(call)
             }
             Effect::Start(start) => {
-                if start.service.is_empty() {
-                    return Err(SectionFailure::new("bad_effects", "start() names no service"));
-                }
                 let start = Arc::new(*start);
                 self.begin_child(&start, name, at, &key, turn);
                 What::Start(start)
@@ -97,7 +127,6 @@ impl Instance {
             self.pending += 1;
         }
         firing.awaited.push(Awaited { key, what, state, retries: 0 });
-        Ok(())
     }
 
     /// Asks for a task.
@@ -135,125 +164,51 @@ impl Instance {
         turn.requests.push(Request::Start { effect, start: Box::new(start.as_ref().clone()) });
     }
 
-    /// The effects of a reaction: nothing that would have to be waited for.
-    pub(super) fn conclude(
-        &mut self,
-        effects: Vec<Effect>,
-        firing: &Firing,
-        depth: u32,
-        turn: &mut Turn<'_>,
-    ) -> Result<(), SectionFailure> {
-        // What a reaction asserts follows from outside, if the firing had to wait.
-        let depth = if firing.awaited.is_empty() { depth } else { 0 };
+    /// The effects of a reaction, which were admitted.
+    pub(super) fn conclude(&mut self, effects: Vec<Effect>, depth: u32, turn: &mut Turn<'_>) {
         for effect in effects {
-            self.change(effect, depth, turn)?;
+            self.change(effect, depth, turn);
             if matches!(self.status, Status::Ended(_)) {
-                break;
+                return;
             }
         }
-        Ok(())
     }
 
     /// One effect that is done at once.
-    pub(super) fn change(&mut self, effect: Effect, depth: u32, turn: &mut Turn<'_>) -> Result<(), SectionFailure> {
+    pub(super) fn change(&mut self, effect: Effect, depth: u32, turn: &mut Turn<'_>) {
         match effect {
-            Effect::Assert { kind, fields } => {
-                self.check_fields(&kind, &fields)?;
-                let depth = depth + 1;
-                if depth > self.limits.depth {
-                    let limit = self.limits.depth;
-                    let message = format!(
-                        "a fact {kind:?} would be the end of a chain of more than {limit} facts that follow from each other"
-                    );
-                    return Err(SectionFailure::new("too_deep", message));
-                }
-                let facts = u64::try_from(self.memory.len()).unwrap_or(u64::MAX);
-                if facts >= self.limits.facts {
-                    let message = format!("the job would have more than {} facts", self.limits.facts);
-                    return Err(SectionFailure::new("too_many_facts", message));
-                }
-                self.assert(kind, fields, depth, turn);
-                self.check_bytes()
-            }
-            Effect::Modify { fact: handle, fields } => {
-                let Some(fact) = self.memory.get(handle.0).cloned() else {
-                    // It was retracted by somebody else: nothing to change.
-                    return Ok(());
-                };
-                self.check_fields(&fact.kind, &fields)?;
-                let mut changed = fact.as_ref().clone();
-                self.seq += 1;
-                let version = self.seq;
-                let mut differs = false;
-                for (name, value) in fields {
-                    if changed.fields.get(&name).map_or(&Value::Null, |field| &field.value) == &value {
-                        continue;
-                    }
-                    differs = true;
-                    // A field that is taken out keeps its version in nothing: it counts as of the fact's birth, so it stays, as null.
-                    changed.fields.insert(name, crate::fact::Field { value, version });
-                }
-                if differs {
-                    changed.depth = changed.depth.max(depth + 1);
-                    if changed.depth > self.limits.depth {
-                        changed.depth = depth + 1;
-                    }
-                    self.put(changed, turn);
-                }
-                self.check_bytes()
-            }
+            Effect::Assert { kind, fields } => drop(self.assert(kind, fields, depth + 1, turn)),
+            Effect::Modify { fact: handle, fields } => self.modify(handle.0, fields, depth + 1, turn),
             Effect::Retract { fact } => {
                 if let Some(old) = self.memory.remove(&self.program.net, fact.0) {
                     turn.changes.push(Change { old: Some(old), new: None });
                 }
-                Ok(())
             }
             Effect::Signal { job, name, payload, dedupe } => {
                 turn.requests.push(Request::Signal { job, name, payload, dedupe });
-                Ok(())
             }
-            Effect::Result { value } => {
-                self.end(End::Done(value), turn);
-                Ok(())
-            }
-            Effect::Fail { failure } => {
-                self.end(End::Failed(failure), turn);
-                Ok(())
-            }
-            other @ (Effect::Call(_) | Effect::Start(_) | Effect::Timer(_) | Effect::Compensate(_)) => {
-                let message = format!(
-                    "{}() belongs into an action: assert a fact here, and let another rule act on it",
-                    other.name()
-                );
-                Err(SectionFailure::new("bad_effects", message))
-            }
-            other @ (Effect::Retry { .. } | Effect::Skip { .. }) => {
-                let message = format!("{}() belongs into an error section", other.name());
-                Err(SectionFailure::new("bad_effects", message))
-            }
+            Effect::Result { value } => self.end(End::Done(value), turn),
+            Effect::Fail { failure } => self.end(End::Failed(failure), turn),
+            other => unreachable!("{} was not admitted here", other.name()),
         }
     }
 
-    fn check_fields(&self, kind: &str, fields: &BTreeMap<Arc<str>, Value>) -> Result<(), SectionFailure> {
-        let bad = |message: String| Err(SectionFailure::new("bad_effects", message));
-        if kind.is_empty() {
-            return bad("a fact needs a type".into());
+    /// A fact that somebody else has retracted stays so.
+    fn modify(&mut self, id: FactId, fields: BTreeMap<Arc<str>, Value>, depth: u32, turn: &mut Turn<'_>) {
+        let Some(fact) = self.memory.get(id) else { return };
+        let mut changed = fact.as_ref().clone();
+        let version = self.seq + 1;
+        for (name, value) in fields {
+            if changed.fields.get(&name).map_or(&Value::Null, |field| &field.value) != &value {
+                // A field that is taken out stays, as null: its version tells that it has changed.
+                changed.fields.insert(name, crate::fact::Field { value, version });
+            }
         }
-        if fields.contains_key(crate::ruleset::ID) {
-            return bad(format!("fact {kind:?}: the field \"id\" is the engine's own, choose another name"));
+        if changed.fields != fact.fields {
+            self.seq = version;
+            changed.depth = depth;
+            self.put(changed, turn);
         }
-        Ok(())
-    }
-
-    fn check_bytes(&self) -> Result<(), SectionFailure> {
-        if self.memory.bytes <= self.limits.bytes {
-            return Ok(());
-        }
-        let limit = self.limits.bytes;
-        let message = format!(
-            "the job's facts would take more than {limit} bytes; keep large things in artifacts, and name those"
-        );
-        Err(SectionFailure::new("too_many_bytes", message))
     }
 
     /// Nobody waits for a firing any more: what it has under way is called off.
@@ -285,4 +240,27 @@ impl Instance {
             AwaitedState::Dropped => {}
         }
     }
+}
+
+/// The key of an effect that its reaction waits for: its own, or its place.
+fn awaited_key(effect: &Effect, at: usize) -> Option<String> {
+    let key = match effect {
+        Effect::Call(call) => &call.key,
+        Effect::Start(start) => &start.key,
+        Effect::Timer(timer) => &timer.key,
+        Effect::Compensate(compensate) => &compensate.key,
+        _ => return None,
+    };
+    Some(if key.is_empty() { at.to_string() } else { key.clone() })
+}
+
+fn check_fields(kind: &str, fields: &BTreeMap<Arc<str>, Value>) -> Result<(), SectionFailure> {
+    let bad = |message: String| Err(SectionFailure::new("bad_effects", message));
+    if kind.is_empty() {
+        return bad("a fact needs a type".into());
+    }
+    if fields.contains_key(crate::ruleset::ID) {
+        return bad(format!("{kind}: the field \"id\" is the engine's own, choose another name"));
+    }
+    Ok(())
 }

@@ -129,27 +129,22 @@ impl Instance {
             ("retries", Value::Int(awaited.retries.into())),
         ]);
         let bindings = firing.bindings.clone();
-        let effects = match self.ask(rule, Section::Error, &bindings, Some(&err), name, turn) {
+        let effects = match self.ask((rule, Section::Error), &bindings, Some(&err), 0, name, turn) {
             Ok(effects) => effects,
             Err(broken) => return self.broke(rule, Section::Error, &bindings, Some(&err), broken, turn),
         };
         let mut handled = false;
         for effect in effects {
-            let outcome = match effect {
+            match effect {
                 Effect::Retry { after_us } => {
                     handled = true;
                     self.try_again(name, at, after_us, failure, turn);
-                    Ok(())
                 }
                 Effect::Skip { value } => {
                     handled = true;
                     self.done(name, at, value, turn);
-                    Ok(())
                 }
                 other => self.change(other, 0, turn),
-            };
-            if let Err(broken) = outcome {
-                return self.broke(rule, Section::Error, &bindings, Some(&err), broken, turn);
             }
             if matches!(self.status, Status::Ended(_)) {
                 return;
