@@ -10,7 +10,7 @@ use spool_rules::value::Value;
 use crate::harness::{Job, json};
 
 /// Fan-out and fan-in, as the main job has it.
-const ENCODE: &str = r#"
+pub const ENCODE: &str = r#"
 service(name = "t", version = "1", input = {"source": uri()})
 
 rule(
