@@ -30,15 +30,18 @@ pub use picture::{Overlay, ToneMap};
 pub enum Service {
     VideoEncode(EncodeSpec),
     Title(title::TitleSpec),
+    /// Rules that somebody pushed.
+    Rules(RulesSpec),
     /// Measures dispatch: `tasks` calls of `bench.noop`.
     Bench(BenchSpec),
 }
 
 impl Service {
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Service::VideoEncode(_) => "video-encode",
             Service::Title(_) => "title",
+            Service::Rules(rules) => &rules.name,
             Service::Bench(_) => "bench",
         }
     }
@@ -104,6 +107,18 @@ pub struct BenchSpec {
     pub call_time: Span,
     /// True: through executor processes. False: the worker itself answers.
     pub through_executor: bool,
+}
+
+/// A job of a service made of rules.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RulesSpec {
+    pub name: String,
+    /// Hash of the rule set, or the beginning of it. Empty until the server has chosen.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// What the service's input says it may be.
+    #[serde(default)]
+    pub input: serde_json::Value,
 }
 
 /// One film in, one film out.

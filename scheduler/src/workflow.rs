@@ -115,6 +115,8 @@ pub fn next(engine: &Engine, job: &Job, place: &Place) -> Next {
     };
     let phase = job.phases().last().map(|phase| phase.name.as_str());
     let next = match &spec {
+        // Asked elsewhere; see `rules`.
+        Service::Rules(_) => return Next::Step(spool_core::io::Step::default()),
         Service::Bench(bench) => Ok(bench::next(bench, phase)),
         Service::VideoEncode(encode) => {
             done_tasks(engine, job).and_then(|tasks| video_encode::next(encode, Work { place, tasks: &tasks }, phase))

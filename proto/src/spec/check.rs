@@ -59,6 +59,8 @@ impl JobSpec {
         match &self.service {
             Service::VideoEncode(spec) => spec.check(),
             Service::Title(spec) => spec.check(),
+            Service::Rules(rules) if rules.name.is_empty() => Err(refused("the service has no name")),
+            Service::Rules(_) => Ok(()),
             Service::Bench(spec) if spec.tasks == 0 => Err(refused("--tasks 0: a benchmark needs at least one task")),
             Service::Bench(_) => Ok(()),
         }

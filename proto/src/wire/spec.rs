@@ -7,7 +7,7 @@ use crate::pool::{Class, Hop, PoolName};
 use crate::spec::picture::{Overlay, Place};
 use crate::spec::{
     AudioSpec, AudioTrack, BenchSpec, EncodeSpec, JobSpec, Loudness, MAX_ATTEMPTS_DEFAULT, OnDamage, PRIORITY_DEFAULT,
-    PRIORITY_MAX, QualitySpec, Rational, Service, Trim, Verify, VideoSpec, parse,
+    PRIORITY_MAX, QualitySpec, Rational, RulesSpec, Service, Trim, Verify, VideoSpec, parse,
 };
 use crate::time::{Span, Timestamp};
 
@@ -19,6 +19,11 @@ impl From<&JobSpec> for v1::JobSpec {
         let service = match &spec.service {
             Service::VideoEncode(encode) => v1::job_spec::Service::VideoEncode(encode.into()),
             Service::Title(title) => v1::job_spec::Service::Title(title.into()),
+            Service::Rules(rules) => v1::job_spec::Service::Rules(v1::RulesSpec {
+                service: rules.name.clone(),
+                version: rules.version.clone(),
+                input: rules.input.to_string(),
+            }),
             Service::Bench(bench) => v1::job_spec::Service::Bench(v1::BenchSpec {
                 tasks: bench.tasks,
                 call_time_us: bench.call_time.0,
@@ -46,6 +51,15 @@ impl TryFrom<v1::JobSpec> for JobSpec {
         let service = match wire.service.ok_or_else(|| BadField::missing("spec.service"))? {
             v1::job_spec::Service::VideoEncode(encode) => Service::VideoEncode(encode.try_into()?),
             v1::job_spec::Service::Title(title) => Service::Title(title.try_into()?),
+            v1::job_spec::Service::Rules(rules) => Service::Rules(RulesSpec {
+                input: match rules.input.as_str() {
+                    "" => serde_json::Value::Null,
+                    json => serde_json::from_str(json)
+                        .map_err(|e| BadField::new("spec.rules.input", format!("no JSON: {e}")))?,
+                },
+                name: rules.service,
+                version: rules.version,
+            }),
             v1::job_spec::Service::Bench(bench) => Service::Bench(BenchSpec {
                 tasks: bench.tasks,
                 call_time: Span(bench.call_time_us),

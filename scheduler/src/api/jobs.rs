@@ -262,6 +262,7 @@ fn default_name(service: &Service) -> String {
         Service::VideoEncode(EncodeSpec { source, .. }) | Service::Title(TitleSpec { source, .. }) => {
             uri::file_name(source).unwrap_or_else(|| uri::shown(source))
         }
+        Service::Rules(rules) => rules.name.clone(),
         Service::Bench(bench) => format!("{} no-ops", bench.tasks),
     }
 }
