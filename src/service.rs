@@ -3,8 +3,10 @@
 //! Reading order: [`folder`] (a service's files, read in a locked-in process), then a file per verb.
 
 mod check;
+mod diff;
 pub mod folder;
 mod init;
+pub mod named;
 mod test;
 
 use clap::Subcommand;
@@ -19,13 +21,15 @@ pub enum ServiceCommand {
     Check(check::CheckArgs),
     /// Play a service's tests in virtual time
     Test(test::TestArgs),
+    /// Say which rules differ between two versions, and how
+    Diff(diff::DiffArgs),
 }
 
-#[expect(clippy::unused_async, reason = "the verbs that ask a server are")]
 pub async fn run(command: ServiceCommand) -> anyhow::Result<Exit> {
     match command {
         ServiceCommand::Init(args) => init::run(&args),
         ServiceCommand::Check(args) => check::run(&args),
         ServiceCommand::Test(args) => test::run(&args),
+        ServiceCommand::Diff(args) => diff::run(&args).await,
     }
 }
