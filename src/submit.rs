@@ -3,6 +3,7 @@
 //! Reading order: [`file`] (what is in it), [`template`] (what jobs have in common), then this file.
 
 mod file;
+pub mod json;
 pub mod template;
 
 use std::fs;
