@@ -25,6 +25,14 @@ pub fn serve() -> io::Result<()> {
                 }
                 Err(problems) => Said::Problems(problems),
             },
+            Ok(Order::Check(sources)) => match crate::check(&sources) {
+                Ok((read, warnings)) => {
+                    let set = Box::new(read.set.clone());
+                    compiled = Some(read);
+                    Said::Checked(set, warnings)
+                }
+                Err(problems) => Said::Problems(problems),
+            },
             Ok(Order::Run { rule, section, given, now_us, firing }) => match &compiled {
                 Some(compiled) => {
                     let given: Vec<_> = given.iter().map(|(name, value)| (name.as_ref(), value.clone())).collect();

@@ -70,10 +70,22 @@ impl Hosted {
     /// # Errors
     /// What is wrong with them, which may be that reading them does not end or takes too much memory.
     pub fn read(&mut self) -> Result<RuleSet, Vec<Problem>> {
+        self.learn(&Order::Read(self.sources.clone())).map(|(set, _)| set)
+    }
+
+    /// Reads the files and says what is suspicious about them.
+    ///
+    /// # Errors
+    /// As [`Hosted::read`].
+    pub fn check(&mut self) -> Result<(RuleSet, Vec<Problem>), Vec<Problem>> {
+        self.learn(&Order::Check(self.sources.clone()))
+    }
+
+    fn learn(&mut self, order: &Order) -> Result<(RuleSet, Vec<Problem>), Vec<Problem>> {
         let whole = |code: &str, message: String| vec![Problem::whole(code, message)];
-        let order = Order::Read(self.sources.clone());
-        match self.say(&order, self.keeper.read_within) {
-            Ok(Said::Set(set)) => Ok(*set),
+        match self.say(order, self.keeper.read_within) {
+            Ok(Said::Set(set)) => Ok((*set, Vec::new())),
+            Ok(Said::Checked(set, warnings)) => Ok((*set, warnings)),
             Ok(Said::Problems(problems)) => Err(problems),
             Ok(_) => Err(whole("internal", "the process that reads rules answered something else".into())),
             Err(Silence::Late(limit)) => {

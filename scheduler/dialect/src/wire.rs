@@ -16,6 +16,8 @@ use crate::file::{Problem, Sources};
 pub(crate) enum Order {
     /// Once, first.
     Read(Sources),
+    /// As `Read`, and look for what is suspicious.
+    Check(Sources),
     Run {
         rule: usize,
         section: Section,
@@ -30,6 +32,8 @@ pub(crate) enum Order {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Said {
     Set(Box<RuleSet>),
+    /// With warnings.
+    Checked(Box<RuleSet>, Vec<Problem>),
     Problems(Vec<Problem>),
     Effects(Vec<Effect>),
     Broke(SectionFailure),
