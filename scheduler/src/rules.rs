@@ -16,6 +16,7 @@ pub(crate) mod registry;
 mod sections;
 mod work;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -94,6 +95,12 @@ struct Slot {
     looks: Vec<Look>,
     /// It counts as failed already.
     is_counted: bool,
+}
+
+impl Slot {
+    fn of(spec: RulesSpec) -> Slot {
+        Slot { service: spec.name, hash: spec.version, sweep: true, ..Slot::default() }
+    }
 }
 
 pub(crate) struct Rules {
@@ -210,8 +217,7 @@ impl Rules {
         if job.log().is_empty() {
             self.registry.begun(&spec.name, &spec.version);
         }
-        let slot = Slot { service: spec.name, hash: spec.version, sweep: true, ..Slot::default() };
-        self.slots.insert(id, slot);
+        self.slots.insert(id, Slot::of(spec));
     }
 
     /// A job that had ended: what ended it is undone, and calls that were called off are made again.
@@ -421,15 +427,14 @@ impl Rules {
         let Some(job) = engine.job(id) else {
             return look(Err(Failure::new(Class::Spec, "no_such_job", format!("there is no job {id} in memory"))));
         };
-        if !self.slots.contains_key(&id) {
-            let Some(spec) = spec(job) else {
+        let slot = match (self.slots.entry(id), spec(job)) {
+            (Entry::Occupied(slot), _) => slot.into_mut(),
+            (Entry::Vacant(place), Some(spec)) => place.insert(Slot::of(spec)),
+            (Entry::Vacant(_), None) => {
                 let why = format!("job {id} is of the service {}, which is not made of rules", job.request().service);
                 return look(Err(Failure::new(Class::Spec, "no_rules", why)));
-            };
-            let slot = Slot { service: spec.name, hash: spec.version, sweep: true, ..Slot::default() };
-            self.slots.insert(id, slot);
-        }
-        let slot = self.slots.get_mut(&id).expect("just seen");
+            }
+        };
         match &slot.state {
             Some(instance) => look(Ok(instance)),
             None => {

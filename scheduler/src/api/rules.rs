@@ -10,7 +10,7 @@ use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::JobId;
 use spool_proto::time::Timestamp;
 use spool_proto::wire::{BadField, v1};
-use spool_rules::instance::Status as Stand;
+use spool_rules::instance::{Instance, Status as Stand};
 use tonic::{Request, Response, Status};
 use tracing::info;
 use v1::rule_service_server::RuleService;
@@ -19,6 +19,9 @@ use super::{Jobs, TEXT_MAX, job_id, no_such_job, status};
 use crate::rules::registry::{Change, Registry, ServiceState, Version, short};
 use crate::rules::{Log, MIGRATE, OWN, RESUME, Tally, children_of};
 use crate::store::Archive;
+
+/// To a job's rules.
+type Question = Box<dyn FnOnce(&Instance) -> Result<Json, Failure> + Send>;
 
 #[derive(Debug, Clone)]
 pub(crate) struct RuleServices<A> {
@@ -116,7 +119,7 @@ impl<A: Archive> RuleServices<A> {
 
     async fn look_at(&self, job: JobId, at: v1::look_request::At) -> Result<Json, Failure> {
         use v1::look_request::At;
-        let look = async |question: Box<dyn FnOnce(&spool_rules::instance::Instance) -> Result<Json, Failure> + Send>| {
+        let look = async |question: Question| {
             match self.jobs.inbox.look(job, question).await {
                 Err(failure) if failure.code == "no_such_job" => Err(self.gone(job).await),
                 other => other,
@@ -124,7 +127,7 @@ impl<A: Archive> RuleServices<A> {
         };
         match at {
             At::Facts(v1::LookFacts { kind }) => {
-                let facts = move |rules: &spool_rules::instance::Instance| {
+                let facts = move |rules: &Instance| {
                     let wanted = rules.facts().filter(|fact| kind.is_empty() || *fact.kind == *kind);
                     let shown = wanted.map(|fact| {
                         let mut shown = serde_json::to_value(fact.value()).unwrap_or_default();
@@ -136,7 +139,7 @@ impl<A: Archive> RuleServices<A> {
                 look(Box::new(facts)).await
             }
             At::WhyNot(v1::LookWhyNot { rule }) => {
-                let why_not = move |rules: &spool_rules::instance::Instance| match rules.why_not(&rule) {
+                let why_not = move |rules: &Instance| match rules.why_not(&rule) {
                     Some(why) => Ok(serde_json::to_value(why).unwrap_or_default()),
                     None => {
                         let set = rules.program().set();

@@ -36,7 +36,7 @@ pub(super) fn parent_of(request_id: &str) -> Option<(JobId, String)> {
 }
 
 fn close_of(request_id: &str) -> Close {
-    match request_id.splitn(4, ':').nth(2) {
+    match request_id.split(':').nth(2) {
         Some("c") => Close::Cancel,
         Some("a") => Close::Abandon,
         _ => Close::Terminate,
