@@ -64,6 +64,9 @@ pub enum Command {
     /// Run functions for the worker that started this process
     #[command(hide = true)]
     Exec,
+    /// Run the sections of a rule set for the process that started this one
+    #[command(hide = true)]
+    RulesExec,
 }
 
 impl Command {

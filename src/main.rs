@@ -1,7 +1,7 @@
 //! `spool`: one binary that plays every role. Parses, calls the API, prints.
 //!
 //! Reading order: [`cli`] (nouns and verbs), [`argv`] (ffmpeg's single dashes), [`exit`] (how it ends); then a file per noun
-//! ([`encode`], [`submit`], [`estimate`], [`ffmpeg`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`images`], [`text`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`]), over
+//! ([`encode`], [`submit`], [`estimate`], [`ffmpeg`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`images`], [`text`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`], [`rules_exec`]), over
 //! [`run`] (a job to its end), [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`], [`quantity`].
 
 mod argv;
@@ -26,6 +26,7 @@ mod quality;
 mod quantity;
 mod queue;
 mod roles;
+mod rules_exec;
 mod run;
 mod server;
 mod submit;
@@ -52,6 +53,9 @@ fn main() -> ExitCode {
     };
     if matches!(cli.command, Command::Exec) {
         exec::main();
+    }
+    if matches!(cli.command, Command::RulesExec) {
+        rules_exec::main();
     }
     if let Command::Ffmpeg(args) = &cli.command {
         return ffmpeg::main(&args.words);
@@ -109,6 +113,6 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Text(args) => text::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Bench(command) => bench::run(command).await,
-        Command::Exec | Command::Ffmpeg(_) => unreachable!("both are served before"),
+        Command::Exec | Command::RulesExec | Command::Ffmpeg(_) => unreachable!("they are served before"),
     }
 }

@@ -8,6 +8,7 @@ mod ffmpeg;
 mod pools;
 mod quality;
 mod refusals;
+mod rules_exec;
 
 use std::path::Path;
 use std::process::{Command, Output};

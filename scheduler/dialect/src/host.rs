@@ -19,6 +19,8 @@ use crate::wire::{Order, Said};
 
 /// A line that says more than this is not read: the process is ended.
 const LINE: u64 = 256 << 20;
+/// Where the loader looks for libraries, on machines that have them elsewhere.
+const LIBRARIES: &str = "LD_LIBRARY_PATH";
 
 /// How sections' processes are started.
 #[derive(Debug, Clone)]
@@ -148,8 +150,12 @@ impl Sections for Hosted {
 
 impl Process {
     fn start(keeper: &Keeper) -> io::Result<Process> {
+        // Nothing of this process's surroundings: they hold its credentials. But where its libraries are.
+        let libraries = std::env::var_os(LIBRARIES).map(|path| (LIBRARIES, path));
         let mut child = Command::new(&keeper.program)
             .args(&keeper.args)
+            .env_clear()
+            .envs(libraries)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -193,7 +199,8 @@ impl Process {
         let mut tail = Vec::new();
         drop((&mut self.stderr).take(4096).read_to_end(&mut tail));
         let tail = String::from_utf8_lossy(&tail);
-        let last = tail.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let says = |line: &&str| !line.trim().is_empty() && !line.starts_with("note: ");
+        let last = tail.lines().rev().find(says).unwrap_or_default();
         Silence::Gone(if last.is_empty() { how } else { format!("{how}: {last}") })
     }
 }

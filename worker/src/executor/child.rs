@@ -21,7 +21,7 @@ use spool_proto::failure::{Class, Failure};
 
 use super::Functions;
 use super::link::Inbox;
-use super::sandbox::{self, Walls};
+use super::sandbox::{self, Open, Walls};
 use crate::wire::{self, FromExecutor, Opened, ToExecutor, from_executor, to_executor};
 
 /// Progress is told at most this often.
@@ -32,7 +32,7 @@ pub fn main(functions: &dyn Functions) -> ! {
     renounce_real_time();
     // Whoever says nothing of it, or nothing that is understood, gets the sandbox.
     let mode = std::env::var(sandbox::VARIABLE).ok().and_then(|mode| mode.parse().ok()).unwrap_or_default();
-    let walls = sandbox::enter(mode);
+    let walls = sandbox::enter(mode, Open::Own);
     let served = io::stdin().as_fd().try_clone_to_owned().and_then(|socket| serve(functions, socket, walls));
     if let Err(error) = served {
         // The worker keeps the tail of stderr as evidence.
@@ -107,7 +107,7 @@ fn answer(result: Result<from_executor::Kind, Failure>) -> from_executor::Kind {
 }
 
 /// Asks for nothing but the hang-up, so that messages never wake this thread.
-fn leave_when_closed(socket: &UnixStream) {
+pub(super) fn leave_when_closed(socket: &impl AsFd) {
     loop {
         let mut wanted = [PollFd::new(socket, PollFlags::RDHUP)];
         match rustix::event::poll(&mut wanted, None) {

@@ -7,9 +7,10 @@
 //! Reading order: `link` (framing and handles), `child` (inside the process), `sandbox` (what it locks itself in with), `process`
 //! (the worker's end), `reads` (inputs that the worker reads for it), `den` (its directory), `ended` (how a call ends), `bounds` (what the kernel holds it to), `watch` (what
 //! gets a call killed), `stops` (which calls are to stop), `warmth` (who of the idle serves, stays or goes), `pool` (all of a
-//! worker's, kept warm and replaced).
+//! worker's, kept warm and replaced). [`cell`] puts the same walls around what is no executor and opens nothing.
 
 mod bounds;
+pub mod cell;
 mod child;
 mod den;
 mod ended;

@@ -13,12 +13,20 @@ const ABI_KNOWN: ABI = ABI::V7;
 /// How many cores there are, for glibc and through it the encoders. It is the one place of the system they ask at run time.
 const CORES: &str = "/sys/devices/system/cpu";
 
-/// Locks this thread, and those it starts, into its working directory.
+/// What may still be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// What lies below the working directory, and what tells the cores.
+    Own,
+    Nothing,
+}
+
+/// Locks this thread, and those it starts, into its working directory, or away from all files.
 ///
 /// # Errors
 /// Why nothing is enforced.
-pub fn lock() -> Result<u32, String> {
-    let status = restrict().map_err(|error| format!("Landlock refused: {error}"))?;
+pub fn lock(open: Open) -> Result<u32, String> {
+    let status = restrict(open).map_err(|error| format!("Landlock refused: {error}"))?;
     let abi = match status.landlock {
         LandlockStatus::Available { effective_abi, kernel_abi } => {
             kernel_abi.map_or(effective_abi as i32, |newer| newer)
@@ -36,7 +44,7 @@ pub fn lock() -> Result<u32, String> {
     }
 }
 
-fn restrict() -> Result<landlock::RestrictionStatus, RulesetError> {
+fn restrict(open: Open) -> Result<landlock::RestrictionStatus, RulesetError> {
     // No directories, links, pipes, sockets or devices: outputs are plain files in the call's directory.
     let own = AccessFs::ReadFile
         | AccessFs::ReadDir
@@ -50,6 +58,9 @@ fn restrict() -> Result<landlock::RestrictionStatus, RulesetError> {
         .handle_access(AccessNet::from_all(ABI_KNOWN))?
         .scope(Scope::from_all(ABI_KNOWN))?
         .create()?;
+    if open == Open::Nothing {
+        return ruleset.restrict_self();
+    }
     if let Ok(directory) = PathFd::new(".") {
         ruleset = ruleset.add_rule(PathBeneath::new(directory, own))?;
     }

@@ -19,6 +19,8 @@ use serde::Serialize;
 
 use crate::wire;
 
+pub use files::Open;
+
 /// How a worker tells its executors (and only they read it). Not an argument: what starts an executor is its owner's choice.
 pub const VARIABLE: &str = "SPOOL_SANDBOX";
 
@@ -103,9 +105,9 @@ impl fmt::Display for Walls {
     }
 }
 
-/// Locks this process in: what it opens from here on lies below its working directory. Before any other thread is started, as
+/// Locks this process in: what it opens from here on lies below its working directory, or is nothing. Before any other thread is started, as
 /// each wall is a thread's own, handed down.
-pub fn enter(mode: Sandbox) -> Walls {
+pub fn enter(mode: Sandbox, open: Open) -> Walls {
     let mut walls = Walls::default();
     if mode == Sandbox::Off {
         walls.missing.push("everything: it was asked for none (--sandbox off)".into());
@@ -119,11 +121,13 @@ pub fn enter(mode: Sandbox) -> Walls {
     };
     note("inherited handles", process::close_inherited());
     process::die_first();
-    // What is asked of /proc later is opened before it is out of reach.
-    spool_media::process::look();
+    if open == Open::Own {
+        // What is asked of /proc later is opened before it is out of reach.
+        spool_media::process::look();
+    }
     walls.limits = note("limits", process::limit());
     walls.privileges = note("privileges", process::renounce());
-    match files::lock() {
+    match files::lock(open) {
         Ok(abi) => {
             walls.landlock_abi = abi;
             walls.files = note("files", refused(std::fs::read_dir("/").map(drop), "the root directory was opened"));
