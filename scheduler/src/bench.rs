@@ -19,9 +19,9 @@ use spool_proto::time::{Span, Timestamp};
 use spool_proto::wire::v1;
 use tokio::sync::{mpsc, watch};
 
-use crate::run_loop::connections::QUEUE;
 use crate::rules::Rules;
 use crate::rules::registry::Registry;
+use crate::run_loop::connections::QUEUE;
 use crate::run_loop::inbox::{Inbox, Message};
 use crate::run_loop::{Limits, RunLoop};
 use crate::store::{SqliteStore, Store, StoreError};

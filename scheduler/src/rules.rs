@@ -343,7 +343,8 @@ impl Rules {
                     let mut hosted = host.lock_owned().await;
                     let ran = tokio::task::spawn_blocking(move || work.run(&mut hosted)).await;
                     ran.unwrap_or_else(|e| {
-                        let why = Failure::new(Class::Internal, "rules_broke", format!("evaluating the rules broke: {e}"));
+                        let why =
+                            Failure::new(Class::Internal, "rules_broke", format!("evaluating the rules broke: {e}"));
                         Fired { job: id, outcome: Err(why) }
                     })
                 }
@@ -383,7 +384,11 @@ impl Rules {
         let asked: usize = steps.iter().flat_map(|step| &step.groups).map(|group| group.tasks.len()).sum();
         let known = usize::try_from(job.task_count()).unwrap_or(usize::MAX);
         if !steps.is_empty() && usize::try_from(instance.tasks_asked()) != Ok(known + asked) {
-            let message = format!("its rules count {} tasks, the engine {}; this is a bug", instance.tasks_asked(), known + asked);
+            let message = format!(
+                "its rules count {} tasks, the engine {}; this is a bug",
+                instance.tasks_asked(),
+                known + asked
+            );
             return fail(Failure::new(Class::Internal, "tasks_differ", message));
         }
         if let Status::Paused(pause) = instance.status()
@@ -484,13 +489,7 @@ impl Rules {
         }
     }
 
-    fn child_ended(
-        &mut self,
-        engine: &Engine,
-        parent: JobId,
-        effect: String,
-        outcome: Result<Value, Failure>,
-    ) {
+    fn child_ended(&mut self, engine: &Engine, parent: JobId, effect: String, outcome: Result<Value, Failure>) {
         if engine.job(parent).is_some_and(|parent| !parent.state().is_final()) {
             if let Some(slot) = self.slots.get_mut(&parent) {
                 slot.children.push((effect, outcome));

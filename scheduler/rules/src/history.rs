@@ -76,7 +76,8 @@ pub enum Event {
 
 /// The entries that count: what was undone is left out.
 pub fn effective(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
-    let undone = |at: usize| matches!(entries.get(at + 1), Some(Entry { event: Event::Retried { undo: true, .. }, .. }));
+    let undone =
+        |at: usize| matches!(entries.get(at + 1), Some(Entry { event: Event::Retried { undo: true, .. }, .. }));
     entries.iter().enumerate().filter(move |(at, _)| !undone(*at)).map(|(_, entry)| entry)
 }
 

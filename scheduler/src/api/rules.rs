@@ -58,7 +58,13 @@ impl<A: Archive> RuleServices<A> {
     }
 
     /// A signal, and the job after it.
-    async fn tell(&self, job: JobId, name: &str, dedupe: String, payload: Vec<u8>) -> Result<Response<v1::Job>, Status> {
+    async fn tell(
+        &self,
+        job: JobId,
+        name: &str,
+        dedupe: String,
+        payload: Vec<u8>,
+    ) -> Result<Response<v1::Job>, Status> {
         let name = name.to_owned();
         let payload = payload.into();
         let reply = self.jobs.inbox.ask(move |token| Input::Signal { token, job, name, dedupe, payload }).await;
@@ -76,7 +82,8 @@ impl<A: Archive> RuleServices<A> {
         for child in children {
             below.push(Box::pin(self.tree(child)).await?);
         }
-        let phases = view.phases.iter().map(|phase| json!({"name": phase.name, "tasks": phase.tasks, "done": phase.done}));
+        let phases =
+            view.phases.iter().map(|phase| json!({"name": phase.name, "tasks": phase.tasks, "done": phase.done}));
         Ok(json!({
             "job": view.job,
             "name": view.name,
@@ -109,7 +116,8 @@ impl<A: Archive> RuleServices<A> {
         match self.jobs.view(job, true).await {
             Ok(Some(view)) => {
                 let state = view.state.name();
-                let why = format!("job {job} is {state} and in the archive, which keeps no facts and no history of rules");
+                let why =
+                    format!("job {job} is {state} and in the archive, which keeps no facts and no history of rules");
                 Failure::new(Class::Spec, "wrong_state", why)
             }
             Ok(None) => no_such_job(job),
@@ -119,11 +127,9 @@ impl<A: Archive> RuleServices<A> {
 
     async fn look_at(&self, job: JobId, at: v1::look_request::At) -> Result<Json, Failure> {
         use v1::look_request::At;
-        let look = async |question: Question| {
-            match self.jobs.inbox.look(job, question).await {
-                Err(failure) if failure.code == "no_such_job" => Err(self.gone(job).await),
-                other => other,
-            }
+        let look = async |question: Question| match self.jobs.inbox.look(job, question).await {
+            Err(failure) if failure.code == "no_such_job" => Err(self.gone(job).await),
+            other => other,
         };
         match at {
             At::Facts(v1::LookFacts { kind }) => {
@@ -235,10 +241,7 @@ impl<A: Archive> RuleService for RuleServices<A> {
         pushed.map(Response::new).map_err(|f| status(&f))
     }
 
-    async fn list(
-        &self,
-        _: Request<v1::ListServicesRequest>,
-    ) -> Result<Response<v1::ListServicesResponse>, Status> {
+    async fn list(&self, _: Request<v1::ListServicesRequest>) -> Result<Response<v1::ListServicesResponse>, Status> {
         let services = self.registry.list().iter().map(state).collect();
         Ok(Response::new(v1::ListServicesResponse { services }))
     }
@@ -275,7 +278,8 @@ impl<A: Archive> RuleService for RuleServices<A> {
             return Err(BadField::new("name", why).into());
         }
         let payload = if payload.is_empty() { "null" } else { &payload };
-        let payload: Json = serde_json::from_str(payload).map_err(|e| BadField::new("payload", format!("no JSON: {e}")))?;
+        let payload: Json =
+            serde_json::from_str(payload).map_err(|e| BadField::new("payload", format!("no JSON: {e}")))?;
         self.tell(job, &name, dedupe, payload.to_string().into_bytes()).await
     }
 

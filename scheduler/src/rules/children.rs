@@ -59,7 +59,9 @@ pub(super) fn outcome(job: &Job) -> Result<Value, Failure> {
     match job.state() {
         JobState::Done => {
             let output = job.output().map_or(Ok(Value::Null), |output| serde_json::from_slice(output));
-            output.map_err(|e| Failure::new(Class::Internal, "bad_output", format!("the output of job {}: {e}", job.id())))
+            output.map_err(|e| {
+                Failure::new(Class::Internal, "bad_output", format!("the output of job {}: {e}", job.id()))
+            })
         }
         JobState::Failed if job.failure().is_some() => Err(job.failure().cloned().expect("just seen")),
         _ => {
@@ -210,7 +212,9 @@ fn new_child(registry: &Registry, parent: &Job, effect: &str, start: Start) -> R
             JobSpec::new("", service.clone()).check()?;
             (service, false)
         }
-        name => (Service::Rules(frozen(registry, RulesSpec { name: name.into(), version: String::new(), input })?), true),
+        name => {
+            (Service::Rules(frozen(registry, RulesSpec { name: name.into(), version: String::new(), input })?), true)
+        }
     };
     let pool = if start.pool.is_empty() { of.pool.clone() } else { start.pool.as_str().into() };
     Ok(NewJob {
@@ -224,7 +228,10 @@ fn new_child(registry: &Registry, parent: &Job, effect: &str, start: Start) -> R
         max_attempts: of.max_attempts,
         reactive,
         traceparent: of.traceparent.clone(),
-        ..NewJob::new(start.service, serde_json::to_vec(&service).expect("a spec is plain data with string keys").into())
+        ..NewJob::new(
+            start.service,
+            serde_json::to_vec(&service).expect("a spec is plain data with string keys").into(),
+        )
     })
 }
 

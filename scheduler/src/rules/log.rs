@@ -33,7 +33,9 @@ impl Page {
 }
 
 fn unreadable(why: &str) -> Failure {
-    let message = format!("the history of its rules cannot be brought back: {why}; this is a bug, or the job is from a newer server");
+    let message = format!(
+        "the history of its rules cannot be brought back: {why}; this is a bug, or the job is from a newer server"
+    );
     Failure::new(Class::Internal, "bad_history", message)
 }
 
@@ -78,7 +80,8 @@ impl Log {
         match &self.kept {
             Some(kept) => {
                 let program = registry.program(&kept.rules)?;
-                Instance::restore(program, Limits::default(), kept.as_ref().clone()).map_err(|e| unreadable(&e.to_string()))
+                Instance::restore(program, Limits::default(), kept.as_ref().clone())
+                    .map_err(|e| unreadable(&e.to_string()))
             }
             None => Ok(Instance::new(registry.program(hash)?, Limits::default())),
         }

@@ -33,7 +33,12 @@ impl Orders {
     }
 
     /// `effect` names the call in its job; `rule` is whose it is.
-    pub(super) fn order(&self, call: &effect::Call, effect: &str, rule: &str) -> Result<(String, NewTask), SectionFailure> {
+    pub(super) fn order(
+        &self,
+        call: &effect::Call,
+        effect: &str,
+        rule: &str,
+    ) -> Result<(String, NewTask), SectionFailure> {
         let args = args(call)?;
         let usual = usual(&args);
         let mut resources = Resources::cpu_memory(limits::CORE, usual.memory_mib);

@@ -66,7 +66,10 @@ pub(crate) struct ServiceState {
 /// A change of which version takes new jobs.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    Canary { version: String, percent: u32 },
+    Canary {
+        version: String,
+        percent: u32,
+    },
     /// Empty: the canary.
     Promote(String),
     Rollback,
@@ -275,7 +278,10 @@ impl Registry {
                 (Some(canary), _) => routes.verdict = format!("canary {} was taken back by hand", short(&canary.hash)),
                 (None, Some(before)) => routes = routes.promote(before, String::new()),
                 (None, None) => {
-                    return Err(refused("no_version_before", format!("{name} has no canary and no version before this one")));
+                    return Err(refused(
+                        "no_version_before",
+                        format!("{name} has no canary and no version before this one"),
+                    ));
                 }
             },
         }
@@ -296,7 +302,11 @@ impl Registry {
         let mut services = self.services();
         let service = services.get_mut(name)?;
         let tally = service.tallies.entry(hash.to_owned()).or_default();
-        if well { tally.done += 1 } else { tally.failed += 1 }
+        if well {
+            tally.done += 1
+        } else {
+            tally.failed += 1
+        }
         let canary = service.routes.canary.as_ref().filter(|canary| canary.hash == hash)?;
         let stable = service.tallies.get(&service.routes.stable).copied().unwrap_or_default();
         let is_good = service.tallies[hash].judge(stable)?;
@@ -353,11 +363,15 @@ impl Service {
         match found[..] {
             [one] => Ok(one),
             [] => {
-                let known: Vec<_> = self.versions.iter().rev().take(8).map(|v| format!("{} ({})", short(&v.hash), v.version)).collect();
+                let known: Vec<_> =
+                    self.versions.iter().rev().take(8).map(|v| format!("{} ({})", short(&v.hash), v.version)).collect();
                 let known = known.join(", ");
                 Err(refused("no_such_version", format!("{name} has no version {version:?}; the newest are {known}")))
             }
-            _ => Err(refused("ambiguous_version", format!("{} versions of {name} begin with {version}: give more of it", found.len()))),
+            _ => Err(refused(
+                "ambiguous_version",
+                format!("{} versions of {name} begin with {version}: give more of it", found.len()),
+            )),
         }
     }
 }
@@ -365,14 +379,22 @@ impl Service {
 fn find<'a>(services: &'a BTreeMap<String, Service>, name: &str) -> Result<&'a Service, Failure> {
     services.get(name).ok_or_else(|| {
         let known: Vec<_> = services.keys().map(String::as_str).collect();
-        let known = if known.is_empty() { "none was pushed yet".to_owned() } else { format!("there are {}", known.join(", ")) };
-        refused("no_such_service", format!("there is no service {name:?}: {known}; `spool service push FOLDER` adds one"))
+        let known =
+            if known.is_empty() { "none was pushed yet".to_owned() } else { format!("there are {}", known.join(", ")) };
+        refused(
+            "no_such_service",
+            format!("there is no service {name:?}: {known}; `spool service push FOLDER` adds one"),
+        )
     })
 }
 
 fn check_name(name: &str) -> Result<(), String> {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
-    if name.is_empty() || name.len() > NAME_MAX || !name.bytes().all(is_word) || !name.as_bytes()[0].is_ascii_lowercase() {
+    if name.is_empty()
+        || name.len() > NAME_MAX
+        || !name.bytes().all(is_word)
+        || !name.as_bytes()[0].is_ascii_lowercase()
+    {
         return Err(format!("a name is 1 to {NAME_MAX} lower-case letters, digits, - and _, a letter first"));
     }
     if TAKEN.contains(&name) {

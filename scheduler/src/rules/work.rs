@@ -25,7 +25,10 @@ pub(super) enum Stand {
     Here(Box<Instance>),
     Log,
     /// It had ended and is to go on: these tasks are over without an answer, and so many tasks there are.
-    BeforeEnd { unfinished: Vec<u32>, tasks: u32 },
+    BeforeEnd {
+        unfinished: Vec<u32>,
+        tasks: u32,
+    },
 }
 
 #[derive(Debug)]

@@ -152,11 +152,12 @@ impl Archive for SqliteArchive {
 
     async fn children(&self, parent: JobId) -> Result<Vec<JobId>, StoreError> {
         // From "child:PARENT:" up to where the character after the colon would begin.
-        let jobs: Vec<i64> = sqlx::query_scalar("SELECT job FROM job WHERE request_id >= ? AND request_id < ? ORDER BY job")
-            .bind(format!("child:{parent}:"))
-            .bind(format!("child:{parent};"))
-            .fetch_all(&self.readers)
-            .await?;
+        let jobs: Vec<i64> =
+            sqlx::query_scalar("SELECT job FROM job WHERE request_id >= ? AND request_id < ? ORDER BY job")
+                .bind(format!("child:{parent}:"))
+                .bind(format!("child:{parent};"))
+                .fetch_all(&self.readers)
+                .await?;
         jobs.into_iter().map(job_id).collect()
     }
 
