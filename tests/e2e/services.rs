@@ -412,7 +412,7 @@ const HOSTILE: [(&str, &str, &str); 4] = [
     ("loop", "action = lambda: [assert_(\"x\", n = spin())]", "section_too_slow"),
     ("bomb", "action = lambda: [assert_(\"x\", n = grow())]", "section_too_large"),
     ("flood", "action = lambda: [assert_(\"x\", n = n) for n in range(1000000)]", "too_many_facts section_too_slow"),
-    ("itself", "action = lambda: [assert_(\"input\", n = 1)]", "too_many_firings"),
+    ("itself", "action = lambda: [assert_(\"input\", n = 1)]", "too_deep"),
 ];
 
 /// Each of the hostile is paused and explained; what others do goes on as if they were not there.
