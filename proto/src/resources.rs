@@ -78,6 +78,13 @@ impl Resources {
             .map_or_else(|| self.other.get(name).copied().unwrap_or(0), |i| self.known()[i])
     }
 
+    pub fn set(&mut self, name: &str, amount: u64) {
+        match KNOWN.iter().position(|known| *known == name) {
+            Some(at) => *self.known_mut()[at] = amount,
+            None => drop(self.other.insert(name.into(), amount)),
+        }
+    }
+
     /// The first resource of which `self` needs more than `free` has.
     pub fn first_lacking<'a>(&'a self, free: &Resources) -> Option<&'a str> {
         let (need, have) = (self.known(), free.known());

@@ -4,6 +4,7 @@
 //! answer at once, in this process.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ use spool_proto::time::{Span, Timestamp};
 use spool_proto::wire::v1;
 use tokio::sync::{mpsc, watch};
 
+use crate::rules::Rules;
+use crate::rules::registry::Registry;
 use crate::run_loop::connections::QUEUE;
 use crate::run_loop::inbox::{Inbox, Message};
 use crate::run_loop::{Limits, RunLoop};
@@ -238,7 +241,11 @@ async fn on_disk(
     let engine = crate::recovery::recover(&mut store, Config::default()).await?;
     let (inbox, messages) = Inbox::new();
     let (stop, stopped) = watch::channel(false);
-    let run_loop = RunLoop::new(engine, store, Limits::default(), messages, directory.path().join("artifacts"));
+    // No rules are run here.
+    let keeper = spool_dialect::Keeper::new("spool".into(), Vec::new());
+    let rules = Rules::new(Arc::new(Registry::open(directory.path().join("services"), keeper)?), inbox.clone());
+    let artifacts = directory.path().join("artifacts");
+    let run_loop = RunLoop::new(engine, store, Limits::default(), messages, artifacts, rules);
     let run_loop = tokio::spawn(run_loop.run(stopped));
 
     let (leases, leased) = mpsc::unbounded_channel();

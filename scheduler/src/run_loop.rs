@@ -25,6 +25,7 @@ use spool_proto::uri;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
+use crate::rules::{Rules, Wish};
 use crate::store::{Store, StoreError};
 use crate::workflow::{self, Place};
 use connections::Connections;
@@ -54,6 +55,7 @@ pub(crate) struct RunLoop<S> {
     watchers: BTreeMap<JobId, watch::Sender<()>>,
     /// Why nothing can be written at the moment.
     trouble: watch::Sender<Option<Failure>>,
+    rules: Rules,
     asked: BTreeMap<Token, oneshot::Sender<Answer>>,
     next_token: u64,
     /// Never runs backwards, whatever the wall clock does.
@@ -70,6 +72,7 @@ impl<S: Store> RunLoop<S> {
         limits: Limits,
         inbox: mpsc::Receiver<Message>,
         artifacts: PathBuf,
+        rules: Rules,
     ) -> RunLoop<S> {
         RunLoop {
             engine,
@@ -80,6 +83,7 @@ impl<S: Store> RunLoop<S> {
             connections: Connections::default(),
             watchers: BTreeMap::new(),
             trouble: watch::Sender::new(None),
+            rules,
             asked: BTreeMap::new(),
             next_token: 0,
             clock: Timestamp::ZERO,
@@ -114,7 +118,7 @@ impl<S: Store> RunLoop<S> {
                     Some(message) => self.backlog.push_back(message),
                     None => break,
                 },
-                () = std::future::ready(()), if !self.backlog.is_empty() => {}
+                () = std::future::ready(()), if !self.backlog.is_empty() || self.rules.has_wishes() => {}
                 () = sleep_until(wakeup) => {}
             }
             self.turn(&mut stop).await?;
@@ -180,6 +184,8 @@ impl<S: Store> RunLoop<S> {
                 }
             }
             Message::Query(question) => question(&self.engine, now),
+            Message::Fired(fired) => self.rules.fired(&self.engine, *fired),
+            Message::Look { job, look } => self.rules.look(now, &self.engine, job, look),
             Message::Watch { job, answer } => {
                 let receiver = match self.engine.job(job) {
                     Some(_) => self.watchers.entry(job).or_insert_with(|| watch::Sender::new(())).subscribe(),
@@ -233,17 +239,32 @@ impl<S: Store> RunLoop<S> {
     fn advance_workflows(&mut self) -> Vec<Effect> {
         let mut done = Vec::new();
         let now = self.now();
-        while !self.effects.is_empty() {
+        loop {
+            self.grant_wishes(now);
+            if self.effects.is_empty() {
+                return done;
+            }
             // Whatever happened to a job in this pass, its workflow is asked once, when all of it is known.
             let mut asked = BTreeSet::new();
             for effect in std::mem::take(&mut self.effects) {
                 match effect {
                     Effect::Advance { job } => drop(asked.insert(job)),
-                    other => done.push(other),
+                    other => {
+                        if let Effect::Record(record) = &other {
+                            self.rules.note(record);
+                        }
+                        done.push(other);
+                    }
                 }
             }
             for job in asked {
                 let Some(found) = self.engine.job(job) else { continue };
+                if found.request().reactive {
+                    if let Some(next) = self.rules.ask(now, &self.engine, found) {
+                        self.engine.handle(now, Input::Advance { job, next }, &mut self.effects);
+                    }
+                    continue;
+                }
                 let folder = self.artifacts.join(job.to_string());
                 let place = Place { artifacts: uri::prefix_of_job(job), unsplit_threads: self.unsplit_threads() };
                 let mut next = workflow::next(&self.engine, found, &place);
@@ -256,7 +277,33 @@ impl<S: Store> RunLoop<S> {
                 self.engine.handle(now, Input::Advance { job, next }, &mut self.effects);
             }
         }
-        done
+    }
+
+    /// Does what rules have decided.
+    fn grant_wishes(&mut self, now: Timestamp) {
+        for wish in self.rules.take_wishes() {
+            match wish {
+                Wish::Input(input) => {
+                    if let Input::Advance { job, next } = &input
+                        && starts_tasks(next)
+                        && let Err(e) = std::fs::create_dir_all(self.artifacts.join(job.to_string()))
+                    {
+                        let failure = unwritable(&self.artifacts.join(job.to_string()), &e);
+                        let input = Input::Advance { job: *job, next: Next::Fail { failure } };
+                        self.engine.handle(now, input, &mut self.effects);
+                        continue;
+                    }
+                    self.engine.handle(now, input, &mut self.effects);
+                }
+                Wish::Ask(request, asked) => {
+                    self.next_token += 1;
+                    let token = Token(self.next_token);
+                    self.rules.wait_for(token, asked);
+                    self.engine.handle(now, request(token), &mut self.effects);
+                }
+                Wish::AskJob(job) => self.effects.push(Effect::Advance { job }),
+            }
+        }
     }
 
     /// Cores of the largest worker that is connected.
@@ -323,6 +370,9 @@ impl<S: Store> RunLoop<S> {
     fn release(&mut self, effect: Effect) {
         match effect {
             Effect::Reply { token, reply } => {
+                if self.rules.replied(&self.engine, token, &reply) {
+                    return;
+                }
                 if let Some(answer) = self.asked.remove(&token) {
                     // Who asked may have gone.
                     drop(answer.send(Ok(reply)));
@@ -331,7 +381,10 @@ impl<S: Store> RunLoop<S> {
             Effect::Send { worker, incarnation, message } => {
                 self.connections.push(worker, incarnation, message, self.engine.config().lease);
             }
-            Effect::Ended { job } => self.keeper.ended(&self.engine, job),
+            Effect::Ended { job } => {
+                self.rules.ended(&self.engine, job);
+                self.keeper.ended(&self.engine, job);
+            }
             Effect::Record(_) | Effect::Changed { .. } | Effect::Advance { .. } => unreachable!("taken out before"),
         }
     }

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -20,9 +21,11 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use tracing::{error, info};
 
-use crate::api::{Artifacts, Fleet, Jobs, Pools, Queues, TREE_BYTES_MAX, Workers};
+use crate::api::{Artifacts, Fleet, Jobs, Pools, Queues, RuleServices, TREE_BYTES_MAX, Workers};
 use crate::lock::{DataLock, LockError};
 use crate::recovery::recover;
+use crate::rules::Rules;
+use crate::rules::registry::Registry;
 use crate::run_loop::inbox::Inbox;
 use crate::run_loop::{Limits, RunLoop};
 use crate::store::{SqliteStore, Store, StoreError};
@@ -49,6 +52,8 @@ pub struct ServerOptions {
     pub allow_insecure: bool,
     pub limits: Limits,
     pub engine: spool_core::Config,
+    /// What runs the sections of rules that people push: a program that locks itself in and calls [`spool_dialect::child::serve`].
+    pub rules: spool_dialect::Keeper,
 }
 
 impl ServerOptions {
@@ -60,6 +65,10 @@ impl ServerOptions {
             allow_insecure: false,
             limits: Limits::default(),
             engine: spool_core::Config::default(),
+            rules: spool_dialect::Keeper::new(
+                std::env::current_exe().unwrap_or_else(|_| "spool".into()),
+                vec!["rules-exec".into()],
+            ),
         }
     }
 }
@@ -132,7 +141,7 @@ impl Server {
         O: FnOnce(PathBuf) -> F,
         F: Future<Output = Result<S, StoreError>>,
     {
-        let ServerOptions { data, listen, allow_insecure, limits, engine } = options;
+        let ServerOptions { data, listen, allow_insecure, limits, engine, rules } = options;
         let unusable = |source| ServerError::Data { path: data.clone(), source };
         let artifacts = data.join("artifacts");
         std::fs::create_dir_all(&artifacts).map_err(unusable)?;
@@ -151,7 +160,9 @@ impl Server {
         let (inbox, messages) = Inbox::new();
         let (stop, stopped) = watch::channel(false);
         let pieces = Artifacts::new(inbox.clone(), artifacts.clone()).map_err(unusable)?;
-        let run_loop = RunLoop::new(engine, store, limits, messages, artifacts);
+        let registry = Arc::new(Registry::open(data.join("services"), rules).map_err(unusable)?);
+        let rules = Rules::new(registry.clone(), inbox.clone());
+        let run_loop = RunLoop::new(engine, store, limits, messages, artifacts, rules);
         let trouble = run_loop.trouble();
         let loop_stopped = stopped.clone();
         let run_loop = tokio::spawn(async move {
@@ -164,6 +175,7 @@ impl Server {
         health.set_serving::<v1::job_service_server::JobServiceServer<Jobs<S::Archive>>>().await;
         health.set_serving::<v1::worker_service_server::WorkerServiceServer<Workers>>().await;
         health.set_serving::<v1::pool_service_server::PoolServiceServer<Pools>>().await;
+        health.set_serving::<v1::rule_service_server::RuleServiceServer<RuleServices<S::Archive>>>().await;
         health.set_serving::<v1::queue_service_server::QueueServiceServer<Queues>>().await;
         health.set_serving::<v1::fleet_service_server::FleetServiceServer<Fleet>>().await;
         health.set_serving::<v1::artifact_service_server::ArtifactServiceServer<Artifacts>>().await;
@@ -172,7 +184,8 @@ impl Server {
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(|e| ServerError::Died(format!("reflection: {e}")))?;
-        let jobs = Jobs { inbox: inbox.clone(), archive };
+        let jobs = Jobs { inbox: inbox.clone(), archive, services: registry.clone() };
+        let rule_services = RuleServices { jobs: jobs.clone(), registry };
         let router = || {
             tonic::transport::Server::builder()
                 .http2_keepalive_interval(Some(KEEPALIVE))
@@ -183,6 +196,7 @@ impl Server {
                 .add_service(health_service.clone())
                 .add_service(reflection.clone())
                 .add_service(v1::job_service_server::JobServiceServer::new(jobs.clone()))
+                .add_service(v1::rule_service_server::RuleServiceServer::new(rule_services.clone()))
                 .add_service(v1::worker_service_server::WorkerServiceServer::new(Workers { inbox: inbox.clone() }))
                 .add_service(
                     v1::pool_service_server::PoolServiceServer::new(Pools { inbox: inbox.clone() })

@@ -66,6 +66,8 @@ pub trait Archive: Clone + Send + Sync + 'static {
 
     /// The job that was made for a request.
     fn find_request(&self, request_id: &str) -> impl Future<Output = Result<Option<JobId>, StoreError>> + Send;
+    /// Jobs that rules of this one started.
+    fn children(&self, parent: JobId) -> impl Future<Output = Result<Vec<JobId>, StoreError>> + Send;
 
     /// Newest first, brief.
     fn list(&self, filter: &JobFilter) -> impl Future<Output = Result<Vec<JobView>, StoreError>> + Send;

@@ -5,7 +5,7 @@
 
 mod bench;
 mod chunks;
-mod limits;
+pub(crate) mod limits;
 mod rate;
 mod rate_buffer;
 mod title;

@@ -1,5 +1,7 @@
 //! What the API may ask. Reading changes nothing.
 
+use std::ops::Bound;
+
 use spool_proto::failure::Failure;
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
 use spool_proto::time::{Span, Timestamp};
@@ -63,6 +65,12 @@ impl Engine {
     /// The job that was submitted under this request id.
     pub fn find_request(&self, request_id: &str) -> Option<JobId> {
         self.state.requests.get(request_id).copied()
+    }
+
+    /// Jobs whose request id begins so.
+    pub fn requests_with<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = JobId> + 'a {
+        let from = self.state.requests.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.take_while(move |(id, _)| id.starts_with(prefix)).map(|(_, job)| *job)
     }
 
     pub fn task(&self, id: TaskId) -> Option<TaskInfo<'_>> {

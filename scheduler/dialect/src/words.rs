@@ -354,6 +354,7 @@ pub(crate) fn effects(builder: &mut GlobalsBuilder) {
         #[starlark(require = named, default = NoneOr::None)] args: NoneOr<Value<'v>>,
         #[starlark(require = named, default = "")] key: &str,
         #[starlark(require = named, default = UnpackList::default())] inputs: UnpackList<&'v str>,
+        #[starlark(require = named, default = NoneOr::None)] source_version: NoneOr<&str>,
         #[starlark(require = named, default = "")] backend: &str,
         #[starlark(require = named, default = NoneOr::None)] cpu: NoneOr<Value<'v>>,
         #[starlark(require = named, default = NoneOr::None)] memory: NoneOr<Value<'v>>,
@@ -399,6 +400,7 @@ pub(crate) fn effects(builder: &mut GlobalsBuilder) {
             ("attempts", heap.alloc(attempts)),
             ("timeouts", heap.alloc(AllocDict(timeouts))),
         ];
+        rest.extend(source_version.into_option().map(|version| ("source_version", heap.alloc(version))));
         rest.extend(weight.into_option().map(|weight| ("weight", weight)));
         rest.extend(undo.into_option().map(|undo| ("undo", undo)));
         Ok(effect(heap, "call", rest))

@@ -75,6 +75,9 @@ pub struct Call {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub inputs: Vec<String>,
     pub args: Value,
+    /// What the source was when the job first read it (`result.read.version`): another one is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_version: Option<String>,
     /// Which of a function's ways to do it a worker must offer: `cpu/libx264`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub backend: String,

@@ -61,10 +61,24 @@ pub enum Event {
     },
     /// Somebody has looked at a paused or quarantined job and lets it go on.
     Resume,
+    /// A job that had ended goes on: these calls, which are over without an answer, are made again. New ones are numbered from `next`.
+    Retried {
+        /// What ended it, the entry before, did not happen: see [`effective`].
+        undo: bool,
+        tasks: Vec<u32>,
+        next: u32,
+    },
     /// From here on another rule set holds.
     Migrated {
         rules: Arc<str>,
     },
+}
+
+/// The entries that count: what was undone is left out.
+pub fn effective(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    let undone =
+        |at: usize| matches!(entries.get(at + 1), Some(Entry { event: Event::Retried { undo: true, .. }, .. }));
+    entries.iter().enumerate().filter(move |(at, _)| !undone(*at)).map(|(_, entry)| entry)
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -29,7 +29,7 @@ use crate::network::Network;
 use crate::ruleset::{How, RuleSet};
 use crate::value::Value;
 
-pub use keep::Kept;
+pub use keep::{Kept, Migration};
 
 /// A rule set, ready to match.
 #[derive(Debug)]
@@ -164,6 +164,16 @@ pub struct Awaited {
     pub retries: u32,
 }
 
+impl Awaited {
+    /// What its try is called outside.
+    fn effect(&self, firing: &str) -> String {
+        match self.retries {
+            0 => format!("{firing}/{}", self.key),
+            n => format!("{firing}/{}#{n}", self.key),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum What {
@@ -228,6 +238,8 @@ pub struct Instance {
     signals: HashSet<String>,
     status: Status,
     limits: Limits,
+    /// Times it was told to go on after its end.
+    retried: u32,
 }
 
 /// What came of an event.
@@ -271,11 +283,18 @@ impl Instance {
             signals: HashSet::new(),
             status: Status::Running,
             limits,
+            retried: 0,
         }
     }
 
     pub fn status(&self) -> &Status {
         &self.status
+    }
+
+    /// Whether a cancel lets rules clean up first.
+    pub fn cleans_up(&self) -> bool {
+        let mut patterns = self.program.set.rules.iter().flat_map(|rule| &rule.patterns);
+        patterns.any(|pattern| pattern.how == How::Fact && pattern.kind.as_ref() == events::CANCEL)
     }
 
     pub fn program(&self) -> &Arc<Program> {
@@ -296,7 +315,16 @@ impl Instance {
         self.next_task
     }
 
-    /// Tasks and children it waits for.
+    /// Times it was told to go on after its end.
+    pub fn retried(&self) -> u32 {
+        self.retried
+    }
+
+    pub fn awaits_task(&self, task: u32) -> bool {
+        self.tasks.contains_key(&task)
+    }
+
+    /// Tasks it waits for.
     pub fn waits_for(&self) -> impl Iterator<Item = u32> + '_ {
         self.tasks.keys().copied()
     }

@@ -247,6 +247,7 @@ impl Play<'_> {
             Event::ChildDone { effect, value } => format!("child done {effect} {}", short(value)),
             Event::ChildFailed { effect, failure } => format!("child failed {effect} ({})", failure.code),
             Event::Signal { name, payload, .. } => format!("signal {name} {}", short(payload)),
+            Event::Retried { tasks, .. } => format!("told to go on: {} calls are made again", tasks.len()),
             Event::Cancel { reason } => format!("cancel: {reason}"),
             Event::Tick { .. } => "time".into(),
             Event::Resume => "resume".into(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::history::{Entry, Event, Outcome, SectionRun};
+use crate::history::{Entry, Event, Outcome, SectionRun, effective};
 use crate::instance::{Diverged, Instance, Program, Request, Sections, Status};
 use crate::limits::Limits;
 
@@ -46,7 +46,7 @@ pub fn compare(
     let (mut then, mut now) = (Instance::new(old.clone(), limits), Instance::new(new.clone(), limits));
     let mut names = Names::default();
     let mut differences = Vec::new();
-    for (number, entry) in (1..).zip(history) {
+    for (number, entry) in (1..).zip(effective(history)) {
         let event = match names.translate(&entry.event) {
             Ok(event) => event,
             Err(effect) => {
@@ -142,6 +142,10 @@ impl Names {
             Event::ChildFailed { effect, failure } => Event::ChildFailed { effect: self.child(&effect)?, failure },
             Event::Tick { unstarted } => {
                 Event::Tick { unstarted: unstarted.into_iter().filter_map(|task| self.task(task).ok()).collect() }
+            }
+            Event::Retried { undo, tasks, .. } => {
+                let tasks = tasks.into_iter().filter_map(|task| self.task(task).ok()).collect();
+                Event::Retried { undo, tasks, next: 0 }
             }
             other => other,
         })

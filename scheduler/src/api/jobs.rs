@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
 
 use spool_core::io::{Input, NewJob, Reply};
 use spool_proto::failure::{Class, Failure};
@@ -12,6 +13,7 @@ use spool_proto::uri;
 use spool_proto::view::{JobState, JobView};
 use spool_proto::wire::spec::priority;
 use spool_proto::wire::{BadField, v1};
+use spool_rules::instance::{Instance, Pause, Status as Stand};
 use tonic::{Request, Response, Status};
 use tracing::{Instrument, info, info_span};
 use v1::job_service_server::JobService;
@@ -20,6 +22,8 @@ use super::logs::LogStream;
 use super::pools::pool_name;
 use super::watch::WatchStream;
 use super::{TEXT_MAX, accepted, job_id, no_such_job, refused_submission, status};
+use crate::rules::registry::Registry;
+use crate::rules::{self, CANCEL};
 use crate::run_loop::inbox::Inbox;
 use crate::store::{Archive, JobFilter};
 use crate::view;
@@ -33,6 +37,7 @@ const BENCH_TASKS_MAX: u32 = 10_000_000;
 pub(crate) struct Jobs<A> {
     pub(crate) inbox: Inbox,
     pub(crate) archive: A,
+    pub(crate) services: Arc<Registry>,
 }
 
 impl<A: Archive> Jobs<A> {
@@ -53,7 +58,7 @@ impl<A: Archive> Jobs<A> {
     }
 
     /// A change that was asked for, and the job after it.
-    async fn change(&self, job: JobId, reply: Result<Reply, Failure>) -> Result<Response<v1::Job>, Status> {
+    pub(super) async fn change(&self, job: JobId, reply: Result<Reply, Failure>) -> Result<Response<v1::Job>, Status> {
         let done = reply.and_then(accepted);
         if let Err(failure) = done {
             // A job that has left memory is not unknown: it is over.
@@ -79,6 +84,12 @@ impl<A: Archive> Jobs<A> {
         {
             return Ok((job, true));
         }
+        let mut spec = spec;
+        let reactive = matches!(spec.service, Service::Rules(_));
+        if let Service::Rules(rules) = spec.service {
+            let frozen = rules::frozen(&self.services, rules).map_err(|f| status(&f))?;
+            spec.service = Service::Rules(frozen);
+        }
         let new = NewJob {
             request_id,
             name: if spec.name.is_empty() { default_name(&spec.service) } else { spec.name },
@@ -91,7 +102,7 @@ impl<A: Archive> Jobs<A> {
             preemptible: spec.preemptible,
             hop: spec.hop,
             max_attempts: spec.max_attempts,
-            reactive: false,
+            reactive,
             traceparent,
         };
         match self.inbox.ask(|token| Input::Submit { token, job: new }).await.map_err(|f| status(&f))? {
@@ -99,6 +110,21 @@ impl<A: Archive> Jobs<A> {
             Reply::Refused(refusal) => Err(refused_submission(&refusal)),
             Reply::Ok | Reply::Pools { .. } => unreachable!("a submission is answered with its job"),
         }
+    }
+
+    /// Whether the job's rules are to be told that it is cancelled. When they are, and are told again, it ends at once.
+    async fn cleans_up(&self, job: JobId) -> bool {
+        let cleans = self.inbox.look(job, |rules| Ok(rules.cleans_up() && *rules.status() == Stand::Running)).await;
+        cleans.unwrap_or(false)
+    }
+
+    /// Why the job's rules do not go on, if they do not.
+    async fn pause(&self, job: JobId) -> Option<Pause> {
+        let pause = |rules: &Instance| match rules.status() {
+            Stand::Paused(pause) => Ok(Some(pause.clone())),
+            _ => Ok(None),
+        };
+        self.inbox.look(job, pause).await.ok().flatten()
     }
 
     async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<JobView>, Failure> {
@@ -136,6 +162,10 @@ impl<A: Archive> JobService for Jobs<A> {
         let spec = spec.ok_or_else(|| BadField::new("spec", "missing"))?;
         if request_id.len() > TEXT_MAX || spec.name.len() > TEXT_MAX {
             return Err(BadField::new("request_id, spec.name", format!("longer than {TEXT_MAX} bytes")).into());
+        }
+        if request_id.starts_with("child:") {
+            let why = "child: is for jobs that rules start; choose another beginning";
+            return Err(BadField::new("request_id", why).into());
         }
         let spec = JobSpec::try_from(spec)?;
         check(&spec).map_err(|f| status(&f))?;
@@ -188,7 +218,14 @@ impl<A: Archive> JobService for Jobs<A> {
             return Err(BadField::new("reason", format!("longer than {TEXT_MAX} bytes")).into());
         }
         let job = job_id("job_id", &id)?;
-        let reply = self.inbox.ask(move |token| Input::Cancel { token, job, reason }).await;
+        let reply = match self.cleans_up(job).await {
+            true => {
+                let payload = serde_json::to_vec(&reason).expect("a text").into();
+                let (name, dedupe) = (CANCEL.to_owned(), CANCEL.to_owned());
+                self.inbox.ask(move |token| Input::Signal { token, job, name, dedupe, payload }).await
+            }
+            false => self.inbox.ask(move |token| Input::Cancel { token, job, reason }).await,
+        };
         self.change(job, reply).await
     }
 
@@ -217,7 +254,14 @@ impl<A: Archive> JobService for Jobs<A> {
     async fn explain(&self, request: Request<v1::ExplainJobRequest>) -> Result<Response<v1::Explanation>, Status> {
         let job = job_id("job_id", &request.into_inner().job_id)?;
         let live = self.inbox.query(move |engine, now| engine.explain(now, job)).await.map_err(|f| status(&f))?;
-        if let Some(explanation) = live {
+        if let Some(mut explanation) = live {
+            if let Some(pause) = self.pause(job).await {
+                explanation.reason = "paused".into();
+                explanation.text = format!(
+                    "its rules pause ({}): {}; mend them and `spool service migrate {job}`, or `spool job resume {job}`",
+                    pause.code, pause.message
+                );
+            }
             return Ok(Response::new((&explanation).into()));
         }
         let view = self.view(job, true).await.map_err(|f| status(&f))?.ok_or_else(|| status(&no_such_job(job)))?;

@@ -8,7 +8,10 @@ use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{JobId, WorkerName};
 use spool_proto::time::Timestamp;
 use spool_proto::wire::v1;
+use spool_rules::instance::Instance;
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::rules::{Fired, Look};
 
 /// Messages that may wait for the next turn. Twice what one turn takes: while one turn commits, the next one gathers.
 pub(crate) const INBOX: usize = 2 * super::BATCH;
@@ -40,6 +43,13 @@ pub(crate) enum Message {
         orders: mpsc::WeakSender<v1::ServerMessage>,
     },
     Query(Question),
+    /// What a job's rules decided.
+    Fired(Box<Fired>),
+    /// A question to a job's rules.
+    Look {
+        job: JobId,
+        look: Look,
+    },
     /// Wakes the receiver after every change of the job.
     Watch {
         job: JobId,
@@ -55,6 +65,8 @@ impl fmt::Debug for Message {
             Message::Attach { worker, .. } => f.debug_tuple("Attach").field(worker).finish(),
             Message::Detach { worker, .. } => f.debug_tuple("Detach").field(worker).finish(),
             Message::Query(_) => f.write_str("Query"),
+            Message::Fired(_) => f.write_str("Fired"),
+            Message::Look { job, .. } => f.debug_tuple("Look").field(job).finish(),
             Message::Watch { job, .. } => f.debug_tuple("Watch").field(job).finish(),
         }
     }
@@ -93,6 +105,19 @@ impl Inbox {
         let ask = move |engine: &Engine, now| drop(answer.send(question(engine, now)));
         self.send(Message::Query(Box::new(ask))).await?;
         answered.await.map_err(|_| stopping())
+    }
+
+    /// Asks a job's rules between two evaluations.
+    pub(crate) async fn look<T: Send + 'static>(
+        &self,
+        job: JobId,
+        question: impl FnOnce(&Instance) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (answer, answered) = oneshot::channel();
+        // Who asked may have gone: then nobody needs the answer.
+        let look: Look = Box::new(move |instance| drop(answer.send(instance.and_then(question))));
+        self.send(Message::Look { job, look }).await?;
+        answered.await.map_err(|_| stopping())?
     }
 
     /// The receiver's sender goes when the server stops.

@@ -14,6 +14,10 @@ pub const TABLES_MEMORY: u64 = 512;
 pub const AUDIO_MEMORY: u64 = 256;
 pub const SUBTITLE_MEMORY: u64 = 128;
 pub const PUBLISH_MEMORY: u64 = 64;
+/// MiB for an encoder of pictures whose size is not known: 4K at a slow preset.
+pub const ENCODE_MEMORY: u64 = 3_072;
+/// MiB for a decoder of such.
+pub const DECODE_MEMORY: u64 = 1_536;
 /// Pictures a decoder holds at most: 16 references, its own delay, and those in flight, with room.
 pub const DECODER_PICTURES: u64 = 40;
 

@@ -229,7 +229,7 @@ impl Instance {
                     turn.requests.push(Request::CancelTask { task });
                 }
                 if let What::Start(start) = &awaited.what {
-                    let effect = format!("{name}/{}", awaited.key);
+                    let effect = awaited.effect(name);
                     self.children.remove(&effect);
                     turn.requests.push(Request::Close { effect, close: start.close });
                 }

@@ -44,6 +44,15 @@ impl Instance {
             Event::Cancel { reason } => self.cancel(reason, turn),
             Event::Tick { unstarted } => self.tick(unstarted, turn),
             Event::Resume => self.resume(turn),
+            Event::Retried { tasks, next, .. } => {
+                self.retried += 1;
+                self.next_task = self.next_task.max(*next);
+                for task in tasks {
+                    if let Some((firing, at)) = self.tasks.remove(task) {
+                        self.issue(&firing, at, turn);
+                    }
+                }
+            }
             // The host changes the program before the step; see `keep`.
             Event::Migrated { .. } => {
                 if matches!(self.status, Status::Paused(_)) {
@@ -261,9 +270,7 @@ impl Instance {
             self.drop_firing(&name, turn);
         }
         self.alarms.clear();
-        let patterns = || self.program.set.rules.iter().flat_map(|rule| &rule.patterns);
-        let cleans = patterns().any(|pattern| pattern.how == How::Fact && pattern.kind.as_ref() == CANCEL);
-        if !cleans || matches!(self.status, Status::Paused(_)) {
+        if !self.cleans_up() || matches!(self.status, Status::Paused(_)) {
             return self.end(End::Cancelled(reason.into()), turn);
         }
         // Only what looks for the cancel fires from here on.

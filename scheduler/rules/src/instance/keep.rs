@@ -22,6 +22,8 @@ pub struct Kept {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     signals: Vec<String>,
     status: Status,
+    #[serde(default)]
+    retried: u32,
 }
 
 /// An activation that has fired, and is not to fire again.
@@ -66,6 +68,7 @@ impl Instance {
             undo: self.undo.clone(),
             signals,
             status: self.status.clone(),
+            retried: self.retried,
         }
     }
 
@@ -89,10 +92,7 @@ impl Instance {
                             instance.tasks.insert(*task, (name.clone(), at));
                         }
                         if let What::Start(_) = awaited.what {
-                            let suffix =
-                                if awaited.retries > 0 { format!("#{}", awaited.retries) } else { String::new() };
-                            let effect = format!("{name}/{}{suffix}", awaited.key);
-                            instance.children.insert(effect, (name.clone(), at));
+                            instance.children.insert(awaited.effect(name), (name.clone(), at));
                         }
                     }
                     AwaitedState::Resting | AwaitedState::Failed(_) => instance.pending += 1,
@@ -105,6 +105,7 @@ impl Instance {
         instance.undo = kept.undo;
         instance.signals = kept.signals.into_iter().collect();
         instance.status = kept.status;
+        instance.retried = kept.retried;
         instance.rematch()?;
         Ok(instance)
     }

@@ -150,6 +150,17 @@ impl Archive for SqliteArchive {
         job.map(job_id).transpose()
     }
 
+    async fn children(&self, parent: JobId) -> Result<Vec<JobId>, StoreError> {
+        // From "child:PARENT:" up to where the character after the colon would begin.
+        let jobs: Vec<i64> =
+            sqlx::query_scalar("SELECT job FROM job WHERE request_id >= ? AND request_id < ? ORDER BY job")
+                .bind(format!("child:{parent}:"))
+                .bind(format!("child:{parent};"))
+                .fetch_all(&self.readers)
+                .await?;
+        jobs.into_iter().map(job_id).collect()
+    }
+
     async fn list(&self, filter: &JobFilter) -> Result<Vec<JobView>, StoreError> {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT view FROM job WHERE TRUE");
         if let Some(before) = filter.before {

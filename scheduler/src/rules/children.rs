@@ -1,0 +1,253 @@
+//! Jobs that rules start. A child is known by its request id, `child:PARENT:CLOSE:EFFECT`: so it is started once, is found from both
+//! ends after a restart, and what becomes of it when its parent ends is known without its parent.
+
+use spool_core::engine::Engine;
+use spool_core::io::{Blob, Input, NewJob, Refusal, Reply, Token};
+use spool_core::job::Job;
+use spool_proto::failure::{Class, Failure};
+use spool_proto::ids::JobId;
+use spool_proto::spec::{JobSpec, RulesSpec, Service};
+use spool_proto::view::JobState;
+use spool_rules::effect::{Close, Start};
+use spool_rules::instance::Instance;
+use spool_rules::value::Value;
+
+use super::registry::Registry;
+use super::work::Word;
+use super::{Asked, CANCEL, Rules, Wish, spec};
+
+/// Levels of jobs that start jobs.
+const DEPTH: usize = 16;
+
+fn request_id(parent: JobId, effect: &str, close: Close) -> String {
+    let close = match close {
+        Close::Terminate => 't',
+        Close::Cancel => 'c',
+        Close::Abandon => 'a',
+    };
+    format!("child:{parent}:{close}:{effect}")
+}
+
+/// The parent, and its effect that the job is for.
+pub(super) fn parent_of(request_id: &str) -> Option<(JobId, String)> {
+    let (parent, rest) = request_id.strip_prefix("child:")?.split_once(':')?;
+    let (_, effect) = rest.split_once(':')?;
+    Some((parent.parse().ok()?, effect.to_owned()))
+}
+
+fn close_of(request_id: &str) -> Close {
+    match request_id.split(':').nth(2) {
+        Some("c") => Close::Cancel,
+        Some("a") => Close::Abandon,
+        _ => Close::Terminate,
+    }
+}
+
+/// Jobs in memory that this one started.
+pub(crate) fn children_of(engine: &Engine, parent: JobId) -> Vec<JobId> {
+    engine.requests_with(&format!("child:{parent}:")).collect()
+}
+
+fn child(engine: &Engine, parent: JobId, effect: &str) -> Option<JobId> {
+    [Close::Terminate, Close::Cancel, Close::Abandon]
+        .into_iter()
+        .find_map(|close| engine.find_request(&request_id(parent, effect, close)))
+}
+
+/// How a job that is over ended, as its parent is told.
+pub(super) fn outcome(job: &Job) -> Result<Value, Failure> {
+    match job.state() {
+        JobState::Done => {
+            let output = job.output().map_or(Ok(Value::Null), |output| serde_json::from_slice(output));
+            output.map_err(|e| {
+                Failure::new(Class::Internal, "bad_output", format!("the output of job {}: {e}", job.id()))
+            })
+        }
+        JobState::Failed if job.failure().is_some() => Err(job.failure().cloned().expect("just seen")),
+        _ => {
+            let reason = job.cancel_reason().filter(|reason| !reason.is_empty()).unwrap_or("no reason given");
+            Err(Failure::new(Class::Spec, "child_cancelled", format!("job {} was cancelled: {reason}", job.id())))
+        }
+    }
+}
+
+/// Of the children that a job waits for those that are over.
+pub(super) fn over(engine: &Engine, parent: JobId, instance: &Instance) -> Vec<(String, Result<Value, Failure>)> {
+    let over = instance.children().filter_map(|effect| {
+        let job = engine.job(child(engine, parent, effect)?).filter(|job| job.state().is_final())?;
+        Some((effect.to_owned(), outcome(job)))
+    });
+    over.collect()
+}
+
+/// Children that a job waits for and that there are not: they were refused, and the server went down before its rules had heard.
+pub(super) fn lost(engine: &Engine, parent: JobId, instance: &Instance) -> Vec<(String, Start)> {
+    let lost = instance.open_starts().filter(|(effect, _)| child(engine, parent, effect).is_none());
+    lost.map(|(effect, start)| (effect.to_owned(), start.as_ref().clone())).collect()
+}
+
+/// Ends a child that nobody waits for any more.
+pub(super) fn close(engine: &Engine, parent: JobId, effect: &str, close: Close) -> Option<Wish> {
+    end(engine, child(engine, parent, effect)?, close)
+}
+
+/// A job is over: what becomes of those it started.
+pub(super) fn close_all(engine: &Engine, parent: JobId) -> Vec<Wish> {
+    let children = children_of(engine, parent).into_iter();
+    let close = |child: JobId| end(engine, child, close_of(&engine.job(child)?.request().request_id));
+    children.filter_map(close).collect()
+}
+
+fn end(engine: &Engine, child: JobId, close: Close) -> Option<Wish> {
+    let job = engine.job(child).filter(|job| !job.state().is_final())?;
+    let reason = "the job that started it does not wait for it any more".to_owned();
+    let asked = Asked::Signal { from: child, to: child };
+    match close {
+        Close::Abandon => None,
+        Close::Cancel if spec(job).is_some() => {
+            let payload = serde_json::to_vec(&reason).expect("a text").into();
+            Some(Wish::Ask(
+                Box::new(move |token| Input::Signal {
+                    token,
+                    job: child,
+                    name: CANCEL.into(),
+                    dedupe: CANCEL.into(),
+                    payload,
+                }),
+                asked,
+            ))
+        }
+        Close::Terminate | Close::Cancel => {
+            Some(Wish::Ask(Box::new(move |token| Input::Cancel { token, job: child, reason }), asked))
+        }
+    }
+}
+
+/// A signal that rules send. `parent` is who started the job.
+pub(super) fn signal(engine: &Engine, from: &Job, word: Word) -> Option<Wish> {
+    let Word { job, name, payload, dedupe } = word;
+    let to = match job.as_str() {
+        "parent" => parent_of(&from.request().request_id).map(|(parent, _)| parent),
+        id => id.parse().ok(),
+    };
+    let Some(to) = to.filter(|to| engine.job(*to).is_some()) else {
+        tracing::warn!(job = %from.id(), "its rules signal {job:?}, and there is no such job");
+        return None;
+    };
+    let from = from.id();
+    let payload: Blob = serde_json::to_vec(&payload).expect("a value is plain data with string keys").into();
+    Some(Wish::Ask(
+        Box::new(move |token| Input::Signal { token, job: to, name, dedupe, payload }),
+        Asked::Signal { from, to },
+    ))
+}
+
+impl Rules {
+    pub(super) fn start(&mut self, engine: &Engine, parent: &Job, effect: String, start: Start) {
+        let id = parent.id();
+        let new = check_depth(engine, parent).and_then(|()| new_child(&self.registry, parent, &effect, start));
+        match new {
+            Ok(new) => {
+                let asked = Asked::Start { parent: id, effect };
+                self.wishes.push(Wish::Ask(Box::new(move |token| Input::Submit { token, job: new }), asked));
+            }
+            Err(failure) => self.child_ended(engine, id, effect, Err(failure)),
+        }
+    }
+
+    /// The engine's reply to what rules wished for, if it was one of theirs.
+    pub(crate) fn replied(&mut self, engine: &Engine, token: Token, reply: &Reply) -> bool {
+        let Some(asked) = self.asked.remove(&token) else { return false };
+        match (asked, reply) {
+            (Asked::Start { parent, effect }, Reply::Refused(refusal)) => {
+                let failure = Failure::new(refusal_class(refusal), "child_refused", refusal.to_string());
+                self.child_ended(engine, parent, effect, Err(failure));
+            }
+            // It was started before; it may be over.
+            (Asked::Start { parent, effect }, Reply::Submitted { job, existing: true }) => {
+                if let Some(over) = engine.job(*job).filter(|job| job.state().is_final()) {
+                    self.child_ended(engine, parent, effect, outcome(over));
+                }
+            }
+            (Asked::Signal { from, to }, Reply::Refused(refusal)) => {
+                tracing::warn!(job = %from, %to, "a signal was not taken: {refusal}");
+            }
+            _ => {}
+        }
+        true
+    }
+}
+
+fn refusal_class(refusal: &Refusal) -> Class {
+    match refusal {
+        Refusal::QueueFull { .. } | Refusal::Overloaded { .. } | Refusal::SignalsFull(_) => Class::Capacity,
+        _ => Class::Spec,
+    }
+}
+
+fn check_depth(engine: &Engine, parent: &Job) -> Result<(), Failure> {
+    let above = |job: &Job| parent_of(&job.request().request_id).map(|(parent, _)| parent);
+    let mut next = above(parent);
+    for _ in 0..DEPTH {
+        let Some(job) = next.and_then(|id| engine.job(id)) else { return Ok(()) };
+        next = above(job);
+    }
+    let why = format!("more than {DEPTH} levels of jobs that start jobs");
+    Err(Failure::new(Class::Spec, "too_deep", why))
+}
+
+/// What a child's parent wants, as a job.
+fn new_child(registry: &Registry, parent: &Job, effect: &str, start: Start) -> Result<NewJob, Failure> {
+    let of = parent.request();
+    let input = serde_json::to_value(&start.input).expect("a value is plain data with string keys");
+    let (service, reactive) = match start.service.as_str() {
+        own @ ("video-encode" | "title" | "bench") => {
+            let mut fields = match input {
+                serde_json::Value::Object(fields) => fields,
+                other => return Err(bad_input(own, &format!("{other} is no dict"))),
+            };
+            fields.insert("service".into(), own.into());
+            let service: Service = serde_json::from_value(serde_json::Value::Object(fields))
+                .map_err(|e| bad_input(own, &e.to_string()))?;
+            JobSpec::new("", service.clone()).check()?;
+            (service, false)
+        }
+        name => {
+            (Service::Rules(frozen(registry, RulesSpec { name: name.into(), version: String::new(), input })?), true)
+        }
+    };
+    let pool = if start.pool.is_empty() { of.pool.clone() } else { start.pool.as_str().into() };
+    Ok(NewJob {
+        request_id: request_id(parent.id(), effect, start.close),
+        name: if start.name.is_empty() { format!("{} of {}", start.service, of.name) } else { start.name },
+        priority: start.priority.unwrap_or(of.priority).min(spool_proto::spec::PRIORITY_MAX),
+        pool,
+        class: of.class,
+        preemptible: of.preemptible,
+        deadline: of.deadline,
+        max_attempts: of.max_attempts,
+        reactive,
+        traceparent: of.traceparent.clone(),
+        ..NewJob::new(
+            start.service,
+            serde_json::to_vec(&service).expect("a spec is plain data with string keys").into(),
+        )
+    })
+}
+
+fn bad_input(service: &str, why: &str) -> Failure {
+    Failure::new(Class::Spec, "bad_input", format!("input of {service}: {why}"))
+}
+
+/// With the version that is to run it, and its input as the service wants it.
+///
+/// # Errors
+/// When there is no such service or version, or the input is not what it takes.
+pub(crate) fn frozen(registry: &Registry, spec: RulesSpec) -> Result<RulesSpec, Failure> {
+    let version = registry.resolve(&spec.name, &spec.version)?;
+    let input: Value = serde_json::from_value(spec.input).map_err(|e| bad_input(&spec.name, &e.to_string()))?;
+    let input = spool_rules::schema::conform(&version.set.input, &input)
+        .map_err(|mismatch| bad_input(&spec.name, &mismatch.to_string()))?;
+    let input = serde_json::to_value(&input).expect("a value is plain data with string keys");
+    Ok(RulesSpec { version: version.hash.clone(), input, ..spec })
+}
