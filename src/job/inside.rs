@@ -173,6 +173,7 @@ pub fn event(event: &Event) -> String {
         Event::Tick { unstarted } if unstarted.is_empty() => "time".into(),
         Event::Tick { unstarted } => format!("time; not started: {unstarted:?}"),
         Event::Resume => "resume".into(),
+        Event::Retried { tasks, .. } => format!("told to go on: {} calls are made again", tasks.len()),
         Event::Migrated { rules } => format!("rules are now {rules}"),
     }
 }

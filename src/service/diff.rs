@@ -99,8 +99,7 @@ async fn side(name: &str, server: &str) -> anyhow::Result<Side> {
     }
     let named: Named = name.parse().map_err(|e| Stop::usage(format!("{name}: there is no such folder, and {e}")))?;
     let client = Client::connect(server).await?;
-    let version = named.resolve(&client).await?;
-    let sources = client.service(&named.service, &version).await?.files;
+    let sources = client.service(&named.service, &named.version).await?.files;
     let read = folder::check(&sources)?;
     let read = read.map_err(|problems| Stop::usage(lines(&problems, |problem| format!("{name}/{problem}"))))?;
     Ok(Side { name: name.into(), sources, set: read.set })

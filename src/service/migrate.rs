@@ -4,7 +4,6 @@ use clap::Args;
 use serde_json::{Value, json};
 use spool_proto::ids::JobId;
 
-use super::named;
 use super::versions::More;
 use crate::client::rules::short;
 use crate::output;
@@ -27,11 +26,7 @@ pub struct MigrateArgs {
 pub async fn run(args: &MigrateArgs) -> anyhow::Result<()> {
     let client = args.more.client().await?;
     let job = args.job.to_string();
-    let version = match args.to.as_str() {
-        "" => String::new(),
-        to => named::resolve(&client, &client.get(&job, true).await?.service, to).await?,
-    };
-    let (hash, changes) = client.migrate_job(&job, &version, args.dry_run).await?;
+    let (hash, changes) = client.migrate_job(&job, &args.to, args.dry_run).await?;
     if args.more.json {
         return output::print_json(&json!({ "job": job, "hash": hash, "dry_run": args.dry_run, "changes": changes }));
     }

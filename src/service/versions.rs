@@ -176,8 +176,7 @@ fn canary(state: &State) -> String {
 
 pub async fn get(args: &GetArgs) -> anyhow::Result<()> {
     let client = args.more.client().await?;
-    let version = args.named.resolve(&client).await?;
-    let got = client.service(&args.named.service, &version).await?;
+    let got = client.service(&args.named.service, &args.named.version).await?;
     if let Some(folder) = &args.output {
         write(&got.files, folder)?;
     }
@@ -258,15 +257,13 @@ pub async fn canary_to(args: &CanaryArgs) -> anyhow::Result<()> {
         )));
     }
     let client = args.more.client().await?;
-    let version = args.named.resolve(&client).await?;
-    let route = Route::Canary { version, percent: args.percent };
+    let route = Route::Canary { version: args.named.version.clone(), percent: args.percent };
     show(client.route_service(&args.named.service, route).await?, &args.more)
 }
 
 pub async fn promote(args: &PromoteArgs) -> anyhow::Result<()> {
     let client = args.more.client().await?;
-    let version = args.named.resolve(&client).await?;
-    show(client.route_service(&args.named.service, Route::Promote(version)).await?, &args.more)
+    show(client.route_service(&args.named.service, Route::Promote(args.named.version.clone())).await?, &args.more)
 }
 
 pub async fn rollback(args: &RollbackArgs) -> anyhow::Result<()> {
