@@ -355,6 +355,10 @@ impl Play<'_> {
                 self.wrong.push(format!("expected {what}; {is}"));
             }
         };
+        let is_said = done.is_some() || failed.is_some() || cancelled == Some(true) || running == Some(true);
+        if let (Status::Paused(pause), None, false) = (&status, &paused, is_said) {
+            expect(false, format!("it not to pause (if that is meant: expect: {{paused: {}}})", pause.code));
+        }
         if let Some(value) = done {
             let holds = matches!(&status, Status::Ended(End::Done(found)) if covers(found, &value));
             expect(holds, format!("it to be done with {value}"));
