@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use spool_dialect::Sources;
-use spool_rules::history::{Entry, Event};
-use spool_rules::instance::Program;
+use spool_rules::history::{Entry, Event, effective};
+use spool_rules::instance::{Kept, Program};
 use spool_rules::limits::Limits;
-use spool_rules::replay::{Departure, Difference, compare};
+use spool_rules::replay::{Departure, Difference, compare, compare_from};
 
 use crate::client::rules::short;
 use crate::exit::{Exit, Stop};
@@ -43,7 +42,7 @@ struct History {
     entries: Vec<Entry>,
     /// Where it stood when what was before was trimmed away.
     #[serde(default)]
-    kept: Option<Value>,
+    kept: Option<Box<Kept>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -80,7 +79,11 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
     let program = |set| Program::new(set).map(Arc::new).map_err(|bad| anyhow::anyhow!("{}", bad[0]));
     let hashes = [then.set.hash.to_string(), now.set.hash.to_string()];
     let (old, new) = (program(then.set)?, program(now.set)?);
-    let differences = compare(&history.entries, &old, &new, &mut now.hosted, Limits::default());
+    let limits = Limits::default();
+    let differences = match history.kept {
+        Some(kept) => compare_from(*kept, &history.entries, &old, &new, &mut now.hosted, limits),
+        None => compare(&history.entries, &old, &new, &mut now.hosted, limits),
+    };
     let differences = differences.map_err(|e| Stop::usage(format!("{shown}: {e}")))?;
     let events = history.entries.len();
     let replayed = Replayed { rules: hashes, events, left_out: all - events, differences };
@@ -95,16 +98,10 @@ pub fn run(args: &ReplayArgs) -> anyhow::Result<Exit> {
 
 fn read(shown: &str, text: &str) -> anyhow::Result<History> {
     let mut from = serde_json::Deserializer::from_str(text);
-    let history: History = serde_path_to_error::deserialize(&mut from).map_err(|e| {
+    serde_path_to_error::deserialize(&mut from).map_err(|e| {
         let (path, inner) = (e.path().to_string(), e.inner());
         Stop::usage(format!("{shown}: {path}: {inner}; give what spool job history JOB --json printed"))
-    })?;
-    if history.kept.as_ref().is_some_and(|kept| !kept.is_null()) {
-        return Err(Stop::usage(format!(
-            "{shown}: it does not begin with the job's start: what was before is trimmed away, so other rules cannot be held against it"
-        )));
-    }
-    Ok(history)
+    })
 }
 
 fn told(replayed: &Replayed, entries: &[Entry]) -> String {
@@ -116,12 +113,13 @@ fn told(replayed: &Replayed, entries: &[Entry]) -> String {
     if differences.is_empty() {
         text.push_str("nothing differs\n");
     }
-    let mut last = 0;
+    let counted: Vec<&Entry> = effective(entries).collect();
+    let mut last = None;
     for Difference { event: number, what } in differences {
-        if *number != last {
-            let at = entries.get(number - 1).map(|entry| event(&entry.event)).unwrap_or_default();
+        if last.replace(*number) != Some(*number) {
+            let at = number.checked_sub(1).and_then(|at| counted.get(at));
+            let at = at.map_or_else(|| "the new rules take over".into(), |entry| event(&entry.event));
             text.push_str(&format!("event {number}: {at}\n"));
-            last = *number;
         }
         text.push_str(&departure(what));
     }

@@ -105,7 +105,7 @@ fn from_an_empty_folder_to_a_result() {
         .unwrap();
     child.stdin.take().unwrap().write_all(br#"{"films": ["/no/such/film.mov"]}"#).unwrap();
     let job: Value = serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap();
-    assert_eq!(job["output"]["problems"], json!(["/no/such/film.mov"]), "{job}");
+    assert_eq!(job["output"]["problems"], json!(["file:///no/such/film.mov"]), "{job}");
     let said = tools.refused(&["submit", "--service", "lengths", "--set", "film=a"]);
     assert!(said.contains("film: there is no such field; there are films, lenient"), "{said}");
     let said = tools.refused(&["submit", "--service", "length"]);
