@@ -64,12 +64,12 @@ fn what_is_wrong_is_told_as_editors_find_it() {
     let dir = dir();
     let head = "service(name = \"t\", version = \"1\")\n";
     let cases = [
-        ("rule(", 1, "bad/main.star:1:5: error: ", "[syntax]"),
+        ("rule(", 1, "bad/main.star:1:6: error: ", "[syntax]"),
         ("x = 1", 1, "bad/main.star: error: service(name = …, version = …) is missing", "[no_service]"),
         (
             "load(\"no.star\", \"x\")",
             1,
-            "bad/no.star: error: there is no file \"no.star\" in the service's folder",
+            "bad/main.star:1:1: error: there is no file \"no.star\" in the service's folder",
             "[no_file]",
         ),
         (
@@ -143,7 +143,7 @@ fn tests_tell_what_is_not_as_expected() {
     fs::write(tests.join("b.yaml"), "- name: x\n  functions:\n    f: [{answr: 1}]\n").expect("written");
     let (code, text) = said(dir.path(), &["service", "test", "steps"]);
     assert!(
-        code == Some(2) && text.contains("b.yaml:3:") && text.contains("functions.f[0]: unknown field `answr`"),
+        code == Some(2) && text.contains("b.yaml:3:") && text.contains("functions.f[0].answr: unknown field `answr`"),
         "{text}"
     );
 }
