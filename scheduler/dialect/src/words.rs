@@ -23,7 +23,7 @@ type Result<T> = starlark::Result<T>;
 struct Said(String);
 
 /// An error of the author's, with the place where the word stands.
-fn say(message: String) -> starlark::Error {
+pub(crate) fn say(message: String) -> starlark::Error {
     starlark::Error::new_other(Said(message))
 }
 
