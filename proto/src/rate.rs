@@ -128,7 +128,8 @@ pub fn average(video: &VideoSpec, plan: &VideoPlan, pieces: &[&TrackManifest]) -
     let target_bps = rate_of(video, plan)?.bitrate_bps;
     let bits: u128 = pieces.iter().map(|piece| u128::from(piece.bytes) * 8).sum();
     let ticks: u128 = (0..pieces.len()).map(|chunk| u128::from(ticks(pieces, chunk))).sum();
-    let per_second = (u128::try_from(plan.frame_rate.num).unwrap_or(0), u128::try_from(plan.frame_rate.den).unwrap_or(0));
+    let per_second =
+        (u128::try_from(plan.frame_rate.num).unwrap_or(0), u128::try_from(plan.frame_rate.den).unwrap_or(0));
     let average = (bits * per_second.0).checked_div(ticks * per_second.1)?;
     Some(FilmRate { target_bps, average_bps: u64::try_from(average).unwrap_or(u64::MAX) })
 }

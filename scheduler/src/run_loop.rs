@@ -263,7 +263,10 @@ impl<S: Store> RunLoop<S> {
                     continue;
                 }
                 let folder = self.artifacts.join(job.to_string());
-                let place = Place { artifacts: uri::prefix_of_job(job), unsplit_threads: workflow::unsplit_threads(&self.engine) };
+                let place = Place {
+                    artifacts: uri::prefix_of_job(job),
+                    unsplit_threads: workflow::unsplit_threads(&self.engine),
+                };
                 let mut next = workflow::next(&self.engine, found, &place);
                 if workflow::leaves_pieces(&found.request().service) && starts_tasks(&next) {
                     // Workers store pieces there and never make it: when it is gone, the job is over.

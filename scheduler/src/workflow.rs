@@ -124,7 +124,8 @@ pub fn next(engine: &Engine, job: &Job, place: &Place) -> Next {
     let next = match &spec {
         Service::Bench(bench) => Ok(bench::next(bench, phase)),
         Service::VideoEncode(_) | Service::Rules(_) => {
-            let why = "its workflow is rules, and it was not submitted so; the job is from an older server: submit it anew";
+            let why =
+                "its workflow is rules, and it was not submitted so; the job is from an older server: submit it anew";
             Err(Failure::new(Class::Internal, "old_job", why))
         }
         Service::Title(spec) => {

@@ -51,7 +51,12 @@ pub(crate) fn globals() -> Globals {
         LibraryExtension::Json,
         LibraryExtension::Typing,
     ];
-    GlobalsBuilder::extended_by(&extensions).with(words::describing).with(words::types).with(words::effects).with(media::films).build()
+    GlobalsBuilder::extended_by(&extensions)
+        .with(words::describing)
+        .with(words::types)
+        .with(words::effects)
+        .with(media::films)
+        .build()
 }
 
 pub(crate) fn dialect() -> Dialect {

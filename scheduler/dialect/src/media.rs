@@ -13,13 +13,14 @@ use starlark::starlark_module;
 use starlark::values::list::UnpackList;
 use starlark::values::{Heap, Value};
 
+use crate::json::json;
 use crate::words::{alloc, say};
 
 type Result<T> = starlark::Result<T>;
 
 /// A value of the language as what it is to be.
 fn read<T: DeserializeOwned>(value: Value<'_>, what: &str) -> Result<T> {
-    let json = value.to_json_value().map_err(|e| say(format!("{what}: {e}")))?;
+    let json = json(value).map_err(|e| say(format!("{what}: {e}")))?;
     serde_json::from_value(json).map_err(|e| say(format!("{what}: {e}")))
 }
 

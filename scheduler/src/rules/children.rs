@@ -13,8 +13,8 @@ use spool_rules::instance::Instance;
 use spool_rules::value::Value;
 
 use super::registry::Registry;
-use super::work::Word;
 use super::spec::bad_input;
+use super::work::Word;
 use super::{Asked, CANCEL, Rules, Wish, freeze, spec};
 
 /// Levels of jobs that start jobs.
@@ -227,9 +227,6 @@ fn new_child(registry: &Registry, parent: &Job, effect: &str, start: Start) -> R
         max_attempts: of.max_attempts,
         reactive,
         traceparent: of.traceparent.clone(),
-        ..NewJob::new(
-            start.service,
-            spec,
-        )
+        ..NewJob::new(start.service, spec)
     })
 }

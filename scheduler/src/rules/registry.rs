@@ -147,7 +147,8 @@ impl Registry {
             let first = problems.first().map_or_else(String::new, ToString::to_string);
             Failure::new(Class::Internal, "bad_rules", format!("a service that comes with this server: {first}"))
         })?;
-        let (name, kept) = (read.set.service.to_string(), self.keep(files, read.set, Vec::new(), Timestamp::now(), true)?);
+        let (name, kept) =
+            (read.set.service.to_string(), self.keep(files, read.set, Vec::new(), Timestamp::now(), true)?);
         let stands = self.get(&name)?;
         let is_ours = |version: &Version| version.hash == stands.routes.stable && version.is_built_in;
         if stands.versions.iter().any(|(version, _)| is_ours(version)) && stands.routes.stable != kept.version.hash {
