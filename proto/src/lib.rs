@@ -13,6 +13,7 @@ pub mod ids;
 pub mod package;
 pub mod pool;
 pub mod quality;
+pub mod rate;
 pub mod resources;
 pub mod spec;
 pub mod time;

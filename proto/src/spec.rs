@@ -225,6 +225,28 @@ pub enum VideoCodec {
     LibvpxVp9,
 }
 
+impl VideoCodec {
+    /// How much longer a picture takes than in x264, roughly: the longest chunks start first, whatever encodes them.
+    pub fn effort(self) -> u64 {
+        match self {
+            VideoCodec::Libx264 => 1,
+            VideoCodec::Libsvtav1 => 2,
+            VideoCodec::LibvpxVp9 => 3,
+            VideoCodec::Libx265 => 4,
+        }
+    }
+
+    /// libav's name of what the library makes.
+    pub fn made(self) -> &'static str {
+        match self {
+            VideoCodec::Libx264 => "h264",
+            VideoCodec::Libx265 => "hevc",
+            VideoCodec::Libsvtav1 => "av1",
+            VideoCodec::LibvpxVp9 => "vp9",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VideoSpec {
     pub codec: VideoCodec,

@@ -8,12 +8,14 @@
 //!
 //! One evaluation a job at a time. What comes meanwhile is asked for again after it.
 
+mod built_in;
 mod canary;
 mod children;
 mod log;
 mod orders;
 pub(crate) mod registry;
 mod sections;
+mod spec;
 mod work;
 
 use std::collections::hash_map::Entry;
@@ -26,7 +28,7 @@ use spool_core::io::{Input, Next, Record, Step, Token};
 use spool_core::job::Job;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{JobId, TaskId};
-use spool_proto::spec::{RulesSpec, Service};
+use spool_proto::spec::RulesSpec;
 use spool_proto::time::Timestamp;
 use spool_proto::uri;
 use spool_proto::view::{JobState, TaskState};
@@ -36,12 +38,14 @@ use spool_rules::value::Value;
 use tracing::{info, warn};
 
 use crate::run_loop::inbox::{Inbox, Message};
+use crate::workflow;
 pub(crate) use canary::Tally;
-pub(crate) use children::{children_of, frozen};
+pub(crate) use children::children_of;
 pub(crate) use log::Log;
 use orders::Orders;
 use registry::Registry;
 use sections::Hosts;
+pub(crate) use spec::{freeze, spec};
 pub(crate) use work::Fired;
 use work::{Done, Stand, Work};
 
@@ -123,17 +127,6 @@ impl fmt::Debug for Rules {
     }
 }
 
-/// The job's spec, if its workflow is rules.
-pub(crate) fn spec(job: &Job) -> Option<RulesSpec> {
-    if !job.request().reactive {
-        return None;
-    }
-    match serde_json::from_slice(&job.request().spec) {
-        Ok(Service::Rules(spec)) => Some(spec),
-        _ => None,
-    }
-}
-
 impl Rules {
     pub(crate) fn new(registry: Arc<Registry>, inbox: Inbox) -> Rules {
         let hosts = Arc::new(Hosts::new(registry.clone()));
@@ -196,7 +189,7 @@ impl Rules {
             }
             (slot.sweep, slot.again) = (true, true);
             self.loading.insert(id);
-            self.begin(now, job, Stand::Log, Vec::new(), 0);
+            self.begin(now, engine, job, Stand::Log, Vec::new(), 0);
             return None;
         };
         if !job.log().is_empty() && job.retries_asked() > instance.retried() {
@@ -209,7 +202,7 @@ impl Rules {
             self.put_back(id, instance);
             return Some(Next::Step(Step { wake, ..Step::default() }));
         }
-        self.begin(now, job, Stand::Here(instance), events, signals_taken);
+        self.begin(now, engine, job, Stand::Here(instance), events, signals_taken);
         None
     }
 
@@ -227,7 +220,7 @@ impl Rules {
         let slot = self.slots.get_mut(&job.id()).expect("it is open");
         (slot.sweep, slot.again, slot.is_counted) = (true, true, false);
         let stand = Stand::BeforeEnd { unfinished, tasks: job.task_count() };
-        self.begin(now, job, stand, Vec::new(), 0);
+        self.begin(now, engine, job, stand, Vec::new(), 0);
     }
 
     /// What is new, in order, and up to which signal.
@@ -256,7 +249,7 @@ impl Rules {
             }
             let Some(task) = engine.task(TaskId { job: id, index }) else { continue };
             events.extend(match task.state {
-                TaskState::Done => Some(match task.answer.map_or(Ok(Value::Null), orders::value) {
+                TaskState::Done => Some(match orders::value(&task) {
                     Ok(value) => Event::TaskDone { task: index, value },
                     Err(failure) => Event::TaskFailed { task: index, failure },
                 }),
@@ -314,7 +307,15 @@ impl Rules {
         (events, taken)
     }
 
-    fn begin(&mut self, now: Timestamp, job: &Job, stand: Stand, events: Vec<Event>, signals_taken: u64) {
+    fn begin(
+        &mut self,
+        now: Timestamp,
+        engine: &Engine,
+        job: &Job,
+        stand: Stand,
+        events: Vec<Event>,
+        signals_taken: u64,
+    ) {
         let id = job.id();
         let slot = self.slots.get_mut(&id).expect("it is open");
         slot.is_at_work = true;
@@ -333,7 +334,7 @@ impl Rules {
             now,
             events,
             signals_taken,
-            orders: Orders { artifacts: uri::prefix_of_job(id) },
+            orders: Orders { artifacts: uri::prefix_of_job(id), threads: workflow::unsplit_threads(engine) },
             registry: self.registry.clone(),
         };
         let (host, inbox) = (self.hosts.of(&hash), self.inbox.clone());
@@ -446,7 +447,7 @@ impl Rules {
                 slot.looks.push(look);
                 if !slot.is_at_work {
                     slot.again = true;
-                    self.begin(now, job, Stand::Log, Vec::new(), 0);
+                    self.begin(now, engine, job, Stand::Log, Vec::new(), 0);
                 }
             }
         }

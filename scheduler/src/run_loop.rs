@@ -41,9 +41,6 @@ pub(crate) const BATCH: usize = 4_096;
 const APPEND_RETRY: Duration = Duration::from_millis(100);
 const APPEND_RETRY_MAX: Duration = Duration::from_secs(5);
 
-/// A film that cannot be split gets at most this many threads: encoders gain little from more.
-const UNSPLIT_THREADS_MAX: u64 = 16;
-
 pub(crate) struct RunLoop<S> {
     engine: Engine,
     store: S,
@@ -266,7 +263,10 @@ impl<S: Store> RunLoop<S> {
                     continue;
                 }
                 let folder = self.artifacts.join(job.to_string());
-                let place = Place { artifacts: uri::prefix_of_job(job), unsplit_threads: self.unsplit_threads() };
+                let place = Place {
+                    artifacts: uri::prefix_of_job(job),
+                    unsplit_threads: workflow::unsplit_threads(&self.engine),
+                };
                 let mut next = workflow::next(&self.engine, found, &place);
                 if workflow::leaves_pieces(&found.request().service) && starts_tasks(&next) {
                     // Workers store pieces there and never make it: when it is gone, the job is over.
@@ -304,13 +304,6 @@ impl<S: Store> RunLoop<S> {
                 Wish::AskJob(job) => self.effects.push(Effect::Advance { job }),
             }
         }
-    }
-
-    /// Cores of the largest worker that is connected.
-    fn unsplit_threads(&self) -> u16 {
-        let connected = self.engine.workers().filter(|worker| worker.connected);
-        let cores = connected.map(|worker| worker.capacity.cpu / 1_000).max().unwrap_or(1);
-        u16::try_from(cores.clamp(1, UNSPLIT_THREADS_MAX)).expect("at most 16")
     }
 
     /// Appends until it succeeds. Meanwhile requests are refused, questions answered, and what workers say is kept for later. False:

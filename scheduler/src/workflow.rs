@@ -6,10 +6,7 @@
 mod bench;
 mod chunks;
 pub(crate) mod limits;
-mod rate;
-mod rate_buffer;
 mod title;
-mod video_encode;
 
 use spool_core::engine::Engine;
 use spool_core::io::{Blob, NewTask, Next, Shape, TaskRun};
@@ -29,6 +26,16 @@ pub struct Place {
     pub artifacts: String,
     /// Threads for a film that cannot be split: cores of the largest worker.
     pub unsplit_threads: u16,
+}
+
+/// A film that cannot be split gets at most this many threads: encoders gain little from more.
+const UNSPLIT_THREADS_MAX: u64 = 16;
+
+/// Cores of the largest worker that is connected.
+pub fn unsplit_threads(engine: &Engine) -> u16 {
+    let connected = engine.workers().filter(|worker| worker.connected);
+    let cores = connected.map(|worker| worker.capacity.cpu / 1_000).max().unwrap_or(1);
+    u16::try_from(cores.clamp(1, UNSPLIT_THREADS_MAX)).expect("at most 16")
 }
 
 /// A task that is done.
@@ -115,11 +122,11 @@ pub fn next(engine: &Engine, job: &Job, place: &Place) -> Next {
     };
     let phase = job.phases().last().map(|phase| phase.name.as_str());
     let next = match &spec {
-        // Asked elsewhere; see `rules`.
-        Service::Rules(_) => return Next::Step(spool_core::io::Step::default()),
         Service::Bench(bench) => Ok(bench::next(bench, phase)),
-        Service::VideoEncode(encode) => {
-            done_tasks(engine, job).and_then(|tasks| video_encode::next(encode, Work { place, tasks: &tasks }, phase))
+        Service::VideoEncode(_) | Service::Rules(_) => {
+            let why =
+                "its workflow is rules, and it was not submitted so; the job is from an older server: submit it anew";
+            Err(Failure::new(Class::Internal, "old_job", why))
         }
         Service::Title(spec) => {
             done_tasks(engine, job).and_then(|tasks| title::next(spec, Work { place, tasks: &tasks }, phase))

@@ -10,7 +10,7 @@ pub struct PlanArgs {
     pub spec: EncodeSpec,
     pub source: SourceFacts,
     /// Threads an encoder may use when the film is one chunk: the cores of the largest worker when the plan was asked for.
-    /// Frozen here, because threads change the bits.
+    /// Frozen here, because threads change the bits. 0: the server puts them in.
     pub unsplit_threads: u16,
 }
 

@@ -11,6 +11,7 @@ use starlark::syntax::{AstModule, Dialect};
 use spool_rules::ruleset::RuleSet;
 
 use crate::file::{MAIN, Problem, Severity, Sources};
+use crate::media;
 use crate::words::{self, Collector, section_name};
 
 /// Calls within calls.
@@ -50,7 +51,12 @@ pub(crate) fn globals() -> Globals {
         LibraryExtension::Json,
         LibraryExtension::Typing,
     ];
-    GlobalsBuilder::extended_by(&extensions).with(words::describing).with(words::types).with(words::effects).build()
+    GlobalsBuilder::extended_by(&extensions)
+        .with(words::describing)
+        .with(words::types)
+        .with(words::effects)
+        .with(media::films)
+        .build()
 }
 
 pub(crate) fn dialect() -> Dialect {

@@ -10,6 +10,8 @@ pub mod child;
 pub mod compile;
 pub mod file;
 pub mod host;
+mod json;
+mod media;
 pub mod sections;
 mod wire;
 mod words;

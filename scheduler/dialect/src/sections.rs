@@ -9,6 +9,7 @@ use spool_rules::history::SectionFailure;
 use spool_rules::instance::{Ask, Sections};
 
 use crate::compile::{CALL_DEPTH, Compiled};
+use crate::json::json;
 use crate::words::{self, Moment, section_name};
 
 /// Effects that one section may answer.
@@ -64,7 +65,7 @@ impl Compiled {
             eval.set_max_callstack_size(CALL_DEPTH).expect("set once");
             let function = function.owned_value(module.frozen_heap());
             let answer = eval.eval_function(function, &[], &named).map_err(raised)?;
-            answer.to_json_value().map_err(|e| {
+            json(answer).map_err(|e| {
                 SectionFailure::new(
                     "bad_effects",
                     format!("it answered {}, which is no effect: {e}", answer.get_type()),

@@ -16,6 +16,8 @@ use starlark::values::none::{NoneOr, NoneType};
 use starlark::values::structs::AllocStruct;
 use starlark::values::{Heap, Value};
 
+use crate::json::json;
+
 type Result<T> = starlark::Result<T>;
 
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +25,7 @@ type Result<T> = starlark::Result<T>;
 struct Said(String);
 
 /// An error of the author's, with the place where the word stands.
-fn say(message: String) -> starlark::Error {
+pub(crate) fn say(message: String) -> starlark::Error {
     starlark::Error::new_other(Said(message))
 }
 
@@ -63,7 +65,7 @@ fn collector<'a>(eval: &Evaluator<'_, 'a, '_>, word: &str) -> Result<&'a Collect
 
 /// Seconds, as authors count, in microseconds.
 fn micros(seconds: Value<'_>, what: &str) -> Result<u64> {
-    let number = seconds.to_json_value().ok().and_then(|json| json.as_f64()).filter(|seconds| *seconds >= 0.0);
+    let number = json(seconds).ok().and_then(|json| json.as_f64()).filter(|seconds| *seconds >= 0.0);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; the cast saturates")]
     number
         .map(|seconds| (seconds * 1e6).round() as u64)
@@ -137,7 +139,7 @@ pub(crate) fn describing(builder: &mut GlobalsBuilder) {
         eval: &mut Evaluator<'v, '_, '_>,
     ) -> starlark::Result<NoneType> {
         let input = match input {
-            NoneOr::Other(input) => input.to_json_value().map_err(|e| say(format!("service(input): {e}")))?,
+            NoneOr::Other(input) => json(input).map_err(|e| say(format!("service(input): {e}")))?,
             NoneOr::None => serde_json::Value::Null,
         };
         let said = serde_json::json!({
@@ -170,7 +172,7 @@ pub(crate) fn describing(builder: &mut GlobalsBuilder) {
         let file = collector.file.clone();
         let mut rules = collector.rules.borrow_mut();
         let number = rules.iter().filter(|rule| rule.file == file).count();
-        let patterns = r#match.to_json_value().map_err(|e| say(format!("rule {name:?}: match: {e}")))?;
+        let patterns = json(r#match).map_err(|e| say(format!("rule {name:?}: match: {e}")))?;
         let sections = [("action", Some(action)), ("reaction", reaction.into_option()), ("error", error.into_option())];
         let mut said = serde_json::json!({ "name": name, "salience": salience, "match": patterns, "place": place });
         for (section, function) in sections {

@@ -84,17 +84,12 @@ impl<A: Archive> Jobs<A> {
         {
             return Ok((job, true));
         }
-        let mut spec = spec;
-        let reactive = matches!(spec.service, Service::Rules(_));
-        if let Service::Rules(rules) = spec.service {
-            let frozen = rules::frozen(&self.services, rules).map_err(|f| status(&f))?;
-            spec.service = Service::Rules(frozen);
-        }
+        let (frozen, reactive) = rules::freeze(&self.services, spec.service.clone()).map_err(|f| status(&f))?;
         let new = NewJob {
             request_id,
             name: if spec.name.is_empty() { default_name(&spec.service) } else { spec.name },
             service: spec.service.name().into(),
-            spec: serde_json::to_vec(&spec.service).expect("a spec is plain data with string keys").into(),
+            spec: frozen,
             priority: spec.priority,
             deadline: spec.deadline,
             pool: spec.pool,

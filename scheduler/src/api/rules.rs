@@ -46,7 +46,7 @@ impl<A: Archive> RuleServices<A> {
         if dry_run {
             return Ok(v1::PushServiceResponse { service, hash, problems: warnings, ..Default::default() });
         }
-        let pushed = self.registry.keep(files, set, problems, Timestamp::now())?;
+        let pushed = self.registry.keep(files, set, problems, Timestamp::now(), false)?;
         info!(service, hash, existing = pushed.existing, "service pushed");
         Ok(v1::PushServiceResponse {
             state: Some(state(&self.registry.get(&service)?)),
@@ -213,7 +213,7 @@ fn version((version, tally): (&Version, Tally)) -> v1::ServiceVersion {
         begun: tally.begun,
         done: tally.done,
         failed: tally.failed,
-        built_in: false,
+        built_in: version.is_built_in,
     }
 }
 

@@ -13,8 +13,9 @@ use spool_rules::instance::Instance;
 use spool_rules::value::Value;
 
 use super::registry::Registry;
+use super::spec::bad_input;
 use super::work::Word;
-use super::{Asked, CANCEL, Rules, Wish, spec};
+use super::{Asked, CANCEL, Rules, Wish, freeze, spec};
 
 /// Levels of jobs that start jobs.
 const DEPTH: usize = 16;
@@ -200,22 +201,20 @@ fn check_depth(engine: &Engine, parent: &Job) -> Result<(), Failure> {
 fn new_child(registry: &Registry, parent: &Job, effect: &str, start: Start) -> Result<NewJob, Failure> {
     let of = parent.request();
     let input = serde_json::to_value(&start.input).expect("a value is plain data with string keys");
-    let (service, reactive) = match start.service.as_str() {
+    let service = match start.service.as_str() {
         own @ ("video-encode" | "title" | "bench") => {
-            let mut fields = match input {
-                serde_json::Value::Object(fields) => fields,
-                other => return Err(bad_input(own, &format!("{other} is no dict"))),
+            let serde_json::Value::Object(mut fields) = input else {
+                return Err(bad_input(own, &format!("{input} is no dict")));
             };
             fields.insert("service".into(), own.into());
             let service: Service = serde_json::from_value(serde_json::Value::Object(fields))
                 .map_err(|e| bad_input(own, &e.to_string()))?;
             JobSpec::new("", service.clone()).check()?;
-            (service, false)
+            service
         }
-        name => {
-            (Service::Rules(frozen(registry, RulesSpec { name: name.into(), version: String::new(), input })?), true)
-        }
+        name => Service::Rules(RulesSpec { name: name.into(), version: String::new(), input }),
     };
+    let (spec, reactive) = freeze(registry, service)?;
     let pool = if start.pool.is_empty() { of.pool.clone() } else { start.pool.as_str().into() };
     Ok(NewJob {
         request_id: request_id(parent.id(), effect, start.close),
@@ -228,26 +227,6 @@ fn new_child(registry: &Registry, parent: &Job, effect: &str, start: Start) -> R
         max_attempts: of.max_attempts,
         reactive,
         traceparent: of.traceparent.clone(),
-        ..NewJob::new(
-            start.service,
-            serde_json::to_vec(&service).expect("a spec is plain data with string keys").into(),
-        )
+        ..NewJob::new(start.service, spec)
     })
-}
-
-fn bad_input(service: &str, why: &str) -> Failure {
-    Failure::new(Class::Spec, "bad_input", format!("input of {service}: {why}"))
-}
-
-/// With the version that is to run it, and its input as the service wants it.
-///
-/// # Errors
-/// When there is no such service or version, or the input is not what it takes.
-pub(crate) fn frozen(registry: &Registry, spec: RulesSpec) -> Result<RulesSpec, Failure> {
-    let version = registry.resolve(&spec.name, &spec.version)?;
-    let input: Value = serde_json::from_value(spec.input).map_err(|e| bad_input(&spec.name, &e.to_string()))?;
-    let input = spool_rules::schema::conform(&version.set.input, &input)
-        .map_err(|mismatch| bad_input(&spec.name, &mismatch.to_string()))?;
-    let input = serde_json::to_value(&input).expect("a value is plain data with string keys");
-    Ok(RulesSpec { version: version.hash.clone(), input, ..spec })
 }

@@ -1,6 +1,7 @@
 //! From what rules call to what workers do: a call becomes a task, a task's answer becomes a value.
 
 use spool_core::io::{Blob, NewTask, Shape};
+use spool_core::query::TaskInfo;
 use spool_proto::call::{Answer, Args, Call};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::resources::Resources;
@@ -24,6 +25,8 @@ struct Usual {
 pub(super) struct Orders {
     /// URI prefix (ends in `/`) of the job's artifacts.
     pub(super) artifacts: String,
+    /// Cores of the largest worker.
+    pub(super) threads: u16,
 }
 
 impl Orders {
@@ -39,9 +42,14 @@ impl Orders {
         effect: &str,
         rule: &str,
     ) -> Result<(String, NewTask), SectionFailure> {
-        let args = args(call)?;
+        let mut args = args(call)?;
+        if let Args::Plan(plan) = &mut args
+            && plan.unsplit_threads == 0
+        {
+            plan.unsplit_threads = self.threads;
+        }
         let usual = usual(&args);
-        let mut resources = Resources::cpu_memory(limits::CORE, usual.memory_mib);
+        let mut resources = Resources::cpu_memory(self.cores(&args) * limits::CORE, usual.memory_mib);
         for (name, amount) in &call.resources {
             resources.set(name, *amount);
         }
@@ -67,6 +75,16 @@ impl Orders {
         let phase = if call.phase.is_empty() { rule } else { &call.phase };
         let max_attempts = (call.attempts > 0).then_some(call.attempts);
         Ok((phase.to_owned(), NewTask { shape, label, payload, weight: call.weight, max_attempts }))
+    }
+}
+
+impl Orders {
+    /// Threads are the author's to choose; more of them than the largest worker has cores share those cores.
+    fn cores(&self, args: &Args) -> u64 {
+        match args {
+            Args::Encode(encode) | Args::Analyse(encode) => encode.threads.clamp(1, self.threads.max(1)).into(),
+            _ => 1,
+        }
     }
 }
 
@@ -114,9 +132,11 @@ fn backend(args: &Args) -> String {
     codec.map_or_else(String::new, |codec: VideoCodec| format!("cpu/{}", codec.name()))
 }
 
-/// What a rule sees of an answer: the fields of its value, and with them `artifacts` by name and `warnings`.
-pub(super) fn value(answer: &Blob) -> Result<Value, Failure> {
+/// What a rule sees of a task that is done: the fields of its answer's value, and with them `artifacts` by name, `warnings`, `read` (of a
+/// source over a network) and `run` (who did it, and when).
+pub(super) fn value(task: &TaskInfo<'_>) -> Result<Value, Failure> {
     let bad = |why: String| Failure::new(Class::Internal, "bad_answer", format!("an answer cannot be read: {why}"));
+    let answer = task.answer.ok_or_else(|| bad("there is none".into()))?;
     let answer: Answer = serde_json::from_slice(answer).map_err(|e| bad(e.to_string()))?;
     let json = serde_json::to_value(&answer).map_err(|e| bad(e.to_string()))?;
     let mut fields = match json.get("value") {
@@ -129,6 +149,13 @@ pub(super) fn value(answer: &Blob) -> Result<Value, Failure> {
         (artifact.name.clone(), facts)
     });
     fields.insert("artifacts".into(), serde_json::Value::Object(artifacts.collect()));
+    let run = serde_json::json!({
+        "worker": task.worker,
+        "attempt": task.attempt,
+        "started_us": task.started,
+        "finished_us": task.finished,
+    });
+    fields.insert("run".into(), run);
     for name in ["warnings", "source"] {
         if let Some(more) = json.get(name) {
             fields.insert(if name == "source" { "read" } else { name }.into(), more.clone());

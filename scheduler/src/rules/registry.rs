@@ -21,6 +21,7 @@ use spool_proto::time::Timestamp;
 use spool_rules::instance::Program;
 use spool_rules::ruleset::RuleSet;
 
+use super::built_in;
 use super::canary::{Canary, Routes, Tally};
 
 /// Digits of a hash that name a version at least.
@@ -28,7 +29,7 @@ const PREFIX_MIN: usize = 6;
 /// Longest name of a service.
 const NAME_MAX: usize = 64;
 /// Names that the server's own workflows have.
-const TAKEN: [&str; 3] = ["video-encode", "title", "bench"];
+pub(super) const TAKEN: [&str; 3] = ["video-encode", "title", "bench"];
 
 /// A version of a service.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub(crate) struct Version {
     pub(crate) version: String,
     pub(crate) pushed: Timestamp,
     pub(crate) rules: u32,
+    /// It came with a server.
+    #[serde(default)]
+    pub(crate) is_built_in: bool,
     pub(crate) files: Sources,
     /// Read from the files when they were pushed; the same language reads the same.
     pub(crate) set: RuleSet,
@@ -122,7 +126,35 @@ impl Registry {
                 }
             }
         }
-        Ok(Registry { folder, keeper, services: Mutex::new(services), programs: Mutex::default() })
+        let registry = Registry { folder, keeper, services: Mutex::new(services), programs: Mutex::default() };
+        for files in built_in::all() {
+            registry.bring(files).map_err(|failure| std::io::Error::other(failure.message))?;
+        }
+        Ok(registry)
+    }
+
+    /// A service that comes with the server. Versions of servers before stay for the jobs they have.
+    fn bring(&self, files: Sources) -> Result<(), Failure> {
+        let hash = files.hash();
+        let is_known = |services: &BTreeMap<String, Service>| {
+            services.values().flat_map(|service| &service.versions).any(|version| version.hash == hash)
+        };
+        if is_known(&self.services()) {
+            return Ok(());
+        }
+        // Its sections are run like all others'; reading it here costs no process.
+        let read = spool_dialect::Compiled::new(&files).map_err(|problems| {
+            let first = problems.first().map_or_else(String::new, ToString::to_string);
+            Failure::new(Class::Internal, "bad_rules", format!("a service that comes with this server: {first}"))
+        })?;
+        let (name, kept) =
+            (read.set.service.to_string(), self.keep(files, read.set, Vec::new(), Timestamp::now(), true)?);
+        let stands = self.get(&name)?;
+        let is_ours = |version: &Version| version.hash == stands.routes.stable && version.is_built_in;
+        if stands.versions.iter().any(|(version, _)| is_ours(version)) && stands.routes.stable != kept.version.hash {
+            self.change(&name, &Change::Promote(kept.version.hash.clone()))?;
+        }
+        Ok(())
     }
 
     fn services(&self) -> MutexGuard<'_, BTreeMap<String, Service>> {
@@ -184,6 +216,7 @@ impl Registry {
         set: RuleSet,
         problems: Vec<Problem>,
         now: Timestamp,
+        is_built_in: bool,
     ) -> Result<Pushed, Failure> {
         let mut services = self.services();
         let name = set.service.to_string();
@@ -196,6 +229,7 @@ impl Registry {
             version: set.version.to_string(),
             pushed: now,
             rules: u32::try_from(set.rules.len()).unwrap_or(u32::MAX),
+            is_built_in,
             files,
             set,
         });

@@ -1,22 +1,15 @@
-//! The chunks of one rendition: their first passes, their encodes, and those that are made again, because the film as a whole
-//! misses its rate or a decoder's buffer. What is asked of each chunk follows from what was answered before, round by round, so that it
-//! is found again from the finished tasks alone.
+//! The chunks of one rendition: their first passes, their encodes, and those that are made again for the film's rate or a decoder's
+//! buffer ([`spool_proto::rate`]). What is asked of each chunk is found again from the finished tasks alone.
 
-use spool_proto::call::{
-    Analysis, Args, BufferTarget, ChunkSummary, EncodeArgs, TrackManifest, Value, VideoPlan, function,
-};
+use spool_proto::call::{Analysis, Args, ChunkSummary, EncodeArgs, TrackManifest, Value, VideoPlan, function};
 use spool_proto::failure::Failure;
+use spool_proto::rate::{self, Control};
 use spool_proto::resources::Resources;
-use spool_proto::spec::{EncodeSpec, VideoCodec, VideoSpec};
-use spool_proto::vbv::{BufferUse, RateBuffer};
+use spool_proto::spec::{EncodeSpec, VideoSpec};
+use spool_proto::vbv::RateBuffer;
 use spool_proto::view::FilmRate;
 
-use super::{DoneTask, Order, Work, bad_answer, limits, rate, rate_buffer};
-
-/// Rounds in which chunks are made again.
-const ROUNDS_MAX: u32 = 3;
-/// Of these, those that correct the rate.
-const RATE_ROUNDS_MAX: u32 = 2;
+use super::{DoneTask, Order, Work, bad_answer, limits};
 
 /// A rendition and its plan.
 #[derive(Clone, Copy)]
@@ -28,28 +21,18 @@ pub(super) struct Planned<'a> {
     pub plan: &'a VideoPlan,
 }
 
-/// What is asked of a chunk's encoder beside the spec.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Ask {
-    bitrate_bps: Option<u64>,
-    buffer: Option<BufferTarget>,
-}
-
 /// How far a rendition's chunks are.
 pub(super) struct Chunks<'a> {
     work: Work<'a>,
     pub planned: Planned<'a>,
     video: &'a VideoSpec,
-    buffer: Option<RateBuffer>,
     /// First passes, in film order. Empty: one pass, or they were not made yet.
     first: Vec<&'a DoneTask>,
-    /// Of the film's bits, where there is a rate to meet.
-    shares: Vec<rate::Share>,
-    asks: Vec<Ask>,
+    control: Control,
     /// What counts of each chunk now. Empty: nothing was encoded yet.
     made: Vec<(&'a DoneTask, &'a TrackManifest)>,
     /// To be made again.
-    again: Vec<(usize, Ask)>,
+    again: Vec<usize>,
     redone: u32,
 }
 
@@ -65,20 +48,29 @@ pub(super) fn chunks<'a>(work: Work<'a>, renditions: &[Planned<'a>]) -> Result<V
         return Ok(all);
     }
     for chunks in &mut all {
-        chunks.take_all(&mut encoded)?;
-    }
-    for round in 0..ROUNDS_MAX {
-        for chunks in &mut all {
-            chunks.again = chunks.corrections(round);
+        for number in 0..planned_count(chunks) {
+            let piece = chunks.piece(encoded.next(), number)?;
+            chunks.made.push(piece);
         }
-        if encoded.len() == 0 {
+    }
+    loop {
+        for chunks in &mut all {
+            chunks.correct();
+        }
+        if encoded.len() == 0 || all.iter().all(|chunks| chunks.again.is_empty()) {
             return Ok(all);
         }
         for chunks in &mut all {
-            chunks.take_again(&mut encoded)?;
+            for number in std::mem::take(&mut chunks.again) {
+                chunks.made[number] = chunks.piece(encoded.next(), number)?;
+                chunks.redone += 1;
+            }
         }
     }
-    Ok(all)
+}
+
+fn planned_count(chunks: &Chunks<'_>) -> usize {
+    chunks.planned.plan.chunks.len()
 }
 
 impl<'a> Chunks<'a> {
@@ -90,133 +82,33 @@ impl<'a> Chunks<'a> {
         let count = planned.plan.chunks.len();
         let video = planned.spec.video.as_ref().ok_or_else(|| planned.disagrees("video without being asked for it"))?;
         let first: Vec<&DoneTask> = if video.two_pass { analysed.take(count).collect() } else { Vec::new() };
-        let mut chunks = Chunks {
-            work,
-            planned,
-            video,
-            buffer: RateBuffer::of(video, planned.plan.frame_rate),
-            first,
-            shares: Vec::new(),
-            asks: vec![Ask::default(); count],
-            made: Vec::new(),
-            again: Vec::new(),
-            redone: 0,
-        };
-        chunks.ask()?;
-        Ok(chunks)
-    }
-
-    /// What is asked of each chunk first.
-    fn ask(&mut self) -> Result<(), Failure> {
-        if let Some(buffer) = self.buffer {
-            let starts = self.asks.iter_mut().enumerate();
-            starts.for_each(|(chunk, ask)| ask.buffer = rate_buffer::first(&buffer, chunk, self.video.codec));
+        if !first.is_empty() && first.len() != count {
+            return Err(planned.disagrees(&format!("{count} chunks, {} were analysed", first.len())));
         }
-        if self.first.is_empty() {
-            return Ok(());
-        }
-        if self.first.len() != self.asks.len() {
-            let (chunks, analysed) = (self.asks.len(), self.first.len());
-            return Err(self.planned.disagrees(&format!("{chunks} chunks, {analysed} were analysed")));
-        }
-        let Some(film) = self.film() else { return Ok(()) };
-        let analyses = self.first.iter().map(|task| match task.answer.value {
+        let analyses = first.iter().map(|task| match task.answer.value {
             Value::Analysis(analysis) => Ok(analysis),
             _ => Err(task.wrong_kind()),
         });
-        self.shares = film.shares(&analyses.collect::<Result<Vec<Analysis>, Failure>>()?);
-        for (ask, share) in self.asks.iter_mut().zip(&self.shares) {
-            ask.bitrate_bps = Some(share.asked_bps);
-        }
-        Ok(())
+        let control = Control::new(video, planned.plan, &analyses.collect::<Result<Vec<Analysis>, Failure>>()?);
+        let (made, again) = (Vec::new(), Vec::new());
+        Ok(Chunks { work, planned, video, first, control, made, again, redone: 0 })
     }
 
-    /// The rate that is to be met. `None`: there is none.
-    fn film(&self) -> Option<rate::Film> {
-        let bitrate_bps = self.video.bitrate_bps.filter(|_| self.video.crf.is_none())?;
-        Some(rate::Film {
-            bitrate_bps,
-            maxrate_bps: self.video.maxrate_bps,
-            frame_rate: self.planned.plan.frame_rate,
-            tolerance: if self.video.two_pass { rate::TWO_PASSES } else { rate::ONE_PASS },
-        })
-    }
-
-    /// Takes the first encode of every chunk.
-    fn take_all(&mut self, encoded: &mut impl Iterator<Item = &'a DoneTask>) -> Result<(), Failure> {
-        for number in 0..self.asks.len() {
-            let (task, piece) = self.piece(encoded.next(), number)?;
-            self.made.push((task, piece));
-        }
-        if let Some(film) = self.film().filter(|_| self.shares.is_empty()) {
-            let ticks: Vec<u64> = (0..self.made.len()).map(|chunk| self.ticks(chunk)).collect();
-            self.shares = film.even(&ticks, &self.spent());
-        }
-        Ok(())
-    }
-
-    /// Takes what was made again.
-    fn take_again(&mut self, encoded: &mut impl Iterator<Item = &'a DoneTask>) -> Result<(), Failure> {
-        for (chunk, ask) in std::mem::take(&mut self.again) {
-            self.made[chunk] = self.piece(encoded.next(), chunk)?;
-            self.asks[chunk] = ask;
-            self.redone += 1;
-        }
-        Ok(())
+    fn correct(&mut self) {
+        let pieces: Vec<&TrackManifest> = self.made.iter().map(|(_, piece)| *piece).collect();
+        self.again = self.control.after(self.video, self.planned.plan, &pieces);
     }
 
     /// The piece of a chunk, with its evidence.
     fn piece(&self, task: Option<&'a DoneTask>, chunk: usize) -> Result<(&'a DoneTask, &'a TrackManifest), Failure> {
         let Some(task) = task else {
-            let planned = self.asks.len();
+            let planned = self.planned.plan.chunks.len();
             return Err(self.planned.disagrees(&format!("{planned} chunks, {chunk} were encoded")));
         };
         match &task.answer.value {
             Value::Track(piece) if piece.chunk == Some(count(chunk)) => Ok((task, piece)),
             _ => Err(task.wrong_kind()),
         }
-    }
-
-    /// From the first frame of a chunk to that of the next, in frames of the constant rate.
-    fn ticks(&self, chunk: usize) -> u64 {
-        let first = |chunk: usize| self.made.get(chunk).and_then(|(_, piece)| piece.first_pts);
-        let end = first(chunk + 1).or_else(|| Some(self.made[chunk].1.last_pts? + 1));
-        first(chunk).zip(end).and_then(|(first, end)| u64::try_from(end - first).ok()).unwrap_or(0)
-    }
-
-    /// Bits of each chunk.
-    fn spent(&self) -> Vec<u64> {
-        self.made.iter().map(|(_, piece)| piece.bytes.saturating_mul(8)).collect()
-    }
-
-    /// Chunks to be made again, after so many rounds.
-    fn corrections(&self, round: u32) -> Vec<(usize, Ask)> {
-        let mut asks = self.asks.clone();
-        if let Some(film) = self.film().filter(|_| round < RATE_ROUNDS_MAX) {
-            let asked: Vec<u64> = asks.iter().map(|ask| ask.bitrate_bps.unwrap_or(film.bitrate_bps)).collect();
-            for (chunk, bitrate_bps) in film.corrections(&self.shares, &asked, &self.spent()) {
-                asks[chunk].bitrate_bps = Some(bitrate_bps);
-            }
-        }
-        if let (Some(buffer), Some(uses)) = (self.buffer, self.uses()) {
-            for (chunk, told) in rate_buffer::corrections(&buffer, &uses, self.video.codec) {
-                asks[chunk].buffer = Some(told);
-            }
-        }
-        asks.into_iter().enumerate().filter(|(chunk, ask)| *ask != self.asks[*chunk]).collect()
-    }
-
-    /// What each chunk does to the decoder's buffer. `None`: workers of an older release did not say.
-    fn uses(&self) -> Option<Vec<rate_buffer::Chunk>> {
-        let gap = |chunk: usize| {
-            let next = self.made.get(chunk + 1).and_then(|(_, piece)| piece.first_pts);
-            next.zip(self.made[chunk].1.last_pts).map_or(0, |(next, last)| next - last)
-        };
-        let told = |chunk: usize| self.asks[chunk].buffer;
-        let uses = self.made.iter().enumerate().map(|(chunk, (_, piece))| {
-            piece.buffer.map(|used: BufferUse| rate_buffer::Chunk { used, gap: gap(chunk), told: told(chunk) })
-        });
-        uses.collect()
     }
 
     // ---- orders ----
@@ -228,26 +120,26 @@ impl<'a> Chunks<'a> {
         }
         let chunks = (0..).zip(&self.planned.plan.chunks);
         let order = |(number, chunk): (usize, &ChunkSummary)| {
-            let (args, inputs) = self.call(number, chunk, Ask::default())?;
+            let (args, inputs) = self.call(number, chunk)?;
+            let args = EncodeArgs { target: None, buffer: None, ..args };
             Ok(self.order(chunk, format!("pass 1, chunk {number}"), inputs, Args::Analyse(args)))
         };
         chunks.map(order).collect()
     }
 
     pub fn encoding(&self) -> Result<Vec<Order>, Failure> {
-        let all = self.asks.iter().enumerate();
-        all.map(|(number, ask)| self.encode(number, *ask, format!("chunk {number}"))).collect()
+        let all = 0..self.planned.plan.chunks.len();
+        all.map(|number| self.encode(number, format!("chunk {number}"))).collect()
     }
 
     /// Chunks that are made again; none where all are right.
     pub fn correcting(&self) -> Result<Vec<Order>, Failure> {
-        let again = self.again.iter();
-        again.map(|(number, ask)| self.encode(*number, *ask, format!("chunk {number} again"))).collect()
+        self.again.iter().map(|number| self.encode(*number, format!("chunk {number} again"))).collect()
     }
 
-    fn encode(&self, number: usize, ask: Ask, label: String) -> Result<Order, Failure> {
+    fn encode(&self, number: usize, label: String) -> Result<Order, Failure> {
         let chunk = &self.planned.plan.chunks[number];
-        let (args, mut inputs) = self.call(number, chunk, ask)?;
+        let (args, mut inputs) = self.call(number, chunk)?;
         if let Some(first) = self.first.get(number) {
             inputs.push(first.artifact("stats")?.uri.clone());
             inputs.extend(first.artifact("tree").ok().map(|tree| tree.uri.clone()));
@@ -255,15 +147,15 @@ impl<'a> Chunks<'a> {
         Ok(self.order(chunk, label, inputs, Args::Encode(args)))
     }
 
-    fn call(&self, number: usize, chunk: &ChunkSummary, ask: Ask) -> Result<(EncodeArgs, Vec<String>), Failure> {
+    fn call(&self, number: usize, chunk: &ChunkSummary) -> Result<(EncodeArgs, Vec<String>), Failure> {
         let Planned { spec, task, plan, .. } = self.planned;
         let args = EncodeArgs {
             spec: spec.clone(),
             stream: plan.stream,
             chunk: count(number),
             threads: chunk.threads,
-            target: ask.bitrate_bps.map(|bitrate_bps| rate::target(&self.shares, bitrate_bps)),
-            buffer: ask.buffer,
+            target: self.control.target(number),
+            buffer: self.control.asks[number].buffer,
         };
         Ok((args, vec![spec.source.clone(), task.artifact("plan")?.uri.clone()]))
     }
@@ -279,7 +171,7 @@ impl<'a> Chunks<'a> {
             backend: format!("cpu/{}", self.video.codec.name()),
             no_progress: limits::NO_PROGRESS,
             label: if name.is_empty() { label } else { format!("{name} {label}") },
-            weight: chunk.weight.saturating_mul(effort(self.video.codec)),
+            weight: chunk.weight.saturating_mul(self.video.codec.effort()),
             ..Order::new(call, resources, limits::CODEC_TIMEOUT)
         }
     }
@@ -297,7 +189,7 @@ impl<'a> Chunks<'a> {
 
     /// The buffer that the film is to be read through.
     pub fn buffer(&self) -> Option<RateBuffer> {
-        self.buffer
+        RateBuffer::of(self.video, self.planned.plan.frame_rate)
     }
 
     /// Chunks that were made again.
@@ -307,29 +199,14 @@ impl<'a> Chunks<'a> {
 
     /// With `-b:v` alone: what it came to over the whole film.
     pub fn rate(&self) -> Option<FilmRate> {
-        let target_bps = self.film()?.bitrate_bps;
-        let rate = self.planned.plan.frame_rate;
-        let bits: u128 = self.made.iter().map(|(_, piece)| u128::from(piece.bytes) * 8).sum();
-        let ticks: u128 = (0..self.made.len()).map(|chunk| u128::from(self.ticks(chunk))).sum();
-        let per_second = (u128::try_from(rate.num).unwrap_or(0), u128::try_from(rate.den).unwrap_or(0));
-        let average = (bits * per_second.0).checked_div(ticks * per_second.1)?;
-        Some(FilmRate { target_bps, average_bps: u64::try_from(average).unwrap_or(u64::MAX) })
+        let pieces: Vec<&TrackManifest> = self.made.iter().map(|(_, piece)| *piece).collect();
+        rate::average(self.video, self.planned.plan, &pieces)
     }
 }
 
 impl Planned<'_> {
     fn disagrees(&self, what: &str) -> Failure {
         bad_answer(self.task.id, &self.task.function, &format!("it planned {what}"))
-    }
-}
-
-/// How much longer a picture takes than in x264, roughly: the longest chunks start first, whatever encodes them.
-fn effort(codec: VideoCodec) -> u64 {
-    match codec {
-        VideoCodec::Libx264 => 1,
-        VideoCodec::Libsvtav1 => 2,
-        VideoCodec::LibvpxVp9 => 3,
-        VideoCodec::Libx265 => 4,
     }
 }
 

@@ -18,7 +18,6 @@ use spool_proto::view::{PackageOutput, TitleOutput, TrackOutput};
 
 use super::chunks::{self, Chunks, Planned, count};
 use super::limits::{self, CORE};
-use super::video_encode::codec;
 use super::{DoneTask, Order, Work, phase, unknown_phase};
 
 pub(super) fn next(spec: &TitleSpec, work: Work<'_>, phase: Option<&str>) -> Result<Next, Failure> {
@@ -399,7 +398,7 @@ impl Title<'_> {
     fn codec(&self, track: &Track, pictures: bool) -> Result<String, Failure> {
         let made = track.spec.audio.as_ref().and_then(|audio| audio.codec.made());
         Ok(match (track.spec.video.as_ref().filter(|_| pictures), made) {
-            (Some(video), _) => codec(video.codec).to_owned(),
+            (Some(video), _) => video.codec.made().to_owned(),
             (None, Some(made)) => made.to_owned(),
             (None, None) => self.stream(track.stream)?.codec.clone(),
         })

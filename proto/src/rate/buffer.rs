@@ -4,9 +4,9 @@
 //! A chunk that finds at least as much as its encoder was told keeps within the buffer, if its encoder does. So the film is gone through from its
 //! start: a chunk that finds too little is made again and told the truth. It then takes less, so those behind it find no less than before.
 
-use spool_proto::call::BufferTarget;
-use spool_proto::spec::VideoCodec;
-use spool_proto::vbv::{BufferUse, RateBuffer};
+use crate::call::BufferTarget;
+use crate::spec::VideoCodec;
+use crate::vbv::{BufferUse, RateBuffer};
 
 /// What a chunk's encoder is told before anything is known, in thousandths of the buffer. Measured, see `docs/decisions/`: told more,
 /// many chunks find less; told less, all of them begin poorly.
@@ -67,7 +67,7 @@ fn correction(buffer: &RateBuffer, chunk: &Chunk, found: i64) -> BufferTarget {
 
 #[cfg(test)]
 mod tests {
-    use spool_proto::spec::Rational;
+    use crate::spec::Rational;
 
     use super::*;
 

@@ -7,8 +7,10 @@
 //! second passes go by it): with `s` the quantizer's step against the first pass's, coefficients cost `s^-1.1`, motion `s^-0.5` and
 //! the rest the same. One `s` for the whole film is what one encoder would find with the statistics of the whole film.
 
-use spool_proto::call::{Analysis, Target};
-use spool_proto::spec::Rational;
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Analysis, Target};
+use crate::spec::Rational;
 
 /// Encoders count in kilobits a second.
 const GRAIN_BPS: f64 = 1000.0;
@@ -45,7 +47,7 @@ pub(super) struct Film {
 }
 
 /// What a chunk is given.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Share {
     /// What it ought to spend.
     pub bits: f64,

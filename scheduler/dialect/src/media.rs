@@ -1,0 +1,109 @@
+//! What rules may ask about films: pure reckoning that encodes need between calls.
+
+#![allow(unused_qualifications, reason = "the macros of the language write paths in full")]
+
+use serde::de::DeserializeOwned;
+use spool_proto::call::{Analysis, TrackManifest, VideoPlan};
+use spool_proto::rate::{self, Control};
+use spool_proto::spec::{VideoCodec, VideoSpec};
+use spool_proto::uri;
+use spool_proto::vbv::RateBuffer;
+use starlark::environment::GlobalsBuilder;
+use starlark::starlark_module;
+use starlark::values::list::UnpackList;
+use starlark::values::{Heap, Value};
+
+use crate::json::json;
+use crate::words::{alloc, say};
+
+type Result<T> = starlark::Result<T>;
+
+/// A value of the language as what it is to be.
+fn read<T: DeserializeOwned>(value: Value<'_>, what: &str) -> Result<T> {
+    let json = json(value).map_err(|e| say(format!("{what}: {e}")))?;
+    serde_json::from_value(json).map_err(|e| say(format!("{what}: {e}")))
+}
+
+fn read_all<T: DeserializeOwned>(values: &UnpackList<Value<'_>>, what: &str) -> Result<Vec<T>> {
+    values.items.iter().map(|value| read(*value, what)).collect()
+}
+
+fn write<'v>(heap: &'v Heap, json: serde_json::Value) -> Result<Value<'v>> {
+    let value: spool_rules::value::Value = serde_json::from_value(json).map_err(|e| say(e.to_string()))?;
+    Ok(alloc(heap, &value))
+}
+
+#[starlark_module]
+pub(crate) fn films(builder: &mut GlobalsBuilder) {
+    /// What the encoders of a film's chunks are to be asked for so that the film meets its rate and keeps within its buffer.
+    ///
+    /// `video`: of the spec. `plan`: `video` of what media.plan answered. `analyses`: what media.analyse answered of each chunk, where there are two
+    /// passes. `rounds`: what media.encode answered so far: of all chunks, then, a list a round, of those that were made again.
+    ///
+    /// Answers with `asks` (of each chunk: `target`, `buffer`), `again` (numbers of chunks to be made again; none when the film is
+    /// right), `buffer` (that the film is to be read through) and `average` (its rate, where one was asked for).
+    fn film_rate<'v>(
+        #[starlark(require = pos)] video: Value<'v>,
+        #[starlark(require = pos)] plan: Value<'v>,
+        #[starlark(require = named, default = UnpackList::default())] analyses: UnpackList<Value<'v>>,
+        #[starlark(require = named, default = UnpackList::default())] rounds: UnpackList<UnpackList<Value<'v>>>,
+        heap: &'v Heap,
+    ) -> starlark::Result<Value<'v>> {
+        let video: VideoSpec = read(video, "film_rate: video")?;
+        let plan: VideoPlan = read(plan, "film_rate: plan")?;
+        let analyses: Vec<Analysis> = read_all(&analyses, "film_rate: analyses")?;
+        let mut rounds = rounds.items.iter();
+        let mut pieces: Vec<TrackManifest> = match rounds.next() {
+            Some(first) => read_all(first, "film_rate: rounds")?,
+            None => Vec::new(),
+        };
+        let of_chunks = |what: &str, count: usize| match plan.chunks.len() {
+            chunks if count == 0 || count == chunks => Ok(()),
+            chunks => Err(say(format!("film_rate: {chunks} chunks are planned, and {what} are of {count}"))),
+        };
+        of_chunks("analyses", analyses.len())?;
+        of_chunks("pieces", pieces.len())?;
+        let mut control = Control::new(&video, &plan, &analyses);
+        let after = |control: &mut Control, pieces: &[TrackManifest]| {
+            if pieces.is_empty() {
+                return Vec::new();
+            }
+            control.after(&video, &plan, &pieces.iter().collect::<Vec<_>>())
+        };
+        let mut again = after(&mut control, &pieces);
+        for round in rounds {
+            let made: Vec<TrackManifest> = read_all(round, "film_rate: rounds")?;
+            if made.len() != again.len() {
+                let (asked, made) = (again.len(), made.len());
+                return Err(say(format!("film_rate: {asked} chunks were to be made again, and {made} were")));
+            }
+            for (chunk, piece) in again.iter().zip(made) {
+                pieces[*chunk] = piece;
+            }
+            again = after(&mut control, &pieces);
+        }
+        let asks = control.asks.iter().enumerate();
+        let asks: Vec<_> = asks
+            .map(|(chunk, ask)| serde_json::json!({"target": control.target(chunk), "buffer": ask.buffer}))
+            .collect();
+        let average = rate::average(&video, &plan, &pieces.iter().collect::<Vec<_>>());
+        let buffer = RateBuffer::of(&video, plan.frame_rate);
+        write(heap, serde_json::json!({"asks": asks, "again": again, "average": average, "buffer": buffer}))
+    }
+
+    /// How much longer a picture takes in an encoder than in libx264, roughly.
+    fn encoder_effort(#[starlark(require = pos)] codec: Value<'_>) -> starlark::Result<u64> {
+        Ok(read::<VideoCodec>(codec, "encoder_effort")?.effort())
+    }
+
+    /// The codec that an encoder makes: `hevc` of `libx265`.
+    fn encoder_makes(#[starlark(require = pos)] codec: Value<'_>) -> starlark::Result<String> {
+        Ok(read::<VideoCodec>(codec, "encoder_makes")?.made().to_owned())
+    }
+
+    /// The path of a `file://` URI. None: it is of another kind.
+    fn path_of<'v>(#[starlark(require = pos)] uri: &str, heap: &'v Heap) -> starlark::Result<Value<'v>> {
+        let path = uri::to_path(uri).ok().and_then(|path| path.to_str().map(str::to_owned));
+        Ok(path.map_or_else(Value::new_none, |path| heap.alloc(path)))
+    }
+}

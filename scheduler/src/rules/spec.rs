@@ -1,0 +1,72 @@
+//! The frozen spec of a job of rules: which rule set it began with, and its input.
+//!
+//! ```text
+//! {"service": "rules", "name": NAME, "version": HASH, "input": …}       of a service that somebody pushed
+//! {"service": "video-encode", "rules": HASH, … the spec's fields …}     of one that comes with the server: people see its spec as ever
+//! ```
+
+use serde_json::Value as Json;
+use spool_core::io::Blob;
+use spool_core::job::Job;
+use spool_proto::failure::{Class, Failure};
+use spool_proto::spec::{RulesSpec, Service};
+use spool_rules::value::Value;
+
+use super::registry::Registry;
+
+/// The field that names the rule set of a service that comes with the server.
+const RULES: &str = "rules";
+
+pub(super) fn bad_input(service: &str, why: &str) -> Failure {
+    Failure::new(Class::Spec, "bad_input", format!("input of {service}: {why}"))
+}
+
+/// The job's spec, if its workflow is rules.
+pub(crate) fn spec(job: &Job) -> Option<RulesSpec> {
+    if !job.request().reactive {
+        return None;
+    }
+    let mut spec: serde_json::Map<String, Json> = serde_json::from_slice(&job.request().spec).ok()?;
+    match spec.remove(RULES) {
+        Some(Json::String(version)) => {
+            let name = spec.remove("service")?.as_str()?.to_owned();
+            Some(RulesSpec { name, version, input: serde_json::json!({"spec": spec}) })
+        }
+        _ => match serde_json::from_value(Json::Object(spec)) {
+            Ok(Service::Rules(spec)) => Some(spec),
+            _ => None,
+        },
+    }
+}
+
+/// Freezes a spec: with the version that is to run it, and its input as the service wants it. True: its workflow is rules.
+///
+/// # Errors
+/// When there is no such service or version, or the input is not what it takes.
+pub(crate) fn freeze(registry: &Registry, service: Service) -> Result<(Blob, bool), Failure> {
+    let json = |service: &Service| serde_json::to_value(service).expect("a spec is plain data with string keys");
+    let (spec, is_rules) = match service {
+        Service::Rules(rules) => (json(&Service::Rules(freeze_rules(registry, rules)?)), true),
+        own @ Service::VideoEncode(_) => {
+            let version = registry.resolve(own.name(), "")?;
+            let mut spec = json(&own);
+            spec[RULES] = version.hash.clone().into();
+            (spec, true)
+        }
+        other => (json(&other), false),
+    };
+    Ok((serde_json::to_vec(&spec).expect("plain data").into(), is_rules))
+}
+
+fn freeze_rules(registry: &Registry, spec: RulesSpec) -> Result<RulesSpec, Failure> {
+    let version = registry.resolve(&spec.name, &spec.version)?;
+    if version.is_built_in && super::registry::TAKEN.contains(&&*spec.name) {
+        let why = format!("{} is submitted as what it is: `spool encode`, or a job file", spec.name);
+        return Err(Failure::new(Class::Spec, "not_by_rules", why));
+    }
+    let input: Value = serde_json::from_value(spec.input).map_err(|e| bad_input(&spec.name, &e.to_string()))?;
+    let input = spool_rules::schema::conform(&version.set.input, &input)
+        .map_err(|mismatch| bad_input(&spec.name, &mismatch.to_string()))?;
+    let input = serde_json::to_value(&input).expect("a value is plain data with string keys");
+    Ok(RulesSpec { version: version.hash.clone(), input, ..spec })
+}
