@@ -258,8 +258,8 @@ impl Rules {
         tokio::spawn(async move {
             let fired = match host {
                 Ok(host) => {
-                    let mut hosted = host.lock_owned().await;
-                    let ran = tokio::task::spawn_blocking(move || work.run(&mut hosted)).await;
+                    let mut runner = host.lock_owned().await;
+                    let ran = tokio::task::spawn_blocking(move || work.run(&mut runner)).await;
                     ran.unwrap_or_else(|e| {
                         let why =
                             Failure::new(Class::Internal, "rules_broke", format!("evaluating the rules broke: {e}"));

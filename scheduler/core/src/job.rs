@@ -294,9 +294,7 @@ impl Job {
         let going_on = self.open.last().map(|phase| &self.phases[at(*phase)]);
         match (&self.life, going_on.or(self.phases.last())) {
             // While its workflow decides, people are shown what was last.
-            (Life::Queued | Life::Running, _)
-                if self.new.reactive && going_on.is_none() && !self.reaction.asked =>
-            {
+            (Life::Queued | Life::Running, _) if self.new.reactive && going_on.is_none() && !self.reaction.asked => {
                 "waiting"
             }
             (Life::Queued | Life::Running | Life::Ending(_), Some(phase)) => &phase.name,

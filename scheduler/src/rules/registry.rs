@@ -23,6 +23,7 @@ use spool_rules::ruleset::RuleSet;
 
 use super::built_in;
 use super::canary::{Canary, Routes, Tally};
+use super::sections::Runner;
 pub(crate) use service::short;
 use service::{Service, find, write};
 
@@ -147,12 +148,18 @@ impl Registry {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The process that runs the sections of a rule set.
+    /// What runs the sections of a rule set.
     ///
     /// # Errors
     /// When there is no such version.
-    pub(super) fn host(&self, hash: &str) -> Result<Hosted, Failure> {
-        Ok(Hosted::new(self.keeper.clone(), self.version(hash)?.files.clone()))
+    pub(super) fn runner(&self, hash: &str) -> Result<Runner, Failure> {
+        let version = self.version(hash)?;
+        let files = version.files.clone();
+        Ok(if version.is_built_in {
+            Runner::Here(files, None)
+        } else {
+            Runner::Process(Hosted::new(self.keeper.clone(), files))
+        })
     }
 
     fn version(&self, hash: &str) -> Result<Arc<Version>, Failure> {
