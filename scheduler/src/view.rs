@@ -130,6 +130,10 @@ fn progress(engine: &Engine, job: &Job, now: Timestamp) -> Progress {
     let Some(current) = job.phases().last() else { return Progress::default() };
     let named = |name: &str| job.phases().iter().find(|phase| phase.name == name);
     let Some(encoding) = named("encoding").or_else(|| named("analysing")) else {
+        // Of a film nothing that counts has begun.
+        if matches!(job.request().service.as_str(), "video-encode" | "title") {
+            return Progress::default();
+        }
         // What a reactive job has begun is all that is known of it.
         let counts = if job.request().reactive { job.counts() } else { &current.counts };
         return Progress { chunks_done: counts.done, chunks_total: counts.total(), ..Progress::default() };

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use spool_core::io::{Blob, Group, Outcome, Step, TaskRun};
-use spool_dialect::Hosted;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::JobId;
 use spool_proto::time::Timestamp;
@@ -17,7 +16,7 @@ use tracing::warn;
 use super::log::{self, Log};
 use super::orders::Orders;
 use super::registry::Registry;
-use super::sections::Judged;
+use super::sections::{Judged, Runner};
 
 /// Where the job's state comes from.
 #[derive(Debug)]
@@ -75,12 +74,12 @@ pub(super) struct Word {
 }
 
 impl Work {
-    pub(super) fn run(self, hosted: &mut Hosted) -> Fired {
+    pub(super) fn run(self, runner: &mut Runner) -> Fired {
         let job = self.job;
-        Fired { job, outcome: self.done(hosted) }
+        Fired { job, outcome: self.done(runner) }
     }
 
-    fn done(self, hosted: &mut Hosted) -> Result<Done, Failure> {
+    fn done(self, runner: &mut Runner) -> Result<Done, Failure> {
         let Work { job, stand, pages, logged_bytes, hash, now, mut events, signals_taken, orders, registry } = self;
         let mut instance = match stand {
             Stand::Here(instance) => instance,
@@ -94,7 +93,7 @@ impl Work {
         };
         let mut plan = Plan::new(&orders);
         let mut entries: Vec<Entry> = Vec::new();
-        let mut sections = Judged { hosted, orders: &orders };
+        let mut sections = Judged { runner, orders: &orders };
         for event in events {
             if let Event::Migrated { rules } = &event {
                 let moved = registry.program(rules).and_then(|program| log::put_under(&mut instance, program));
