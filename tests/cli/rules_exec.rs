@@ -59,7 +59,10 @@ fn refused(text: &str) -> (String, String) {
 #[test]
 fn files_that_take_for_ever_to_read_are_given_up() {
     let (code, message) = refused(&format!("def f():\n    {ENDLESS}\nf()\n"));
-    assert_eq!((code.as_str(), message.as_str()), ("too_slow", "reading the files took more than 3 s of a processor's time"));
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("too_slow", "reading the files took more than 3 s of a processor's time")
+    );
 }
 
 #[test]
