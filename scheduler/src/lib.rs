@@ -2,10 +2,11 @@
 //!
 //! Reading order: [`server`] puts it together and is the way in; `run_loop` is the only one that touches the engine; [`store`] keeps
 //! what must not be lost, `recovery` reads it back; `workflow` says what a job does next; `view` shows the engine's state to
-//! people; `api` is `spool.v1` over all of it; [`bench`] measures dispatch.
+//! people; [`functions`] keeps what users pushed; `api` is `spool.v1` over all of it; [`bench`] measures dispatch.
 
 mod api;
 pub mod bench;
+pub mod functions;
 mod lock;
 mod recovery;
 mod run_loop;

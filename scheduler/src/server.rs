@@ -20,7 +20,8 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use tracing::{error, info};
 
-use crate::api::{Artifacts, Fleet, Jobs, Pools, Queues, TREE_BYTES_MAX, Workers};
+use crate::api::{Artifacts, Fleet, Functions, Jobs, Pools, Queues, TREE_BYTES_MAX, Workers};
+use crate::functions::Registry;
 use crate::lock::{DataLock, LockError};
 use crate::recovery::recover;
 use crate::run_loop::inbox::Inbox;
@@ -150,6 +151,7 @@ impl Server {
         let archive = store.reader();
         let (inbox, messages) = Inbox::new();
         let (stop, stopped) = watch::channel(false);
+        let functions = Registry::open(&data.join("functions")).map_err(unusable)?;
         let pieces = Artifacts::new(inbox.clone(), artifacts.clone()).map_err(unusable)?;
         let run_loop = RunLoop::new(engine, store, limits, messages, artifacts);
         let trouble = run_loop.trouble();
@@ -166,13 +168,14 @@ impl Server {
         health.set_serving::<v1::pool_service_server::PoolServiceServer<Pools>>().await;
         health.set_serving::<v1::queue_service_server::QueueServiceServer<Queues>>().await;
         health.set_serving::<v1::fleet_service_server::FleetServiceServer<Fleet>>().await;
+        health.set_serving::<v1::function_service_server::FunctionServiceServer<Functions>>().await;
         health.set_serving::<v1::artifact_service_server::ArtifactServiceServer<Artifacts>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(|e| ServerError::Died(format!("reflection: {e}")))?;
-        let jobs = Jobs { inbox: inbox.clone(), archive };
+        let jobs = Jobs { inbox: inbox.clone(), archive, functions: functions.clone() };
         let router = || {
             tonic::transport::Server::builder()
                 .http2_keepalive_interval(Some(KEEPALIVE))
@@ -189,6 +192,7 @@ impl Server {
                         .max_decoding_message_size(TREE_BYTES_MAX),
                 )
                 .add_service(v1::queue_service_server::QueueServiceServer::new(Queues { inbox: inbox.clone() }))
+                .add_service(Functions { registry: functions.clone() }.service())
                 .add_service(v1::artifact_service_server::ArtifactServiceServer::new(pieces.clone()))
                 .add_service(v1::fleet_service_server::FleetServiceServer::new(Fleet { inbox: inbox.clone() }))
         };

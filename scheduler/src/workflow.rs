@@ -9,6 +9,7 @@ mod limits;
 mod rate;
 mod rate_buffer;
 mod title;
+mod user_function;
 mod video_encode;
 
 use spool_core::engine::Engine;
@@ -102,7 +103,7 @@ fn unknown_phase(service: &str, phase: &str) -> Failure {
 
 /// Whether jobs of the service leave pieces, and so need a place for them.
 pub fn leaves_pieces(service: &str) -> bool {
-    matches!(service, "video-encode" | "title")
+    matches!(service, "video-encode" | "title" | "function")
 }
 
 /// What the job wants next. A workflow that cannot go on fails its job.
@@ -114,17 +115,19 @@ pub fn next(engine: &Engine, job: &Job, place: &Place) -> Next {
         }
     };
     let phase = job.phases().last().map(|phase| phase.name.as_str());
-    let next = match &spec {
-        // Asked elsewhere; see `rules`.
-        Service::Rules(_) => return Next::Step(spool_core::io::Step::default()),
-        Service::Bench(bench) => Ok(bench::next(bench, phase)),
-        Service::VideoEncode(encode) => {
-            done_tasks(engine, job).and_then(|tasks| video_encode::next(encode, Work { place, tasks: &tasks }, phase))
-        }
-        Service::Title(spec) => {
-            done_tasks(engine, job).and_then(|tasks| title::next(spec, Work { place, tasks: &tasks }, phase))
-        }
-    };
+    let next =
+        match &spec {
+            // Asked elsewhere; see `rules`.
+            Service::Rules(_) => return Next::Step(spool_core::io::Step::default()),
+            Service::Bench(bench) => Ok(bench::next(bench, phase)),
+            Service::Function(spec) => done_tasks(engine, job)
+                .and_then(|tasks| user_function::next(spec, Work { place, tasks: &tasks }, phase)),
+            Service::VideoEncode(encode) => done_tasks(engine, job)
+                .and_then(|tasks| video_encode::next(encode, Work { place, tasks: &tasks }, phase)),
+            Service::Title(spec) => {
+                done_tasks(engine, job).and_then(|tasks| title::next(spec, Work { place, tasks: &tasks }, phase))
+            }
+        };
     next.unwrap_or_else(|failure| Next::Fail { failure })
 }
 

@@ -69,6 +69,7 @@ impl Input {
             },
             Args::Noop { .. } | Args::Validate(_) | Args::Index(_) | Args::Publish(_) | Args::QualityReport(_) => 0,
             Args::Segment(_) | Args::Manifest(_) | Args::PublishPackage(_) => 0,
+            Args::User(args) => args.files.len(),
         };
         let owner = |index| if index < from_users { Owner::User } else { Owner::Spool };
         let version = |at| call.source_version.clone().filter(|_| at == 0 && from_users > 0);

@@ -20,6 +20,7 @@ use super::logs::LogStream;
 use super::pools::pool_name;
 use super::watch::WatchStream;
 use super::{TEXT_MAX, accepted, job_id, no_such_job, refused_submission, status};
+use crate::functions::Registry;
 use crate::run_loop::inbox::Inbox;
 use crate::store::{Archive, JobFilter};
 use crate::view;
@@ -33,6 +34,7 @@ const BENCH_TASKS_MAX: u32 = 10_000_000;
 pub(crate) struct Jobs<A> {
     pub(crate) inbox: Inbox,
     pub(crate) archive: A,
+    pub(crate) functions: Registry,
 }
 
 impl<A: Archive> Jobs<A> {
@@ -137,7 +139,8 @@ impl<A: Archive> JobService for Jobs<A> {
         if request_id.len() > TEXT_MAX || spec.name.len() > TEXT_MAX {
             return Err(BadField::new("request_id, spec.name", format!("longer than {TEXT_MAX} bytes")).into());
         }
-        let spec = JobSpec::try_from(spec)?;
+        let mut spec = JobSpec::try_from(spec)?;
+        super::functions::freeze(&self.functions, &mut spec).map_err(|f| status(&f))?;
         check(&spec).map_err(|f| status(&f))?;
         let span = info_span!("submit", service = spec.service.name(), traceparent);
         let submitted = async {
@@ -263,6 +266,7 @@ fn default_name(service: &Service) -> String {
             uri::file_name(source).unwrap_or_else(|| uri::shown(source))
         }
         Service::Rules(rules) => rules.name.clone(),
+        Service::Function(function) => function.name.clone(),
         Service::Bench(bench) => format!("{} no-ops", bench.tasks),
     }
 }
