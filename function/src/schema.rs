@@ -70,6 +70,13 @@ impl Schema {
         found
     }
 
+    /// A value that conforms, with other texts in the place of its URIs, by where they stand.
+    pub fn with_files(&self, value: &serde_json::Value, texts: &BTreeMap<String, String>) -> serde_json::Value {
+        let mut value = value.clone();
+        replace(&self.0, &mut value, "", texts);
+        value
+    }
+
     /// As JSON, for people.
     pub fn to_json(&self) -> serde_json::Value {
         self.0.get("fields").and_then(|fields| json(fields).ok()).unwrap_or_default()
@@ -185,6 +192,37 @@ fn walk(schema: &Value, value: &Value, path: &str, found: &mut Vec<(String, Stri
     }
 }
 
+fn replace(schema: &Value, value: &mut serde_json::Value, path: &str, texts: &BTreeMap<String, String>) {
+    use serde_json::Value as Json;
+    let join = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match (kind(schema), value, schema.get("of")) {
+        ("uri", Json::String(uri), _) => {
+            if let Some(text) = texts.get(path) {
+                uri.clone_from(text);
+            }
+        }
+        ("optional", value, Some(of)) => replace(of, value, path, texts),
+        ("list", Json::Array(values), Some(of)) => {
+            for (at, value) in values.iter_mut().enumerate() {
+                replace(of, value, &format!("{path}[{at}]"), texts);
+            }
+        }
+        ("map", Json::Object(entries), Some(of)) => {
+            for (name, value) in entries.iter_mut() {
+                replace(of, value, &join(name), texts);
+            }
+        }
+        ("record", Json::Object(entries), _) => {
+            for (name, value) in entries.iter_mut() {
+                if let Some(field) = schema.get("fields").and_then(|fields| fields.get(name)) {
+                    replace(field, value, &join(name), texts);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +286,10 @@ mod tests {
         let value = schema.conform(&value).unwrap();
         let files = schema.files(&value);
         let found: Vec<_> = files.iter().map(|(path, uri)| (path.as_str(), uri.as_str())).collect();
+        let paths = files.iter().map(|(path, _)| (path.clone(), format!("/in/{path}"))).collect();
+        let given = schema.with_files(&value, &paths);
+        assert_eq!((&given["tracks"][0]["file"], &given["note"]), (&json!("/in/tracks[0].file"), &json!("file:///no")));
+        assert_eq!((&given["by_name"]["x"], &given["video"]), (&json!("/in/by_name.x"), &json!("/in/video")));
         assert_eq!(found, [("by_name.x", "http://h/f"), ("tracks[0].file", "s3://b/k"), ("video", "file:///v")]);
     }
 }
