@@ -52,20 +52,21 @@ pub enum Word {
 
 /// The whole of `spool launch`.
 pub fn main() -> ! {
-    let run = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from).and_then(run);
-    if let Err(error) = run {
+    if let Err(error) = run() {
         eprintln!("spool launch: {error} (it is started by a worker, with a socket as stdin)");
         std::process::exit(2);
     }
     std::process::exit(0);
 }
 
-fn run(mut socket: UnixStream) -> io::Result<()> {
-    let order = receive(&mut socket)?;
+fn run() -> io::Result<()> {
+    let order = receive(&mut io::stdin().lock())?;
     // What the program leaves behind comes to this process, and is found and ended with it.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     // Whoever says nothing that is understood gets the walls.
     let walls = enter(order.sandbox.parse::<Sandbox>().unwrap_or_default(), &order.reach);
+    // Not before: whatever was open but stdin, stdout and stderr was closed.
+    let mut socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     say(&mut socket, &Word::Walls(walls))?;
     let Some((program, arguments)) = order.command.split_first() else { return Ok(()) };
     let watched = socket.try_clone()?;
@@ -99,7 +100,7 @@ fn run(mut socket: UnixStream) -> io::Result<()> {
     }
 }
 
-fn receive(socket: &mut UnixStream) -> io::Result<Order> {
+fn receive(socket: &mut impl Read) -> io::Result<Order> {
     let mut length = [0; 4];
     socket.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length);
