@@ -21,7 +21,13 @@ fn function(sandbox: &Sandbox, name: &str, version: &str, more: &str, program: &
 }
 
 fn lengths(sandbox: &Sandbox, version: &str, more: &str) -> PathBuf {
-    function(sandbox, "lengths", version, &format!("{more}[input]\nfile = \"uri\"\n[output]\nbytes = \"int\"\n"), LENGTHS)
+    function(
+        sandbox,
+        "lengths",
+        version,
+        &format!("{more}[input]\nfile = \"uri\"\n[output]\nbytes = \"int\"\n"),
+        LENGTHS,
+    )
 }
 
 fn waits(sandbox: &Sandbox) -> PathBuf {
@@ -58,7 +64,11 @@ impl Fleet {
         let worker = self.worker(name);
         let backends = eventually("the worker is there", || {
             let list = json_of(&self.client(&["worker", "list", "-o", "json"]));
-            list.as_array().unwrap().iter().find(|worker| worker["worker"] == name).map(|worker| worker["backends"].clone())
+            list.as_array()
+                .unwrap()
+                .iter()
+                .find(|worker| worker["worker"] == name)
+                .map(|worker| worker["backends"].clone())
         });
         if backends.as_array().unwrap().contains(&json!("function")) {
             return Some(worker);
@@ -98,7 +108,8 @@ fn versions_are_pushed_run_replaced_and_kept_over_a_restart() {
         assert_eq!(fleet.call(&old, &set)["output"]["version"], json!(first), "{old}");
     }
     let list = json_of(&fleet.client(&["function", "list", "--json"]));
-    let listed: Vec<_> = list.as_array().unwrap().iter().map(|version| (&version["version"], &version["current"])).collect();
+    let listed: Vec<_> =
+        list.as_array().unwrap().iter().map(|version| (&version["version"], &version["current"])).collect();
     assert_eq!(listed, [(&json!("1.1"), &json!(true)), (&json!("1.0"), &json!(false))]);
     let shown = json_of(&fleet.client(&["function", "get", "lengths@1.0", "--json"]));
     assert_eq!(shown["manifest"]["input"]["file"]["type"], "uri");
@@ -127,7 +138,11 @@ fn what_is_wrong_is_refused_before_anything_runs() {
     refused(&fleet.client(&["function", "run", "length"]), 2, "there are lengths");
     refused(&fleet.client(&["function", "run", "lengths@2.0"]), 2, "1.0 (");
     refused(&fleet.client(&["function", "run", "lengths"]), 2, "file: it is missing");
-    refused(&fleet.client(&["function", "run", "lengths", "--set", "file=/x", "--set", "n=1"]), 2, "there is no such field");
+    refused(
+        &fleet.client(&["function", "run", "lengths", "--set", "file=/x", "--set", "n=1"]),
+        2,
+        "there is no such field",
+    );
     let jobs = json_of(&fleet.client(&["job", "list", "-o", "json"]));
     assert_eq!(jobs, json!([]));
 }
@@ -136,7 +151,13 @@ fn what_is_wrong_is_refused_before_anything_runs() {
 fn a_job_without_a_worker_that_could_run_it_says_so() {
     let fleet = Fleet::new();
     let _server = fleet.server();
-    fleet.push(&function(&fleet.sandbox, "boxed", "1", "image = \"docker.io/library/python:3.12\"\n", "print('{\"result\": 1}')"));
+    fleet.push(&function(
+        &fleet.sandbox,
+        "boxed",
+        "1",
+        "image = \"docker.io/library/python:3.12\"\n",
+        "print('{\"result\": 1}')",
+    ));
     let Some(_worker) = fleet.function_worker("w1") else { return };
     let workers = json_of(&fleet.client(&["worker", "list", "-o", "json"]));
     if workers[0]["backends"].as_array().unwrap().contains(&json!("container")) {
@@ -238,13 +259,15 @@ fn the_watermark_check_of_the_documents_tells_a_marked_film_from_a_plain_one() {
     for (film, found) in [(&marked, true), (&plain, false)] {
         let [video, given] = set(film);
         let out = fleet.sandbox.path(if found { "seen" } else { "not-seen" });
-        let run = ["function", "run", "watermark-check", "--set", &video, "--set", &given, "--set", "frames=6", "--out"];
+        let run =
+            ["function", "run", "watermark-check", "--set", &video, "--set", &given, "--set", "frames=6", "--out"];
         let result = json_of(&fleet.client(&[&run[..], &[out.to_str().unwrap()]].concat()));
         assert_eq!((&result["found"], result["frames"].as_array().unwrap().len()), (&json!(found), 6), "{result}");
         assert!(std::fs::read(out.join("corner.pgm")).unwrap().starts_with(b"P5 "));
     }
     let [_, given] = set(&plain);
-    let output = fleet.client(&["function", "run", "watermark-check", "--set", "video=/dev/null", "--set", &given, "--json"]);
+    let output =
+        fleet.client(&["function", "run", "watermark-check", "--set", "video=/dev/null", "--set", &given, "--json"]);
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["failure"]["class"], "input");
 }
 

@@ -74,6 +74,8 @@ struct Shared {
 impl Functions {
     /// `root`: where versions are kept.
     pub fn new(launcher: Launcher, server: Channel, root: PathBuf, runtime: Option<Runtime>) -> Functions {
+        // Programs have a working directory of their own: paths must mean the same to them.
+        let root = std::path::absolute(&root).unwrap_or(root);
         Functions { shared: Arc::new(Shared { launcher, cache: Some(Cache::new(server, root)), runtime }) }
     }
 
