@@ -184,8 +184,9 @@ fn plain(job: &JobView, figures: &Figures) -> String {
     let p = &job.progress;
     let mut line = format!("{} {}", job.job, job.phase);
     if p.frames_total > 0 && job.service == "function" {
-        line.push_str(&format!("  {} %", p.frames * 100 / p.frames_total));
-    } else if p.frames_total > 0 {
+        return format!("{line}  {} %", p.frames * 100 / p.frames_total);
+    }
+    if p.frames_total > 0 {
         line.push_str(&format!("  frame {}/{}", p.frames, p.frames_total));
     }
     let rates = rates(job, figures);

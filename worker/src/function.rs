@@ -1,15 +1,18 @@
 //! Functions that users wrote, run by a worker: a folder that was pushed, a program in it, JSON in and out.
 //!
 //! Reading order: `cache` (the folder, from the server), `inputs` (files that the call is given), `launch` (the process that locks itself
-//! in and starts the program), `talk` (what the program says), `run` (one call from start to end, and what gets it killed), `tree`
-//! (what it uses), `outputs` (files it leaves), `image` (the same in a container). What users see: docs/functions.md.
+//! in and starts the program), `started` (the worker's end of it), `talk` and `hear` (what the program says), `limits` and `tree` (what gets it
+//! killed, what it uses), `run` (one call from start to end), `outputs` (files it leaves), `image` (the same in a container). What users see: docs/functions.md.
 
 mod cache;
+mod hear;
 mod image;
 mod inputs;
 pub(crate) mod launch;
+mod limits;
 mod outputs;
 mod run;
+mod started;
 mod talk;
 mod tree;
 

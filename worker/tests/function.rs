@@ -281,6 +281,9 @@ sqlite3.connect(os.environ["TMPDIR"] + "/db").execute("create table t (a)")
 script = os.environ["TMPDIR"] + "/script.sh"; open(script, "w").write("echo ok")
 assert subprocess.run(["sh", script], capture_output=True).stdout == b"ok\n"
 os.mkdir(os.environ["TMPDIR"] + "/closed", 0)
+# Left to nobody, again and again.
+for _ in range(200):
+    subprocess.run(["sh", "-c", "true & true"], check=True)
 print(json.dumps({"result": len(os.listdir(os.environ["SPOOL_OUT"]))}))
 "#;
     assert_eq!(Stage::new("", program).answer(json!({})).await.0, json!(2));

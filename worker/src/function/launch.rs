@@ -8,12 +8,11 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, WaitOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::executor::program::{Reach, enter};
@@ -92,8 +91,16 @@ fn run() -> io::Result<()> {
         // A program that does not read its input is none the worse.
         std::thread::spawn(move || drop(stdin.write_all(input.as_bytes()).and_then(|()| stdin.write_all(b"\n"))));
     }
-    let status = child.wait()?;
-    say(&mut socket, &Word::Ended { code: status.code(), signal: status.signal() })?;
+    let program = Pid::from_child(&child);
+    let status = loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(Some((ended, status))) if ended == program => break status,
+            // What the program left to nobody: it is not to pile up.
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    };
+    say(&mut socket, &Word::Ended { code: status.exit_status(), signal: status.terminating_signal() })?;
     // Until the worker, which has seen the end, ends all of it.
     loop {
         std::thread::park();

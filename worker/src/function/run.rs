@@ -1,46 +1,32 @@
-//! One call of a function, from the start of its program to its answer; and what gets it killed.
+//! One call of a function, from the start of its program to its answer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Pid, Signal};
 use serde_json::json;
 use spool_proto::call::{UserArgs, Value};
 use spool_proto::failure::{Class, Failure};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use super::Launcher;
 use super::cache::Ready;
+use super::hear::{Heard, Talk, too_long};
 use super::image::{self, Container, Runtime};
 use super::inputs::File;
-use super::launch::{Order, Word, encode};
-use super::talk::{self, LINE_MAX, Line};
-use super::tree::{ENTRIES_MAX, PROCESSES_MAX, THREADS_MAX, Usage, bytes_below};
+use super::launch::{Order, Word};
+use super::started::{Group, Started, not_started};
+use super::talk::LINE_MAX;
 use super::{inputs, outputs};
 use crate::executor::program::Reach;
-use crate::executor::{Advance, Limits, Pulse, Stops, Unanswered, Walls, signal_name, stopped};
+use crate::executor::{Limits, Stops, Unanswered, Walls};
 use crate::runner::Progress;
 use crate::transfer::write_failure;
 
-/// Between two looks at what a call uses, and at its scratch.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-const SCRATCH_EVERY: u32 = 10;
-/// From the start of a launcher to its walls.
-const READY_WITHIN: Duration = Duration::from_secs(20);
-/// For the last words of what was killed to arrive, and for it to be gone.
-const LAST_WORDS: Duration = Duration::from_secs(2);
-/// Bytes kept of what it says.
-const LOG: usize = 16 << 10;
 /// Memory that a process of the program may ask for, beyond twice what was declared: what an interpreter has before it does anything,
 /// and stacks of threads, which count whole.
 const DATA_BASE: u64 = 256 << 20;
@@ -111,7 +97,7 @@ impl One<'_> {
     }
 
     /// The answer of a program that ended well.
-    async fn answer(&self, heard: Heard, log: String) -> Result<Value, Failure> {
+    pub async fn answer(&self, heard: Heard, log: String) -> Result<Value, Failure> {
         let name = &self.args.name;
         let of = |code: &str, text: String| Failure::new(Class::Internal, code, text).with_evidence(log.clone());
         let result = match heard.result {
@@ -153,12 +139,6 @@ impl One<'_> {
         })
         .await
     }
-}
-
-fn too_long(name: &str) -> Failure {
-    let text =
-        format!("{name} said a line, or wrote a result, of more than {LINE_MAX} bytes; leave large data as a file");
-    Failure::new(Class::Internal, "function_bad_output", text)
 }
 
 /// Tries the walls, and starts nothing in them.
@@ -278,304 +258,4 @@ pub async fn container(
     }
     runtime.remove(&name).await;
     talk.finish(one, ended).await
-}
-
-fn not_started(what: &str, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(Class::Host, "function_not_started", format!("{what} could not be started on this machine: {error}"))
-}
-
-/// A process group that is killed, whole, when this is dropped. Its leader must not have been waited for: its number stays its own.
-struct Group(Pid);
-
-impl Group {
-    fn of(child: &Child) -> Option<Group> {
-        child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw).map(Group)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _gone_already = rustix::process::kill_process_group(self.0, Signal::KILL);
-    }
-}
-
-/// A launcher at work.
-struct Started {
-    /// First: the group is killed before anything else is let go of.
-    group: Group,
-    child: Child,
-    words: BufReader<UnixStream>,
-}
-
-impl Started {
-    async fn launch(launcher: &Launcher, directory: &Path, order: &Order) -> Result<Started, Failure> {
-        let failed = |error: &dyn std::fmt::Display| not_started(&launcher.program.display().to_string(), error);
-        let start = || {
-            let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-            let (ours, theirs) = pair;
-            let ours = std::os::unix::net::UnixStream::from(ours);
-            ours.set_nonblocking(true)?;
-            let library_path = std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path));
-            let child = Command::new(&launcher.program)
-                .args(&launcher.options.args)
-                .env_clear()
-                .envs(library_path)
-                .current_dir(directory)
-                .stdin(Stdio::from(theirs))
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .process_group(0)
-                .kill_on_drop(true)
-                .spawn()?;
-            Ok::<_, io::Error>((child, UnixStream::from_std(ours)?))
-        };
-        let (child, mut socket) = start().map_err(|error| failed(&error))?;
-        let group = Group::of(&child).ok_or_else(|| failed(&"it has no number"))?;
-        let bytes = encode(order).map_err(|error| failed(&error))?;
-        socket.write_all(&bytes).await.map_err(|error| failed(&error))?;
-        Ok(Started { group, child, words: BufReader::new(socket) })
-    }
-
-    async fn word(&mut self) -> Option<Word> {
-        let mut line = String::new();
-        match self.words.read_line(&mut line).await {
-            Ok(1..) => serde_json::from_str(&line).ok(),
-            _ => None,
-        }
-    }
-
-    async fn walls(&mut self) -> Result<Walls, Failure> {
-        match tokio::time::timeout(READY_WITHIN, self.word()).await {
-            Ok(Some(Word::Walls(walls))) => Ok(walls),
-            said => {
-                let mut words = String::new();
-                if let Some(stderr) = self.child.stderr.as_mut() {
-                    drop(tokio::time::timeout(LAST_WORDS, stderr.take(4096).read_to_string(&mut words)).await);
-                }
-                let why = if said.is_err() {
-                    "it was not ready in time"
-                } else {
-                    "it ended, or spoke otherwise than it must"
-                };
-                Err(not_started("the launcher", &why).with_evidence(words))
-            }
-        }
-    }
-
-    /// How the program ended; `None`: the launcher went, with it or before it.
-    async fn ended(&mut self) -> Word {
-        self.word().await.unwrap_or(Word::Ended { code: None, signal: None })
-    }
-}
-
-/// What was heard of a program.
-#[derive(Debug, Default)]
-struct Heard {
-    result: Option<serde_json::Value>,
-    error: Option<Failure>,
-    log: VecDeque<u8>,
-}
-
-impl Heard {
-    fn log(&mut self, bytes: &[u8]) {
-        self.log.extend(bytes);
-        let over = self.log.len().saturating_sub(LOG);
-        self.log.drain(..over);
-    }
-}
-
-/// Listens to a program, in tasks of its own.
-struct Talk {
-    heard: Arc<Mutex<Heard>>,
-    pulse: Arc<Pulse>,
-    /// Ends with what the program must not say, or when it closes its stdout.
-    stdout: JoinHandle<Result<(), Failure>>,
-    stderr: JoinHandle<()>,
-}
-
-impl Talk {
-    fn listen(child: &mut Child, one: &One<'_>) -> Talk {
-        let (heard, pulse) = (Arc::new(Mutex::new(Heard::default())), Arc::new(Pulse::new()));
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (hearing, beating) = (Arc::clone(&heard), Arc::clone(&pulse));
-        let (progress, name) = (Arc::clone(one.progress), one.args.name.clone());
-        let stdout = tokio::spawn(async move {
-            match stdout {
-                Some(stdout) => hear(stdout, &hearing, &beating, &progress, &name).await,
-                None => Ok(()),
-            }
-        });
-        let kept = Arc::clone(&heard);
-        let stderr = tokio::spawn(async move {
-            let Some(mut stderr) = stderr else { return };
-            let mut buffer = vec![0; 4096];
-            while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).log(&buffer[..read]);
-            }
-        });
-        Talk { heard, pulse, stdout, stderr }
-    }
-
-    /// Comes back when the program must be killed.
-    async fn over(&mut self, root: Option<Pid>, one: &One<'_>, stop: &watch::Receiver<Stops>) -> Unanswered {
-        let bad = async {
-            match (&mut self.stdout).await {
-                Ok(Err(failure)) => failure,
-                // It may close its stdout and work on.
-                _ => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            failure = bad => failure.into(),
-            failure = watch_limits(root, one, &self.pulse) => failure.into(),
-            () = stopped(stop, 0) => Unanswered::Stopped,
-        }
-    }
-
-    /// What the call answers. The program and all it started are killed by now.
-    async fn finish(mut self, one: &One<'_>, ended: Result<Word, Unanswered>) -> Result<Value, Unanswered> {
-        let mut last = Ok(());
-        if !self.stdout.is_finished() {
-            match tokio::time::timeout(LAST_WORDS, &mut self.stdout).await {
-                Ok(Ok(said)) => last = said,
-                _ => self.stdout.abort(),
-            }
-        }
-        if tokio::time::timeout(LAST_WORDS, &mut self.stderr).await.is_err() {
-            self.stderr.abort();
-        }
-        let heard = std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner));
-        let log: Vec<u8> = heard.log.iter().copied().collect();
-        let log = String::from_utf8_lossy(&log).trim_end().to_owned();
-        let name = &one.args.name;
-        match ended {
-            Err(Unanswered::Failed(failure)) => Err(failure.with_evidence(log).into()),
-            Err(Unanswered::Stopped) => Err(Unanswered::Stopped),
-            Ok(Word::NotStarted(why)) => {
-                let program = one.ready.manifest.command.first().map_or("", String::as_str);
-                Err(not_started(&format!("{program}, the program of {name},"), &why).into())
-            }
-            Ok(Word::Walls(_)) => Err(not_started("the launcher", &"it spoke otherwise than it must").into()),
-            Ok(Word::Ended { code, signal }) => {
-                if let Some(failure) = heard.error {
-                    return Err(failure.with_evidence(log).into());
-                }
-                last.map_err(|failure: Failure| failure.with_evidence(log.clone()))?;
-                if code != Some(0) {
-                    return Err(death(name, code, signal).with_evidence(log).into());
-                }
-                Ok(one.answer(heard, log).await?)
-            }
-        }
-    }
-}
-
-/// Why a program failed that did not say so itself.
-fn death(name: &str, code: Option<i32>, signal: Option<i32>) -> Failure {
-    let is = |wanted: Signal| signal == Some(wanted.as_raw());
-    match (code, signal) {
-        (Some(code), _) => {
-            let text = format!("{name} ended with exit status {code}; what it said last is below");
-            Failure::new(Class::Internal, talk::FAILED, text)
-        }
-        _ if is(Signal::XCPU) => {
-            let text = format!("{name} used more processor time than all cores give in its time");
-            Failure::new(Class::Capacity, "timed_out", text)
-        }
-        _ if is(Signal::XFSZ) => {
-            let text = format!("{name} wrote a file larger than the scratch it declared");
-            Failure::new(Class::Capacity, "scratch_exceeded", text)
-        }
-        (None, signal) => {
-            let how = signal.map(|signal| match signal_name(signal) {
-                Some(name) => format!("was killed by {name}"),
-                None => format!("was killed by signal {signal}"),
-            });
-            let text = format!("{name} {}", how.unwrap_or_else(|| "went, and nobody saw how".into()));
-            Failure::new(Class::Internal, "function_died", text)
-        }
-    }
-}
-
-async fn hear(
-    stdout: impl AsyncRead + Unpin,
-    heard: &Mutex<Heard>,
-    pulse: &Pulse,
-    progress: &Progress,
-    name: &str,
-) -> Result<(), Failure> {
-    let mut stdout = BufReader::new(stdout);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let most = u64::try_from(LINE_MAX).unwrap_or(u64::MAX) + 64;
-        match (&mut stdout).take(most + 1).read_until(b'\n', &mut line).await {
-            Ok(0) | Err(_) => return Ok(()),
-            Ok(_) if line.len() as u64 > most => return Err(too_long(name)),
-            Ok(_) => {}
-        }
-        let said = talk::read(&String::from_utf8_lossy(&line));
-        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-        match said {
-            Line::Progress(done, message) => {
-                pulse.beat();
-                if let Some(message) = message {
-                    heard.log(message.as_bytes());
-                    heard.log(b"\n");
-                }
-                if let Some(frames) = done {
-                    progress(Advance { frames, ..Advance::default() });
-                }
-            }
-            Line::Result(result) => heard.result = Some(result),
-            Line::Error(failure) => heard.error = Some(failure),
-            Line::Text => heard.log(&line),
-        }
-    }
-}
-
-/// Comes back when the call must be killed: why.
-async fn watch_limits(root: Option<Pid>, one: &One<'_>, pulse: &Pulse) -> Failure {
-    let Limits { timeout, no_progress, memory_mib, scratch_mib } = one.limits;
-    let (name, capacity) = (&one.args.name, |code: &str, text| Failure::new(Class::Capacity, code, text));
-    let mut looks: u32 = 0;
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        looks = looks.wrapping_add(1);
-        if !timeout.is_zero() && pulse.elapsed() >= timeout {
-            let text = format!("{name} ran longer than its {:.1} s (timeout in its manifest)", timeout.as_secs_f64());
-            return capacity("timed_out", text);
-        }
-        if !no_progress.is_zero() && pulse.silence() >= no_progress {
-            let text = format!("{name} said nothing of progress for {:.1} s", no_progress.as_secs_f64());
-            return Failure::new(Class::Internal, "no_progress", text);
-        }
-        if let Some(root) = root {
-            let usage = crate::blocking(move || Usage::of(root)).await;
-            if usage.is_too_many() {
-                let text = format!(
-                    "{name} started more than {PROCESSES_MAX} processes, or {THREADS_MAX} threads, at one time"
-                );
-                return capacity("too_many_processes", text);
-            }
-            if memory_mib > 0 && usage.memory > memory_mib << 20 {
-                let text = format!(
-                    "{name} took {} MiB of memory, more than the {memory_mib} MiB declared (resources.memory in its manifest)",
-                    usage.memory >> 20
-                );
-                return capacity("memory_exceeded", text);
-            }
-        }
-        if scratch_mib > 0 && looks.is_multiple_of(SCRATCH_EVERY) {
-            let place = one.place.to_owned();
-            let used = crate::blocking(move || bytes_below(&place)).await;
-            if used.is_none_or(|used| used > scratch_mib << 20) {
-                let text = format!(
-                    "{name} left more in its scratch than the {scratch_mib} MiB declared (resources.scratch in its manifest), or more \
-                     than {ENTRIES_MAX} files"
-                );
-                return capacity("scratch_exceeded", text);
-            }
-        }
-    }
 }
