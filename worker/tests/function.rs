@@ -143,6 +143,11 @@ async fn every_way_to_fail_has_its_name() {
             Class::Internal,
             "function_bad_output",
         ),
+        (
+            "import os; out = os.environ['SPOOL_OUT']; os.rmdir(out); os.symlink('/etc', out); print('{\"result\": {\"n\": 1}}')",
+            Class::Internal,
+            "function_bad_output",
+        ),
     ];
     for (program, class, code) in cases {
         let failure = Stage::new("[output]\nn = \"int\"\n", program).failure().await;

@@ -22,6 +22,10 @@ pub async fn collect(place: &Path) -> Result<Vec<Produced>, Failure> {
     let place = place.to_owned();
     crate::blocking(move || {
         let mut found = Vec::new();
+        // It was the program's to take away, and to put a link to another in its place.
+        if !std::fs::symlink_metadata(place.join(FOLDER)).is_ok_and(|folder| folder.is_dir()) {
+            return Err(bad("the function took its folder of outputs away".into()));
+        }
         walk(&place.join(FOLDER), "", 0, &mut found)?;
         found.sort();
         found.into_iter().enumerate().map(|(at, (name, path))| moved(&place, at, name, &path)).collect()
@@ -94,5 +98,11 @@ mod tests {
         std::fs::create_dir(dir.path().join("out")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("out/passwd")).unwrap();
         assert_eq!(collect(dir.path()).await.unwrap_err().code, "function_bad_output");
+        let other = tempfile::tempdir().unwrap();
+        std::fs::write(other.path().join("secret"), "a secret").unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(other.path(), dir.path().join("out")).unwrap();
+        assert_eq!(collect(dir.path()).await.unwrap_err().code, "function_bad_output");
+        assert!(other.path().join("secret").is_file(), "nothing of it was moved");
     }
 }
