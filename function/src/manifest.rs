@@ -29,7 +29,7 @@ const ATTEMPTS_MAX: u8 = 100;
 /// What a function is given when its manifest says nothing: one core.
 const CPU: u64 = 1_000;
 const MEMORY_MIB: u64 = 512;
-const SCRATCH_MIB: u64 = 1_024;
+const SCRATCH_MIB: u64 = 256;
 const TIMEOUT_S: f64 = 3_600.0;
 
 /// The manifest as it is written.
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn what_is_not_said_is_filled_in() {
         let manifest = Manifest::parse(LEAST).unwrap();
-        assert_eq!((manifest.resources.cpu, manifest.resources.memory, manifest.resources.scratch), (1000, 512, 1024));
+        assert_eq!((manifest.resources.cpu, manifest.resources.memory, manifest.resources.scratch), (1000, 512, 256));
         assert_eq!((manifest.timeout, manifest.no_progress), (Span::from_secs(3600), Span::ZERO));
         assert!(manifest.idempotent && manifest.attempts.is_none() && manifest.output.is_none());
         let once = Manifest::parse(&format!("{LEAST}idempotent = false\n")).unwrap();

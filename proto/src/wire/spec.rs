@@ -480,6 +480,29 @@ mod tests {
     }
 
     #[test]
+    fn a_call_of_a_function_survives_the_wire_without_what_the_server_makes_of_it() {
+        let function = FunctionSpec {
+            name: "check".into(),
+            version: "1.0".into(),
+            input: serde_json::json!({"video": "file:///v", "n": [1, null]}),
+            output: Some("file:///out/".into()),
+            overwrite: true,
+            order: None,
+        };
+        let spec = JobSpec::new("x", Service::Function(function));
+        assert_eq!(JobSpec::try_from(v1::JobSpec::from(&spec)).unwrap(), spec);
+        assert_eq!(spec.check(), Ok(()));
+        let Service::Function(function) = spec.service else { unreachable!() };
+        for output in ["file:///out", "https://host/out/", "out/"] {
+            let to = FunctionSpec { output: Some(output.into()), ..function.clone() };
+            assert!(JobSpec::new("x", Service::Function(to)).check().is_err(), "{output}");
+        }
+        let bad = v1::FunctionSpec { function: "check".into(), input: "{".into(), ..Default::default() };
+        let bad = v1::JobSpec { service: Some(v1::job_spec::Service::Function(bad)), ..Default::default() };
+        assert_eq!(JobSpec::try_from(bad).unwrap_err().field, "spec.function.input");
+    }
+
+    #[test]
     fn a_full_spec_survives_the_wire() {
         let spec = full();
         assert_eq!(JobSpec::try_from(v1::JobSpec::from(&spec)), Ok(spec));
