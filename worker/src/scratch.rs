@@ -123,7 +123,7 @@ mod tests {
         let closed = root.path().join("a/b");
         std::fs::create_dir_all(&closed).unwrap();
         for folder in [&closed, &root.path().join("a")] {
-            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0)).unwrap();
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o0)).unwrap();
         }
         open_up(root.path());
         let mode = std::fs::metadata(&closed).unwrap().permissions().mode();

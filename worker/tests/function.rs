@@ -181,7 +181,7 @@ async fn tries(
     for line in lines {
         program += &format!(
             "try:\n    {line}\n    got.append({line:?})\nexcept (OSError, subprocess.CalledProcessError) as error:\n    \
-             if getattr(error, 'errno', 1) not in (1, 13, 18): got.append({line:?} + str(error))\n"
+             if getattr(error, 'errno', 1) not in (1, 13, 18, 38): got.append({line:?} + str(error))\n"
         );
     }
     program += "print(json.dumps({'result': got}))\n";
