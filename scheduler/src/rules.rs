@@ -47,7 +47,7 @@ pub(crate) use log::Log;
 use orders::Orders;
 use registry::Registry;
 use sections::Hosts;
-pub(crate) use spec::{freeze, spec};
+pub(crate) use spec::{freeze, spec, spec_of};
 pub(crate) use work::Fired;
 use work::{Done, Stand, Work};
 

@@ -71,7 +71,13 @@ pub fn archived(engine: &Engine, job: &Job, now: Timestamp) -> ArchivedJob {
             });
         }
     }
-    ArchivedJob { view, request_id: job.request().request_id.clone(), attempts, events: job_logs(engine, job) }
+    ArchivedJob {
+        view,
+        request_id: job.request().request_id.clone(),
+        attempts,
+        events: job_logs(engine, job),
+        history: job.log().to_vec(),
+    }
 }
 
 /// In order of their beginning. A reactive job starts phases of one name again and again: for people they are one.

@@ -313,7 +313,8 @@ rule(
     let (one, two) = (fleet.sandbox.path("one"), fleet.sandbox.path("two"));
     std::fs::write(&one, "1234567").unwrap();
     std::fs::write(&two, "12").unwrap();
-    let input = json!({"files": [format!("file://{}", one.display()), format!("file://{}", two.display())]}).to_string();
+    let input =
+        json!({"files": [format!("file://{}", one.display()), format!("file://{}", two.display())]}).to_string();
     let submit = ["submit", "--service", "measure", "--input", &input, "--detach", "--json"];
     let job = json_of(&fleet.client(&submit))["job"].as_str().unwrap().to_owned();
     // It is not there yet: the job says so, and goes on when it is.
