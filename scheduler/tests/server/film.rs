@@ -339,8 +339,8 @@ async fn what_its_rules_did_is_seen_when_the_job_has_left_memory() {
     };
     let facts = look(At::Facts(v1::LookFacts { kind: "published".into() })).await;
     assert_eq!(facts[0]["bytes"], 7_000, "{facts}");
-    let why = look(At::WhyNot(v1::LookWhyNot { rule: "finish".into() })).await;
-    assert_eq!(why["verdict"], "fired", "{why}");
+    let why = look(At::WhyNot(v1::LookWhyNot { rule: "analyse".into() })).await;
+    assert_eq!((&why["verdict"], &why["number"]), (&"no_fact".into(), &4.into()), "one pass: {why}");
     let history = look(At::History(v1::LookHistory {})).await;
     assert_eq!(history["entries"][0]["event"]["event"], "started");
 }
