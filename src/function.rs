@@ -109,7 +109,7 @@ pub struct RunArgs {
     /// A folder, or s3://bucket/prefix/, for the files that it leaves [default: they go with the job]
     #[arg(long, value_name = "DIR")]
     out: Option<String>,
-    /// Replace a folder that exists
+    /// Replace objects that are there under s3://; a folder with other files in it is never touched
     #[arg(short = 'y', long)]
     overwrite: bool,
     /// The pool it goes to, such as studio/marketing [default: default]

@@ -138,7 +138,7 @@ pub struct FunctionSpec {
     /// URI prefix (ends in `/`) of a folder for the files that the function leaves. `None`: they go with the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
-    /// Replace a folder that exists.
+    /// Replace objects that are there, in a store. A folder with other files in it is never touched.
     #[serde(default, skip_serializing_if = "is_false")]
     pub overwrite: bool,
     /// Made by the server of all the above when it accepts the job.
