@@ -11,12 +11,14 @@ mod passes;
 mod stats;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use spool_proto::call::{EncodeArgs, TrackManifest, Value};
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::spec::filter::{self, Reach};
+use spool_proto::spec::{EncodeSpec, VideoSpec};
 
 use crate::av::codec::Received;
 use crate::av::frame::Frame;
@@ -101,6 +103,12 @@ pub fn analyse(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failur
     Ok(Product { files, warnings: Vec::new(), value: Value::Analysis(analysis) })
 }
 
+/// How many of a call's inputs, the last ones, are what is laid over the film and drawn into it.
+fn extra_inputs(spec: &EncodeSpec) -> usize {
+    let extra = |video: &VideoSpec| usize::from(video.overlay.is_some()) + usize::from(video.burn_in().is_some());
+    spec.video.as_ref().map_or(0, extra)
+}
+
 /// The chunk of a number.
 fn chunk_of(plan: &PlanFile, number: u32) -> Result<&Chunk, Failure> {
     usize::try_from(number).ok().and_then(|number| plan.chunks.get(number)).ok_or_else(|| {
@@ -165,6 +173,8 @@ pub(crate) struct Task<'a> {
     pub args: EncodeArgs,
     /// The picture that is laid over the film.
     still: Option<Frame>,
+    /// The text that is drawn into it, in the call's scratch.
+    script: Option<PathBuf>,
     pub plan: &'a PlanFile,
     chunk: &'a Chunk,
     pub host: &'a mut dyn Host,
@@ -174,7 +184,7 @@ pub(crate) struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    /// The picture of an overlay is the call's last input.
+    /// The last inputs: the picture of an overlay, the text that is drawn.
     fn new(
         args: &EncodeArgs,
         plan: &'a PlanFile,
@@ -186,10 +196,18 @@ impl<'a> Task<'a> {
         if let (Some(video), Some(filters)) = (&mut args.spec.video, &plan.filters) {
             video.filters.clone_from(filters);
         }
+        let mut last = host.inputs().saturating_sub(extra_inputs(&args.spec));
         let overlay = args.spec.video.as_ref().and_then(|video| video.overlay.as_ref());
-        let image = host.inputs().saturating_sub(1);
-        let still = overlay.map(|overlay| graph::still(overlay, host.open(image)?)).transpose()?;
-        Ok(Task { args, still, plan, chunk, host, path, pass: Pass::Only, warnings: Vec::new() })
+        let still = overlay.map(|overlay| graph::still(overlay, host.open(last)?)).transpose()?;
+        last += usize::from(overlay.is_some());
+        let mut script = None;
+        if args.spec.video.as_ref().is_some_and(|video| video.burn_in().is_some()) {
+            let path = host.scratch().join("script.mkv");
+            let mut to = File::create(&path).map_err(|error| scratch_failed(&path, &error))?;
+            std::io::copy(&mut host.open(last)?, &mut to).map_err(|error| scratch_failed(&path, &error))?;
+            script = Some(path);
+        }
+        Ok(Task { args, still, script, plan, chunk, host, path, pass: Pass::Only, warnings: Vec::new() })
     }
 }
 
@@ -237,7 +255,8 @@ impl Task<'_> {
     fn filters(&self, frames: &Frames) -> Result<Filters, Failure> {
         let codec = self.args.spec.video.as_ref().map(|v| params::encoder_name(v.codec)).unwrap_or_default();
         let still = self.still.as_ref().map(Frame::share).transpose().map_err(no_memory)?;
-        Ok(Filters::new(&self.args.spec, frames.stream(), codec, self.args.threads)?.over(still))
+        let filters = Filters::new(&self.args.spec, frames.stream(), codec, self.args.threads)?;
+        Ok(filters.over(still).drawing(self.script.as_deref()))
     }
 
     /// What every chunk's encoder is opened with: that of the film's first picture, so that all chunks are of one kind. Leaves

@@ -7,6 +7,7 @@ mod cost;
 mod cuts;
 mod edits;
 mod frames;
+mod lines;
 mod scenes;
 
 use spool_proto::call::{
@@ -24,6 +25,7 @@ use crate::timeline::{self, Joined, MICROSECOND, OutputFrame, Run, TimelineSpec}
 use crate::wire;
 use cuts::{Cut, Gop, Lengths, Scene};
 use frames::Known;
+use lines::Lines;
 
 /// More frames than this are not planned for; 77 hours at 60 a second.
 const FRAMES_MAX: u64 = 1 << 24;
@@ -98,6 +100,7 @@ fn video(
     let rate = timeline.encoder_rate();
     // Clips are cut from the film however often it is decoded from its start; else one piece is as good.
     let known = filter::reach(&spec.filters).and_then(|reach| {
+        lines::check(&args.lines)?;
         let known = Known::of(index, &jumps)?;
         Ok((if film.clips.is_empty() { known.enterable()? } else { known }, reach))
     });
@@ -105,7 +108,8 @@ fn video(
     let (pieces, frames, unsplit_reason) = match known {
         Ok((known, reach)) => {
             let Joined { output, runs } = output(&known, &timeline, &film)?;
-            let pieces = cut(&known, &output, &runs, &timeline, reach, &film, spec);
+            let lines = Lines::new(&args.lines, &timeline, &known.frames);
+            let pieces = cut(&known, &output, &runs, &timeline, (reach, &lines), &film, spec);
             if !film.clips.is_empty() {
                 edits = runs.iter().map(|run| run.edit).collect();
             }
@@ -200,7 +204,7 @@ fn cut(
     output: &[OutputFrame],
     runs: &[Run],
     timeline: &TimelineSpec,
-    reach: Reach,
+    (reach, lines): (Reach, &Lines<'_>),
     film: &EncodeSpec,
     spec: &VideoSpec,
 ) -> Vec<(Chunk, Cut)> {
@@ -233,7 +237,7 @@ fn cut(
     let chunk = |start: u64, end: u64| {
         let shown = |frame: u64| output[usize::try_from(frame).expect("an index of the table")].source / pictures;
         // The filters' lead-in and lead-out; at the film's ends there is none, as in a run over the whole film.
-        let first = shown(start).saturating_sub(reach.behind);
+        let first = lines.before(shown(start)).saturating_sub(reach.behind);
         let last = (shown(end - 1) + reach.ahead).min(wire::len(&known.frames) - 1);
         let source = first..last + 1;
         Chunk { output: start..end, entries: known.entries(source.start), source }

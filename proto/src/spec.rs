@@ -4,6 +4,7 @@
 //! [`parse`] reads the texts ffmpeg's users type (`128k`, `1280:-2`, `23.976`, `00:01:30.5`) into these.
 
 mod audio;
+pub mod burn;
 pub mod check;
 pub mod clip;
 pub mod filter;
@@ -19,6 +20,7 @@ pub use images::{ImageFormat, ImageSpec, Poster, QUALITY_DEFAULT, Sprites, Thumb
 
 use crate::quality::Metric;
 use crate::time::Span;
+pub use burn::BurnIn;
 pub use clip::Clip;
 pub use filter::{Filter, Pixels};
 pub use picture::{Overlay, ToneMap};
@@ -287,6 +289,14 @@ pub struct VideoSpec {
 }
 
 impl VideoSpec {
+    /// The text that is drawn into the picture.
+    pub fn burn_in(&self) -> Option<&BurnIn> {
+        self.filters.iter().find_map(|filter| match filter {
+            Filter::Subtitles(burn) => Some(burn),
+            _ => None,
+        })
+    }
+
     /// The encoder's own defaults.
     pub fn new(codec: VideoCodec) -> VideoSpec {
         VideoSpec {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{SourceFacts, TrackArgs};
+use super::{CueTimes, SourceFacts, TrackArgs};
 use crate::spec::{EncodeSpec, Rational};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -12,6 +12,9 @@ pub struct PlanArgs {
     /// Threads an encoder may use when the film is one chunk: the cores of the largest worker when the plan was asked for.
     /// Frozen here, because threads change the bits.
     pub unsplit_threads: u16,
+    /// Of text that is drawn into the pictures: [`TextManifest::cues`](super::TextManifest::cues).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<CueTimes>,
 }
 
 /// What the scheduler needs to know of a plan; the frame table itself is the artifact `plan`.

@@ -271,6 +271,9 @@ impl VideoSpec {
             check_rate("-r", rate)?;
         }
         self.filters.iter().try_for_each(check_filter)?;
+        if self.filters.iter().filter(|filter| matches!(filter, Filter::Subtitles(_))).count() > 1 {
+            return Err(refused("-vf: subtitles is taken once; join the texts in one ASS file to show several"));
+        }
         if let Some(overlay) = &self.overlay {
             check_overlay(overlay)?;
         }
@@ -358,6 +361,7 @@ fn check_filter(filter: &Filter) -> Result<(), Failure> {
         Filter::Crop { .. } | Filter::Pad { .. } => Ok(()),
         Filter::Fps(rate) => check_rate("-vf fps", *rate),
         Filter::Named(named) => named.step().map(drop).map_err(|why| refused(format!("-vf {filter}: {why}"))),
+        Filter::Subtitles(burn) => burn.check().map_err(|why| refused(format!("-vf {filter}: {why}"))),
         Filter::Format(formats) => match formats.iter().find(|format| !encoder::is_filter_format(format)) {
             Some(format) => Err(refused(format!(
                 "-vf {filter}: there is no pixel format {format:?} here; taken are {}, {}",

@@ -373,7 +373,7 @@ impl TryFrom<v1::AudioSpec> for AudioSpec {
 mod tests {
     use super::*;
     use crate::spec::{
-        AudioCodec, AudioFilter, Container, Filter, Gain, Size, StreamKind, StreamMap, Subtitles, TextCodec, ToneMap,
+        AudioCodec, AudioFilter, BurnIn, Container, Filter, Gain, Size, StreamKind, StreamMap, Subtitles, TextCodec, ToneMap,
         VideoCodec,
     };
 
@@ -396,6 +396,7 @@ mod tests {
                 Filter::Scale { width: 320, height: -2, algorithm: Some("lanczos".into()) },
                 Filter::Fps(Rational::new(24000, 1001)),
                 Filter::Format(vec!["yuv420p".into()]),
+                Filter::Subtitles(BurnIn { file: Some("file:///a, b.srt".into()), ..BurnIn::default() }),
             ],
             size: Some(Size { width: 320, height: 180 }),
             frame_rate: Some(Rational::new(25, 1)),

@@ -229,7 +229,7 @@ impl<'a> Chunks<'a> {
         let chunks = (0..).zip(&self.planned.plan.chunks);
         let order = |(number, chunk): (usize, &ChunkSummary)| {
             let (args, inputs) = self.call(number, chunk, Ask::default())?;
-            Ok(self.order(chunk, format!("pass 1, chunk {number}"), inputs, Args::Analyse(args)))
+            self.order(chunk, format!("pass 1, chunk {number}"), inputs, Args::Analyse(args))
         };
         chunks.map(order).collect()
     }
@@ -252,7 +252,7 @@ impl<'a> Chunks<'a> {
             inputs.push(first.artifact("stats")?.uri.clone());
             inputs.extend(first.artifact("tree").ok().map(|tree| tree.uri.clone()));
         }
-        Ok(self.order(chunk, label, inputs, Args::Encode(args)))
+        self.order(chunk, label, inputs, Args::Encode(args))
     }
 
     fn call(&self, number: usize, chunk: &ChunkSummary, ask: Ask) -> Result<(EncodeArgs, Vec<String>), Failure> {
@@ -268,20 +268,29 @@ impl<'a> Chunks<'a> {
         Ok((args, vec![spec.source.clone(), task.artifact("plan")?.uri.clone()]))
     }
 
-    fn order(&self, chunk: &ChunkSummary, label: String, mut inputs: Vec<String>, args: Args) -> Order {
+    fn order(
+        &self,
+        chunk: &ChunkSummary,
+        label: String,
+        mut inputs: Vec<String>,
+        args: Args,
+    ) -> Result<Order, Failure> {
         inputs.extend(self.video.overlay.iter().map(|overlay| overlay.image.clone()));
+        if self.video.burn_in().is_some() {
+            inputs.extend(script(self.work)?);
+        }
         let call = self.work.call(inputs, args);
         // Threads are the user's to choose; more of them than the largest worker has cores share those cores.
         let cores = u64::from(chunk.threads.clamp(1, self.work.place.unsplit_threads.max(1)));
         let resources = Resources::cpu_memory(cores * limits::CORE, chunk.memory_mib);
         let name = self.planned.name;
-        Order {
+        Ok(Order {
             backend: format!("cpu/{}", self.video.codec.name()),
             no_progress: limits::NO_PROGRESS,
             label: if name.is_empty() { label } else { format!("{name} {label}") },
             weight: chunk.weight.saturating_mul(effort(self.video.codec)),
             ..Order::new(call, resources, limits::CODEC_TIMEOUT)
-        }
+        })
     }
 
     // ---- what came of it ----
@@ -321,6 +330,12 @@ impl Planned<'_> {
     fn disagrees(&self, what: &str) -> Failure {
         bad_answer(self.task.id, &self.task.function, &format!("it planned {what}"))
     }
+}
+
+/// The text that is drawn into the film's pictures.
+pub(super) fn script(work: Work<'_>) -> Result<Option<String>, Failure> {
+    let read = work.of(function::TEXT).first().copied();
+    read.map(|task| Ok(task.artifact("script")?.uri.clone())).transpose()
 }
 
 /// How much longer a picture takes than in x264, roughly: the longest chunks start first, whatever encodes them.

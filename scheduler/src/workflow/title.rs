@@ -68,7 +68,7 @@ impl Title<'_> {
             let args = PlanArgs {
                 spec: track.spec.clone(),
                 source: self.source.clone(),
-                unsplit_threads: self.work.place.unsplit_threads,
+                unsplit_threads: self.work.place.unsplit_threads, lines: Vec::new(),
             };
             let call = self.work.call(vec![self.spec.source.clone(), index.clone()], Args::Plan(args));
             let resources = Resources::cpu_memory(CORE, limits::TABLES_MEMORY);
@@ -110,7 +110,7 @@ impl Title<'_> {
                 TextSource::Stream(stream) => (&self.spec.source, Some(*stream), self.stream(*stream)?.jumps.clone()),
                 TextSource::File(file) => (file, None, Vec::new()),
             };
-            let args = TextArgs { spec: track.spec.clone(), stream, jumps };
+            let args = TextArgs { spec: track.spec.clone(), stream, jumps, burn: false };
             let call = self.work.call(vec![input.clone()], Args::Text(args));
             let resources = Resources::cpu_memory(CORE, limits::SUBTITLE_MEMORY);
             orders.push(Order {

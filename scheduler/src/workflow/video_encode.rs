@@ -2,13 +2,14 @@
 
 use spool_core::io::Next;
 use spool_proto::call::{
-    Args, AssembleArgs, AssembleTrack, IndexArgs, KeyframeTable, MediaFacts, Pairing, PlanArgs, PlanSummary, ProbeArgs,
-    PublishArgs, QualityArgs, QualityReportArgs, TrackArgs, TrackManifest, ValidateArgs, Value, VideoPlan, function,
+    Args, AssembleArgs, AssembleTrack, Call, CueTimes, IndexArgs, KeyframeTable, MediaFacts, Pairing, PlanArgs,
+    PlanSummary, ProbeArgs, PublishArgs, QualityArgs, QualityReportArgs, TextArgs, TrackArgs, TrackManifest,
+    ValidateArgs, Value, VideoPlan, function,
 };
 use spool_proto::failure::{Class, Failure};
 use spool_proto::quality::{ChunkScores, FilmScores};
 use spool_proto::resources::Resources;
-use spool_proto::spec::{AudioCodec, Container, EncodeSpec, QualitySpec, VideoCodec};
+use spool_proto::spec::{AudioCodec, Container, EncodeSpec, Filter, QualitySpec, VideoCodec, VideoSpec};
 use spool_proto::uri;
 use spool_proto::view::{ChunkView, EncodeOutput, SourceFetch};
 
@@ -19,7 +20,8 @@ pub(super) fn next(spec: &EncodeSpec, work: Work<'_>, phase: Option<&str>) -> Re
     let film = Film { spec, work };
     match phase {
         None => Ok(film.probing()),
-        Some("probing") => film.planning(),
+        Some("probing") => film.reading(),
+        Some("reading") => film.planning(),
         Some("planning") => film.analysing(),
         Some("analysing") => film.encoding(),
         Some("encoding" | "correcting") => film.correcting(),
@@ -46,6 +48,45 @@ impl Film<'_> {
         )
     }
 
+    /// The text that is drawn into the pictures, where there is one.
+    fn reading(&self) -> Result<Next, Failure> {
+        let Some(burn) = self.spec.video.as_ref().and_then(VideoSpec::burn_in) else { return self.planning() };
+        let order = |call| {
+            let resources = Resources::cpu_memory(limits::CORE, limits::SUBTITLE_MEMORY);
+            phase("reading", [Order::new(call, resources, limits::READ_TIMEOUT)])
+        };
+        let args = |stream, jumps| Args::Text(TextArgs { spec: self.spec.clone(), stream, jumps, burn: true });
+        if let Some(file) = &burn.file {
+            let call = self.work.call(vec![file.clone()], args(None, Vec::new()));
+            // What the probe found is of another file.
+            return Ok(order(Call { source_version: None, ..call }));
+        }
+        let source = self.work.source()?;
+        let text: Vec<_> = source.streams.iter().filter(|s| matches!(s.media, MediaFacts::Subtitle)).collect();
+        let chosen = match burn.stream {
+            Some(number) => usize::try_from(number).ok().and_then(|number| text.get(number)),
+            None => text.iter().find(|s| s.disposition.iter().any(|d| d == "default")).or_else(|| text.first()),
+        };
+        let Some(chosen) = chosen else {
+            let message = format!(
+                "-vf {}: {} has {} subtitle streams; choose one of them with si=N, counted from 0, or give a file",
+                Filter::Subtitles(burn.clone()),
+                uri::shown(&self.spec.source),
+                text.len()
+            );
+            return Err(Failure::new(Class::Spec, "no_such_stream", message));
+        };
+        let args = args(Some(chosen.index), chosen.jumps.clone());
+        Ok(order(self.work.call(vec![self.spec.source.clone()], args)))
+    }
+
+    /// When lines of the text that is drawn share the picture.
+    fn lines(&self) -> Result<Vec<CueTimes>, Failure> {
+        let Some(task) = self.work.of(function::TEXT).first().copied() else { return Ok(Vec::new()) };
+        let Value::Text(text) = &task.answer.value else { return Err(task.wrong_kind()) };
+        Ok(text.cues.clone())
+    }
+
     fn planning(&self) -> Result<Next, Failure> {
         let probe = self.work.one(function::PROBE)?;
         let mut inputs = vec![self.spec.source.clone()];
@@ -55,6 +96,7 @@ impl Film<'_> {
             spec: self.spec.clone(),
             source: self.work.source()?.clone(),
             unsplit_threads: self.work.place.unsplit_threads,
+            lines: self.lines()?,
         };
         let call = self.work.call(inputs, Args::Plan(args));
         Ok(phase(
@@ -211,6 +253,7 @@ impl Film<'_> {
             let mut inputs = vec![self.spec.source.clone(), table.clone(), task.artifact("chunk")?.uri.clone()];
             let overlay = self.spec.video.as_ref().and_then(|video| video.overlay.as_ref());
             inputs.extend(overlay.map(|overlay| overlay.image.clone()));
+            inputs.extend(chunks::script(self.work)?);
             // The source's decoder and the chunk's; the source's pictures may be larger than what is made of them.
             let memory = limits::TABLES_MEMORY + 2 * limits::decoder_memory(video).max(planned.memory_mib);
             orders.push(Order {
