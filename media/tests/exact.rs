@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-mod common;
 mod burn;
+mod common;
 mod filters;
 
 use std::fs::File;
@@ -16,7 +16,8 @@ use spool_media::av::frame::Frame;
 use spool_media::av::packet::Packet;
 use spool_media::piece::PieceReader;
 use spool_proto::call::{
-    Args, EncodeArgs, MediaFacts, PlanArgs, PlanSummary, ProbeArgs, SourceFacts, StreamFacts, TextArgs, TrackManifest, Value,
+    Args, EncodeArgs, MediaFacts, PlanArgs, PlanSummary, ProbeArgs, SourceFacts, StreamFacts, TextArgs, TrackManifest,
+    Value,
 };
 use spool_proto::failure::Failure;
 use spool_proto::spec::parse;

@@ -297,6 +297,13 @@ impl VideoSpec {
         })
     }
 
+    pub fn burn_in_mut(&mut self) -> Option<&mut BurnIn> {
+        self.filters.iter_mut().find_map(|filter| match filter {
+            Filter::Subtitles(burn) => Some(burn),
+            _ => None,
+        })
+    }
+
     /// The encoder's own defaults.
     pub fn new(codec: VideoCodec) -> VideoSpec {
         VideoSpec {

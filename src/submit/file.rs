@@ -13,8 +13,8 @@ use spool_proto::spec::title::{
     AudioRendition, GOP_DEFAULT, LadderSpec, Package, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec,
 };
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Clip, Container, EncodeSpec, ImageFormat, ImageSpec, JobSpec, Poster, Service, Sprites,
-    Subtitles, Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
+    AudioCodec, AudioSpec, BurnIn, Clip, Container, EncodeSpec, Filter, ImageFormat, ImageSpec, JobSpec, Poster,
+    Service, Sprites, Subtitles, Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -147,6 +147,8 @@ pub struct VideoBody {
     #[serde(default)]
     pub filters: Option<String>,
     #[serde(default)]
+    pub burn_in: Option<BurnInBody>,
+    #[serde(default)]
     pub frame_rate: Option<Text>,
     #[serde(default)]
     pub threads: Option<u16>,
@@ -155,6 +157,26 @@ pub struct VideoBody {
     pub effort: Option<String>,
     #[serde(default)]
     pub cpu_used: Option<i8>,
+}
+
+/// Text that is drawn into the pictures, behind the filters.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct BurnInBody {
+    /// A subtitle file (a path or a URI), or the number of the source's subtitle stream, from 0. Left out: its default one.
+    #[serde(default)]
+    pub text: Option<Text>,
+    /// Of ASS: `FontName=DejaVu Sans,FontSize=28`.
+    #[serde(default)]
+    pub style: Option<String>,
+}
+
+impl BurnInBody {
+    fn spec(&self) -> BurnIn {
+        let text = self.text.as_ref().map(|text| text.0.clone());
+        let stream = text.as_deref().and_then(|text| text.parse::<u32>().ok());
+        BurnIn { file: text.filter(|_| stream.is_none()), stream, style: self.style.clone() }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -406,7 +428,13 @@ impl Body {
             Some([only]) if only.height.is_some() => {
                 return Err("spec.video[0].height: of a film, set size or filters, such as scale=-2:720".into());
             }
-            Some([only]) => Some(only.spec("spec.video[0]")?),
+            Some([only]) => {
+                let mut video = only.spec("spec.video[0]")?;
+                if let Some(burn) = video.burn_in_mut() {
+                    burn.settle(&source, uri_of).map_err(|e| format!("spec.video[0]: the subtitle file: {e}"))?;
+                }
+                Some(video)
+            }
             Some(_) => return Err("spec.video[1]: a film has one video track; several need packages".into()),
         };
         let audio = match self.audio.as_deref() {
@@ -462,6 +490,8 @@ fn field<T, E: std::fmt::Display>(
 impl VideoBody {
     fn spec(&self, path: &str) -> Result<VideoSpec, String> {
         let filters = self.filters.as_deref().map(parse::filters).transpose();
+        let mut filters = filters.map_err(|e| format!("{path}.filters: {e}"))?.unwrap_or_default();
+        filters.extend(self.burn_in.as_ref().map(|burn| Filter::Subtitles(burn.spec())));
         Ok(VideoSpec {
             crf: self.crf,
             two_pass: self.two_pass.unwrap_or(false),
@@ -473,7 +503,7 @@ impl VideoBody {
             profile: self.profile.clone(),
             gop_frames: self.gop_frames,
             pix_fmt: self.pixel_format.clone(),
-            filters: filters.map_err(|e| format!("{path}.filters: {e}"))?.unwrap_or_default(),
+            filters,
             size: field(path, "size", self.size.as_ref(), parse::size)?,
             frame_rate: field(path, "frameRate", self.frame_rate.as_ref(), parse::frame_rate)?,
             threads: self.threads,

@@ -60,7 +60,8 @@ mod tests {
         let group = |start_ms: i64, end_ms: i64| CueTimes { start_us: start_ms * 1000, end_us: end_ms * 1000 };
         let groups = [group(400, 1000), group(900, 1200), group(2000, 2001)];
         let lines = Lines { lines: &groups, times: (0..100).map(|n| n * 40).collect() };
-        for (first, before) in [(0, 0), (10, 10), (11, 10), (24, 10), (25, 23), (29, 23), (30, 30), (50, 50), (51, 51)] {
+        for (first, before) in [(0, 0), (10, 10), (11, 10), (24, 10), (25, 23), (29, 23), (30, 30), (50, 50), (51, 51)]
+        {
             assert_eq!(lines.before(first), before, "{first}");
         }
         assert_eq!(check(&groups), Ok(()));

@@ -89,7 +89,8 @@ fn args(video: VideoSpec, chunk_s: Option<u64>) -> PlanArgs {
             chapters: Vec::new(),
             tags: Vec::new(),
         },
-        unsplit_threads: 6, lines: Vec::new(),
+        unsplit_threads: 6,
+        lines: Vec::new(),
     }
 }
 

@@ -58,7 +58,9 @@ pub fn run(opened: Opened, mut warnings: Vec<Warning>, host: &mut dyn Host) -> R
             warnings.push(Warning {
                 code: "fonts_left_out".into(),
                 stream: u32::try_from(font.index).ok(),
-                text: format!("the source's fonts have more than {FONT_BYTES_MAX} bytes; from this one on they are left out"),
+                text: format!(
+                    "the source's fonts have more than {FONT_BYTES_MAX} bytes; from this one on they are left out"
+                ),
             });
             break;
         }
@@ -127,7 +129,8 @@ fn is_placed(text: &[u8]) -> bool {
     while let Some((_, behind)) = rest.split_once('{') {
         let (tags, after) = behind.split_once('}').unwrap_or(("", ""));
         let is = |name: &str, counts: &[usize]| {
-            let arguments = tags.split_once(name).and_then(|(_, behind)| behind.split_once(')')).map(|(inside, _)| inside);
+            let arguments =
+                tags.split_once(name).and_then(|(_, behind)| behind.split_once(')')).map(|(inside, _)| inside);
             arguments.is_some_and(|inside| {
                 let numbers: Vec<&str> = inside.split(',').collect();
                 counts.contains(&numbers.len()) && numbers.iter().all(|number| number.trim().parse::<f64>().is_ok())

@@ -7,8 +7,6 @@ use spool_proto::spec::{Overlay, ToneMap};
 
 use super::*;
 
-
-
 fn filtered(chain: &str) -> EncodeSpec {
     let video = VideoSpec { filters: parse::filters(chain).unwrap(), gop_frames: Some(25), ..video() };
     EncodeSpec { video: Some(video), chunk: Some(Span::from_millis(1000)), ..spec() }

@@ -48,6 +48,17 @@ const STYLES: [&str; 25] = [
 ];
 
 impl BurnIn {
+    /// With the URI of its file, as `uri` makes it of the name given; the file that is encoded itself stands for its own text.
+    ///
+    /// # Errors
+    /// That of `uri`.
+    pub fn settle<E>(&mut self, source: &str, uri: impl FnOnce(&str) -> Result<String, E>) -> Result<(), E> {
+        if let Some(name) = &self.file {
+            self.file = Some(uri(name)?).filter(|uri| uri != source);
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// What is wrong, and what is taken.
     pub fn check(&self) -> Result<(), String> {
@@ -64,12 +75,18 @@ impl BurnIn {
             let known = |name: &str| STYLES.iter().any(|style| style.eq_ignore_ascii_case(name));
             match setting.split_once('=') {
                 Some((name, value)) if known(name) && !value.is_empty() && !value.chars().any(char::is_control) => {}
-                Some((name, _)) if known(name) => return Err(format!("force_style: {name} has no value that can be used")),
+                Some((name, _)) if known(name) => {
+                    return Err(format!("force_style: {name} has no value that can be used"));
+                }
                 Some((name, _)) => {
-                    return Err(format!("force_style: ASS has no {name:?}; such are FontName, FontSize, PrimaryColour, MarginV"));
+                    return Err(format!(
+                        "force_style: ASS has no {name:?}; such are FontName, FontSize, PrimaryColour, MarginV"
+                    ));
                 }
                 None => {
-                    return Err(format!("force_style: {setting:?} is not NAME=VALUE, such as FontSize=28,PrimaryColour=&H00FFFF&"));
+                    return Err(format!(
+                        "force_style: {setting:?} is not NAME=VALUE, such as FontSize=28,PrimaryColour=&H00FFFF&"
+                    ));
                 }
             }
         }
@@ -98,10 +115,8 @@ impl fmt::Display for BurnIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let stream = self.stream.map(|stream| stream.to_string());
         let given = [("filename", &self.file), ("si", &stream), ("force_style", &self.style)];
-        let given: Vec<String> = given
-            .iter()
-            .filter_map(|(name, value)| Some(format!("{name}={}", quoted(value.as_deref()?))))
-            .collect();
+        let given: Vec<String> =
+            given.iter().filter_map(|(name, value)| Some(format!("{name}={}", quoted(value.as_deref()?)))).collect();
         f.write_str("subtitles")?;
         if !given.is_empty() {
             // Once more for the chain.

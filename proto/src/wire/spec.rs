@@ -373,8 +373,8 @@ impl TryFrom<v1::AudioSpec> for AudioSpec {
 mod tests {
     use super::*;
     use crate::spec::{
-        AudioCodec, AudioFilter, BurnIn, Container, Filter, Gain, Size, StreamKind, StreamMap, Subtitles, TextCodec, ToneMap,
-        VideoCodec,
+        AudioCodec, AudioFilter, BurnIn, Container, Filter, Gain, Size, StreamKind, StreamMap, Subtitles, TextCodec,
+        ToneMap, VideoCodec,
     };
 
     fn full() -> JobSpec {

@@ -68,7 +68,8 @@ impl Title<'_> {
             let args = PlanArgs {
                 spec: track.spec.clone(),
                 source: self.source.clone(),
-                unsplit_threads: self.work.place.unsplit_threads, lines: Vec::new(),
+                unsplit_threads: self.work.place.unsplit_threads,
+                lines: Vec::new(),
             };
             let call = self.work.call(vec![self.spec.source.clone(), index.clone()], Args::Plan(args));
             let resources = Resources::cpu_memory(CORE, limits::TABLES_MEMORY);

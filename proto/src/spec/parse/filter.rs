@@ -81,13 +81,16 @@ fn subtitles(step: &str) -> Result<Filter, ParseError> {
             "filename" | "f" => &mut burn.file,
             "force_style" => &mut burn.style,
             "stream_index" | "si" => {
-                let stream = digits(&value).ok_or_else(|| bad(format!("{name} must be a whole number, not {value:?}")))?;
+                let stream =
+                    digits(&value).ok_or_else(|| bad(format!("{name} must be a whole number, not {value:?}")))?;
                 burn.stream = Some(stream);
                 continue;
             }
             "charenc" => return Err(bad("charenc is not taken: how a file is encoded is found out".into())),
             "fontsdir" => {
-                return Err(bad("fontsdir is not taken: fonts are the source's attached ones and the machine's".into()));
+                return Err(
+                    bad("fontsdir is not taken: fonts are the source's attached ones and the machine's".into()),
+                );
             }
             _ => return Err(bad(format!("it has no argument {name:?} here; taken are filename, si, force_style"))),
         };

@@ -105,7 +105,14 @@ mod tests {
             assert_eq!(read[1], Filter::Subtitles(expected), "{chain}");
             assert_eq!(filters(&filters_text(&read)), Ok(read.clone()), "{}", filters_text(&read));
         }
-        for text in ["subtitles=a:b", "subtitles=a[b]", "subtitles=charenc=cp1250", "subtitles=si=x", "subtitles='a", "hflip='1'"] {
+        for text in [
+            "subtitles=a:b",
+            "subtitles=a[b]",
+            "subtitles=charenc=cp1250",
+            "subtitles=si=x",
+            "subtitles='a",
+            "hflip='1'",
+        ] {
             assert!(filters(text).is_err(), "{text} was taken");
         }
     }
