@@ -19,7 +19,8 @@ fn ffmpeg(arguments: &[&str]) -> Vec<u8> {
 
 /// The hash of each decoded picture.
 fn pictures(film: &Path) -> Vec<String> {
-    let text = ffmpeg(&["-i", film.to_str().unwrap(), "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
+    let text =
+        ffmpeg(&["-i", film.to_str().unwrap(), "-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-"]);
     let text = String::from_utf8(text).unwrap();
     text.lines().filter(|l| !l.starts_with('#')).map(|l| l.rsplit(',').next().unwrap().trim().to_owned()).collect()
 }
