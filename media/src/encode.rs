@@ -50,7 +50,7 @@ const RECENT_MAX: usize = 2;
 /// `source_damaged`, `undecodable`. Class spec: what the encoder or the filters refuse.
 pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
-    let chunk = chunk_of(&plan, args.chunk)?;
+    let chunk = chunk_of(&plan, args)?;
     let path = host.scratch().join("chunk");
     let pass = Pass::of(args, host)?;
     let mut task = Task::new(args, &plan, chunk, host, &path)?;
@@ -86,7 +86,7 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
 /// As [`run`]. Class internal: `encoder_failed` (the encoder left no statistics).
 pub fn analyse(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
-    let chunk = chunk_of(&plan, args.chunk)?;
+    let chunk = chunk_of(&plan, args)?;
     let (path, stats) = (host.scratch().join("chunk"), host.scratch().join(passes::STATS));
     let pass = Pass::First(stats.clone());
     let mut task = Task::new(args, &plan, chunk, host, &path)?;
@@ -110,9 +110,15 @@ fn extra_inputs(spec: &EncodeSpec) -> usize {
 }
 
 /// The chunk of a number.
-fn chunk_of(plan: &PlanFile, number: u32) -> Result<&Chunk, Failure> {
-    usize::try_from(number).ok().and_then(|number| plan.chunks.get(number)).ok_or_else(|| {
-        let message = format!("the plan has {} chunks, chunk {number} was asked for", plan.chunks.len());
+fn chunk_of<'a>(plan: &'a PlanFile, args: &EncodeArgs) -> Result<&'a Chunk, Failure> {
+    let own = args.chunk.checked_sub(args.before).and_then(|number| usize::try_from(number).ok());
+    own.and_then(|number| plan.chunks.get(number)).ok_or_else(|| {
+        let message = format!(
+            "the plan has {} chunks from chunk {} on, chunk {} was asked for",
+            plan.chunks.len(),
+            args.before,
+            args.chunk
+        );
         Failure::new(Class::Internal, "no_such_chunk", message)
     })
 }
@@ -124,7 +130,7 @@ fn chunk_of(plan: &PlanFile, number: u32) -> Result<&Chunk, Failure> {
 /// As [`run`], and the taker's.
 pub(crate) fn pictures<T: Taker>(args: &EncodeArgs, plan: &PlanFile, host: &mut dyn Host) -> Result<T::Done, Failure> {
     let path = host.scratch().join("chunk");
-    let chunk = chunk_of(plan, args.chunk)?;
+    let chunk = chunk_of(plan, args)?;
     let mut task = Task::new(args, plan, chunk, host, &path)?;
     let (coded, _) = task.run::<T>()?;
     Ok(coded.done)
@@ -286,6 +292,7 @@ impl Task<'_> {
             }
         }
         let opening = Opening::of(&filters, &picture, frames.stream(), self.plan.frame_rate)?;
+        let opening = if self.args.joined { opening.settle_range() } else { opening };
         if self.args.chunk == 0 {
             self.warnings.extend(alpha_warning(
                 self.plan.stream,

@@ -7,6 +7,7 @@ mod cost;
 mod cuts;
 mod edits;
 mod frames;
+pub mod joined;
 mod lines;
 mod scenes;
 
@@ -35,6 +36,8 @@ pub struct Plan {
     pub summary: PlanSummary,
     /// The artifact `plan`. `None`: no video in the output.
     pub file: Option<PlanFile>,
+    /// The artifacts `plan-1` and so on: of the sources that follow.
+    pub more: Vec<PlanFile>,
     pub warnings: Vec<Warning>,
 }
 
@@ -48,7 +51,7 @@ pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failur
     let tracks = |streams: &[u32]| {
         let track = |(track, &stream)| {
             let (spec, jumps) = (args.spec.clone(), jumps(args, stream));
-            TrackArgs { spec, stream, track, jumps, edits: Vec::new() }
+            TrackArgs { spec, stream, track, jumps, edits: Vec::new(), joined: Vec::new() }
         };
         (0..).zip(streams).map(track).collect::<Vec<_>>()
     };
@@ -60,7 +63,7 @@ pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failur
     };
     let Some(stream) = choice.video else {
         edit(&mut summary, edits::without_pictures(args)?);
-        return Ok(Plan { summary, file: None, warnings: choice.warnings });
+        return Ok(Plan { summary, file: None, more: Vec::new(), warnings: choice.warnings });
     };
     let index = index.ok_or_else(|| {
         Failure::new(Class::Internal, "index_missing", format!("no packet index was made of stream {stream}"))
@@ -73,7 +76,7 @@ pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failur
     let (video, file, edits) = video(index, args, &mut warnings)?;
     summary.video = Some(video);
     edit(&mut summary, edits);
-    Ok(Plan { summary, file: Some(file), warnings })
+    Ok(Plan { summary, file: Some(file), more: Vec::new(), warnings })
 }
 
 /// All tracks follow one edit list.
@@ -194,7 +197,7 @@ fn output(known: &Known, timeline: &TimelineSpec, film: &EncodeSpec) -> Result<J
         let message = "no frame is left between -ss and -t: the film is shorter, see `spool probe`";
         return Err(Failure::new(Class::Spec, "no_frames", message));
     }
-    let whole = Run { frames: 0..output.len(), edit: Edit { source_us: 0, length_us: 0, at_us: 0 } };
+    let whole = Run { frames: 0..output.len(), edit: Edit { source_us: 0, length_us: 0, at_us: 0, input: 0 } };
     Ok(Joined { output, runs: vec![whole] })
 }
 
@@ -280,6 +283,7 @@ impl Shape<'_> {
             start: chunk.output.start,
             end: chunk.output.end,
             cut: why.name().into(),
+            input: 0,
             weight: frames.saturating_mul(self.output_pixels.max(1)),
             threads: self.threads,
             memory_mib: cost::memory_mib(self.spec, self.source_pixels, self.output_pixels, self.threads),

@@ -36,7 +36,14 @@ pub fn run(args: &TextArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let args = &args;
     let opened = match args.stream {
         Some(stream) => events::open(
-            &TrackArgs { spec: args.spec.clone(), stream, track: 0, jumps: args.jumps.clone(), edits: Vec::new() },
+            &TrackArgs {
+                spec: args.spec.clone(),
+                stream,
+                track: 0,
+                jumps: args.jumps.clone(),
+                edits: Vec::new(),
+                joined: Vec::new(),
+            },
             MediaKind::Subtitle,
             host,
         )?,

@@ -66,7 +66,7 @@ fn encode(film: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
         let Value::Text(text) = product.value else { panic!("{:?}", product.value) };
         lines = text.cues;
     }
-    let args = PlanArgs { spec: spec.clone(), source: (*facts).clone(), unsplit_threads: 2, lines };
+    let args = PlanArgs { spec: spec.clone(), source: (*facts).clone(), unsplit_threads: 2, lines, joined: Vec::new() };
     let (product, host) = call(&Args::Plan(args), [film, &index])?;
     warnings.extend(product.warnings.iter().map(|w| w.code.clone()));
     let plan = host.keep(&product, "plan", &folder.path().join("plan"));
@@ -79,6 +79,8 @@ fn encode(film: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
             stream: video.stream,
             chunk,
             threads: planned.threads,
+            before: 0,
+            joined: false,
             target: None,
             buffer: None,
         };
@@ -391,10 +393,25 @@ fn a_source_that_was_swapped_is_not_encoded() {
     let folder = tempfile::tempdir().unwrap();
     let (product, host) = call(&Args::Probe(ProbeArgs { index_for: Some(spec()), crop_bars: false }), [&film]).unwrap();
     let index = host.keep(&product, "index", &folder.path().join("index"));
-    let args = PlanArgs { spec: spec(), source: made.facts.clone(), unsplit_threads: 1, lines: Vec::new() };
+    let args = PlanArgs {
+        spec: spec(),
+        source: made.facts.clone(),
+        unsplit_threads: 1,
+        lines: Vec::new(),
+        joined: Vec::new(),
+    };
     let (product, host) = call(&Args::Plan(args), [&film, &index]).unwrap();
     let plan = host.keep(&product, "plan", &folder.path().join("plan"));
-    let args = Args::Encode(EncodeArgs { spec: spec(), stream: 0, chunk: 0, threads: 1, target: None, buffer: None });
+    let args = Args::Encode(EncodeArgs {
+        spec: spec(),
+        stream: 0,
+        chunk: 0,
+        threads: 1,
+        before: 0,
+        joined: false,
+        target: None,
+        buffer: None,
+    });
     for other in [&slower, &faster] {
         let failure = call(&args, [other, &plan]).err().expect("refused");
         assert_eq!(failure.code, "frames_differ", "{failure}");

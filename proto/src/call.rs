@@ -4,7 +4,7 @@
 mod encode;
 mod plan;
 
-pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, Target, TrackArgs, TrackManifest};
+pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, NextTrack, Target, TrackArgs, TrackManifest};
 pub use plan::{ChunkSummary, Edit, PlanArgs, PlanSummary, VideoPlan};
 
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,7 @@ pub enum Args {
     /// inputs: source
     #[serde(rename = "media.probe")]
     Probe(ProbeArgs),
-    /// inputs: source, packet index
+    /// inputs: every source, then the packet index of each
     #[serde(rename = "media.plan")]
     Plan(PlanArgs),
     /// inputs: source, plan; with [`EncodeArgs::target`] the artifacts of the chunk's `media.analyse`; the picture that is laid over the
@@ -74,7 +74,7 @@ pub enum Args {
     /// A chunk's first of two passes. inputs: as of an encode without target. Leaves the artifact `stats` and, where the encoder keeps one, `tree`
     #[serde(rename = "media.analyse")]
     Analyse(EncodeArgs),
-    /// inputs: source
+    /// inputs: every source
     #[serde(rename = "media.audio")]
     Audio(TrackArgs),
     /// inputs: source

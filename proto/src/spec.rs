@@ -9,6 +9,7 @@ pub mod check;
 pub mod clip;
 pub mod filter;
 mod images;
+mod join;
 pub mod parse;
 pub mod picture;
 pub mod title;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use audio::{AudioCodec, AudioFilter, AudioSpec, AudioTrack, CHANNEL_LAYOUTS, Gain, Loudness};
 pub use images::{ImageFormat, ImageSpec, Poster, QUALITY_DEFAULT, Sprites, Thumbnails};
+pub use join::{INPUTS_MAX, NextInput};
 
 use crate::quality::Metric;
 use crate::time::Span;
@@ -149,6 +151,9 @@ pub struct EncodeSpec {
     /// Ranges of the source that are joined, in this order. Empty: one run of it, cut by `trim`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clips: Vec<Clip>,
+    /// Sources that follow this one in the film.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<NextInput>,
     /// Length chunks should be near. `None`: chosen from the film's length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<Span>,
@@ -183,6 +188,7 @@ impl EncodeSpec {
             maps: Vec::new(),
             trim: Trim::default(),
             clips: Vec::new(),
+            joined: Vec::new(),
             chunk: None,
             verify: Verify::default(),
             index: None,

@@ -13,8 +13,8 @@ use spool_proto::spec::title::{
     AudioRendition, GOP_DEFAULT, LadderSpec, Package, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec,
 };
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, BurnIn, Clip, Container, EncodeSpec, Filter, ImageFormat, ImageSpec, JobSpec, Poster,
-    Service, Sprites, Subtitles, Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
+    AudioCodec, AudioSpec, BurnIn, Clip, Container, EncodeSpec, Filter, ImageFormat, ImageSpec, JobSpec, NextInput,
+    Poster, Service, Sprites, Subtitles, Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -59,6 +59,8 @@ pub struct Body {
     pub hop: Option<Vec<HopBody>>,
     pub retry: Option<Retry>,
     pub input: Option<InputBody>,
+    /// Joined to one film, in this order; in place of `input`.
+    pub inputs: Option<Vec<InputBody>>,
     /// A file (`out.mp4`), or a folder for packages.
     pub output: Option<String>,
     pub overwrite: Option<bool>,
@@ -312,6 +314,7 @@ impl Body {
             hop: self.hop.or(template.hop),
             retry: self.retry.or(template.retry),
             input: self.input.or(template.input),
+            inputs: self.inputs.or(template.inputs),
             output: self.output.or(template.output),
             overwrite: self.overwrite.or(template.overwrite),
             trim: self.trim.or(template.trim),
@@ -342,6 +345,33 @@ impl Body {
         Trim { start: trim.start.map(|time| time.0), duration: trim.duration.map(|time| time.0) }
     }
 
+    /// The first of `inputs` becomes the input; that one source is named in one way.
+    ///
+    /// # Errors
+    /// What is wrong, with the path of the field.
+    pub fn settle_inputs(&mut self) -> Result<(), String> {
+        let Some(inputs) = &self.inputs else { return Ok(()) };
+        if self.input.is_some() {
+            return Err("spec.input with spec.inputs: name one source under input, or all under inputs".into());
+        }
+        if let Some(n) = inputs.iter().position(|input| input.uri.is_none()) {
+            return Err(format!("spec.inputs[{n}].uri: missing; name the source"));
+        }
+        let first = inputs.first().ok_or("spec.inputs: empty; name at least one source")?;
+        self.input = Some(first.clone());
+        Ok(())
+    }
+
+    /// Sources behind the first.
+    fn joined(&self) -> Result<Vec<NextInput>, String> {
+        let next = |(n, input): (usize, &InputBody)| {
+            let source = uri_of(input.uri.as_deref().unwrap_or_default());
+            let source = source.map_err(|e| format!("spec.inputs[{n}].uri: {e}"))?;
+            Ok(NextInput { source, clips: input.clips.clone() })
+        };
+        self.inputs.iter().flatten().enumerate().skip(1).map(next).collect()
+    }
+
     fn clips(&self) -> Vec<Clip> {
         self.input.as_ref().map(|input| input.clips.clone()).unwrap_or_default()
     }
@@ -349,6 +379,11 @@ impl Body {
     fn title(&self, source: String, output: String, packages: &[Package]) -> Result<TitleSpec, String> {
         if !self.clips().is_empty() {
             return Err("spec.input.clips: packages are made of one run of the source; encode the clips into a film, and package that".into());
+        }
+        if self.inputs.as_ref().is_some_and(|inputs| inputs.len() > 1) {
+            return Err(
+                "spec.inputs: packages are made of one source; join the inputs to a film, and package that".into()
+            );
         }
         let chunking = self.chunking.clone().unwrap_or_default();
         let or = |time: Option<Time>, usual: Span| time.map_or(usual, |time| time.0);
@@ -452,6 +487,7 @@ impl Body {
             subtitles: Subtitles::Auto,
             trim: self.trim(),
             clips: self.clips(),
+            joined: self.joined()?,
             chunk: chunking.target.map(|time| time.0),
             verify: self.verify.unwrap_or_default(),
             ..EncodeSpec::new(source, output, container)

@@ -8,6 +8,7 @@
 mod bench;
 mod burn;
 mod clips;
+mod concat;
 #[path = "../../media/tests/ebml/mod.rs"]
 mod ebml;
 mod exact;

@@ -91,6 +91,7 @@ fn args(video: VideoSpec, chunk_s: Option<u64>) -> PlanArgs {
         },
         unsplit_threads: 6,
         lines: Vec::new(),
+        joined: Vec::new(),
     }
 }
 

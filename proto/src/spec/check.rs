@@ -8,7 +8,7 @@ use encoder::Encoder;
 
 use super::{
     AudioSpec, Container, EncodeSpec, Filter, HOPS_MAX, JobSpec, Overlay, PRIORITY_MAX, QualitySpec, Service, Size,
-    Subtitles, TextCodec, VideoCodec, VideoSpec, clip,
+    Subtitles, TextCodec, VideoCodec, VideoSpec, clip, join,
 };
 use crate::failure::{Class, Failure};
 use crate::pool::{Class as PoolClass, PoolName};
@@ -171,6 +171,7 @@ impl EncodeSpec {
             return Err(refused("-t 0 (or -to at -ss): nothing of the film would be left"));
         }
         clip::check(self)?;
+        join::check(self)?;
         if let Some(segment) = self.segment_frames {
             let gop = self.video.as_ref().filter(|video| video.fixed_gop).and_then(|video| video.gop_frames);
             if segment == 0 || !gop.is_some_and(|gop| segment.is_multiple_of(gop.max(1))) {

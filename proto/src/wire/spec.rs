@@ -6,8 +6,8 @@ use super::{BadField, from_name, name_of, narrow, v1};
 use crate::pool::{Class, Hop, PoolName};
 use crate::spec::picture::{Overlay, Place};
 use crate::spec::{
-    AudioSpec, AudioTrack, BenchSpec, EncodeSpec, JobSpec, Loudness, MAX_ATTEMPTS_DEFAULT, OnDamage, PRIORITY_DEFAULT,
-    PRIORITY_MAX, QualitySpec, Rational, RulesSpec, Service, Trim, Verify, VideoSpec, parse,
+    AudioSpec, AudioTrack, BenchSpec, EncodeSpec, JobSpec, Loudness, MAX_ATTEMPTS_DEFAULT, NextInput, OnDamage,
+    PRIORITY_DEFAULT, PRIORITY_MAX, QualitySpec, Rational, RulesSpec, Service, Trim, Verify, VideoSpec, parse,
 };
 use crate::time::{Span, Timestamp};
 
@@ -154,6 +154,14 @@ impl From<&EncodeSpec> for v1::EncodeSpec {
             start_us: spec.trim.start.map(|s| s.0),
             duration_us: spec.trim.duration.map(|s| s.0),
             clips: spec.clips.iter().map(ToString::to_string).collect(),
+            joined: spec
+                .joined
+                .iter()
+                .map(|next| v1::NextInput {
+                    source: next.source.clone(),
+                    clips: next.clips.iter().map(ToString::to_string).collect(),
+                })
+                .collect(),
             chunk_us: spec.chunk.map(|s| s.0),
             verify: name_of(spec.verify),
             index: spec.index.clone(),
@@ -188,6 +196,16 @@ impl TryFrom<v1::EncodeSpec> for EncodeSpec {
             maps: wire.maps.iter().map(map).collect::<Result<_, _>>()?,
             trim: Trim { start: wire.start_us.map(Span), duration: wire.duration_us.map(Span) },
             clips: wire.clips.iter().map(clip).collect::<Result<_, _>>()?,
+            joined: wire
+                .joined
+                .into_iter()
+                .map(|next| {
+                    Ok(NextInput {
+                        source: next.source,
+                        clips: next.clips.iter().map(clip).collect::<Result<_, BadField>>()?,
+                    })
+                })
+                .collect::<Result<_, BadField>>()?,
             chunk: wire.chunk_us.map(Span),
             verify: match wire.verify.as_str() {
                 "" => Verify::default(),
@@ -438,6 +456,7 @@ mod tests {
             ],
             trim: Trim { start: Some(Span::from_secs(1)), duration: Some(Span::from_secs(9)) },
             clips: ["1-2.5", "0.04-", "-60"].map(|clip| clip.parse().unwrap()).to_vec(),
+            joined: vec![NextInput { source: "file:///next".into(), clips: vec!["3-4".parse().unwrap()] }],
             chunk: Some(Span::from_secs(5)),
             verify: Verify::Full,
             on_damage: OnDamage::Fail,

@@ -257,15 +257,22 @@ impl<'a> Chunks<'a> {
 
     fn call(&self, number: usize, chunk: &ChunkSummary, ask: Ask) -> Result<(EncodeArgs, Vec<String>), Failure> {
         let Planned { spec, task, plan, .. } = self.planned;
+        let joined = !spec.joined.is_empty();
+        let spec = spec.of_input(chunk.input);
+        let before = plan.chunks.iter().filter(|other| other.input < chunk.input).count();
+        let file = if chunk.input == 0 { "plan".to_owned() } else { format!("plan-{}", chunk.input) };
+        let inputs = vec![spec.source.clone(), task.artifact(&file)?.uri.clone()];
         let args = EncodeArgs {
-            spec: spec.clone(),
+            spec,
             stream: plan.stream,
             chunk: count(number),
+            before: count(before),
+            joined,
             threads: chunk.threads,
             target: ask.bitrate_bps.map(|bitrate_bps| rate::target(&self.shares, bitrate_bps)),
             buffer: ask.buffer,
         };
-        Ok((args, vec![spec.source.clone(), task.artifact("plan")?.uri.clone()]))
+        Ok((args, inputs))
     }
 
     fn order(
@@ -279,7 +286,7 @@ impl<'a> Chunks<'a> {
         if self.video.burn_in().is_some() {
             inputs.extend(script(self.work)?);
         }
-        let call = self.work.call(inputs, args);
+        let call = self.work.call_of(chunk.input, inputs, args);
         // Threads are the user's to choose; more of them than the largest worker has cores share those cores.
         let cores = u64::from(chunk.threads.clamp(1, self.work.place.unsplit_threads.max(1)));
         let resources = Resources::cpu_memory(cores * limits::CORE, chunk.memory_mib);

@@ -70,6 +70,7 @@ impl Title<'_> {
                 source: self.source.clone(),
                 unsplit_threads: self.work.place.unsplit_threads,
                 lines: Vec::new(),
+                joined: Vec::new(),
             };
             let call = self.work.call(vec![self.spec.source.clone(), index.clone()], Args::Plan(args));
             let resources = Resources::cpu_memory(CORE, limits::TABLES_MEMORY);
@@ -96,7 +97,14 @@ impl Title<'_> {
         let most: u64 = self.plans()?.into_iter().map(|(_, plan)| whole(plan)).max().unwrap_or(0);
         for track in &self.tracks.audio {
             let jumps = self.stream(track.stream)?.jumps.clone();
-            let args = TrackArgs { spec: track.spec.clone(), stream: track.stream, track: 0, jumps, edits: Vec::new() };
+            let args = TrackArgs {
+                spec: track.spec.clone(),
+                stream: track.stream,
+                track: 0,
+                jumps,
+                edits: Vec::new(),
+                joined: Vec::new(),
+            };
             let call = self.work.call(vec![self.spec.source.clone()], Args::Audio(args));
             let resources = Resources::cpu_memory(CORE, limits::AUDIO_MEMORY);
             orders.push(Order {

@@ -40,12 +40,15 @@ struct Film<'a> {
 
 impl Film<'_> {
     fn probing(&self) -> Next {
-        let args = Args::Probe(ProbeArgs { index_for: Some(self.spec.clone()), crop_bars: false });
-        let call = self.work.call(vec![self.spec.source.clone()], args);
-        phase(
-            "probing",
-            [Order::new(call, Resources::cpu_memory(limits::CORE, limits::TABLES_MEMORY), limits::READ_TIMEOUT)],
-        )
+        let order = |(number, source): (u32, &String)| {
+            let spec = self.spec.of_input(number);
+            let args = Args::Probe(ProbeArgs { index_for: Some(spec), crop_bars: false });
+            let call = self.work.call(vec![source.clone()], args);
+            let resources = Resources::cpu_memory(limits::CORE, limits::TABLES_MEMORY);
+            let label = if self.spec.joined.is_empty() { String::new() } else { format!("input {number}") };
+            Order { label, ..Order::new(call, resources, limits::READ_TIMEOUT) }
+        };
+        phase("probing", (0..).zip(self.spec.sources()).map(order))
     }
 
     /// The text that is drawn into the pictures, where there is one.
@@ -88,15 +91,21 @@ impl Film<'_> {
     }
 
     fn planning(&self) -> Result<Next, Failure> {
-        let probe = self.work.one(function::PROBE)?;
-        let mut inputs = vec![self.spec.source.clone()];
+        let probes = self.work.of(function::PROBE);
+        let mut inputs: Vec<String> = self.spec.sources().cloned().collect();
         // Without video in the output there is no packet index.
-        inputs.extend(probe.artifact("index").ok().map(|index| index.uri.clone()));
+        inputs.extend(probes.iter().filter_map(|probe| Some(probe.artifact("index").ok()?.uri.clone())));
+        let mut joined = Vec::new();
+        for probe in probes.iter().skip(1) {
+            let Value::Probe(facts) = &probe.answer.value else { return Err(probe.wrong_kind()) };
+            joined.push((**facts).clone());
+        }
         let args = PlanArgs {
             spec: self.spec.clone(),
             source: self.work.source()?.clone(),
             unsplit_threads: self.work.place.unsplit_threads,
             lines: self.lines()?,
+            joined,
         };
         let call = self.work.call(inputs, Args::Plan(args));
         Ok(phase(
@@ -122,7 +131,7 @@ impl Film<'_> {
             whole / if copied { 500 } else { 32 }
         };
         for (n, track) in (1..).zip(&plan.audio) {
-            let call = self.work.call(vec![self.spec.source.clone()], Args::Audio(track.clone()));
+            let call = self.work.call(self.spec.sources().cloned().collect(), Args::Audio(track.clone()));
             let resources = Resources::cpu_memory(limits::CORE, limits::AUDIO_MEMORY);
             orders.push(Order {
                 label: format!("audio {n}"),

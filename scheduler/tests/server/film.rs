@@ -63,7 +63,14 @@ pub fn answers(call: &Call, lease: &v1::Lease) -> Fate {
             let warning = Warning { code: "dropped_stream".into(), stream: Some(2), text: "data".into() };
             let plan = PlanSummary {
                 video: Some(plan()),
-                audio: vec![TrackArgs { spec, stream: 1, track: 0, jumps: Vec::new(), edits: Vec::new() }],
+                audio: vec![TrackArgs {
+                    spec,
+                    stream: 1,
+                    track: 0,
+                    jumps: Vec::new(),
+                    edits: Vec::new(),
+                    joined: Vec::new(),
+                }],
                 subtitles: Vec::new(),
                 edits: Vec::new(),
             };
@@ -195,6 +202,7 @@ fn source() -> SourceFacts {
 
 fn plan() -> VideoPlan {
     let chunk = |n: u32| ChunkSummary {
+        input: 0,
         start: u64::from(n) * FRAMES,
         end: u64::from(n + 1) * FRAMES,
         cut: if n == 0 { "start".into() } else { "scene".into() },
