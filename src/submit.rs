@@ -82,7 +82,8 @@ async fn submit(prepared: Prepared, args: &SubmitArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let pool = (prepared.job.pool != PoolName::default()).then_some("a pool");
-    let url = args.run.server(pool)?;
+    let notify = prepared.job.notify.as_ref().map(|_| "spec.notify");
+    let url = args.run.server(pool.or(notify))?;
     let run = Run {
         job: &prepared.job,
         hash: &prepared.hash,

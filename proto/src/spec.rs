@@ -10,6 +10,7 @@ pub mod clip;
 pub mod filter;
 mod images;
 mod join;
+pub mod labels;
 pub mod parse;
 pub mod picture;
 pub mod title;
@@ -75,6 +76,11 @@ pub struct JobSpec {
     /// Where it goes when it has waited; at most [`HOPS_MAX`], in order of time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hop: Vec<crate::pool::Hop>,
+    #[serde(default, skip_serializing_if = "labels::Labels::is_empty")]
+    pub labels: labels::Labels,
+    /// Called with the job when it has ended: `http(s)://…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<String>,
 }
 
 impl JobSpec {
@@ -90,6 +96,8 @@ impl JobSpec {
             class: crate::pool::Class::Standard,
             preemptible: true,
             hop: Vec::new(),
+            labels: labels::Labels::new(),
+            notify: None,
         }
     }
 }

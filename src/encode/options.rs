@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use spool_proto::pool::{Class, Hop, PoolName};
 use spool_proto::quality::Metric;
+use spool_proto::spec::labels::label;
 use spool_proto::spec::parse;
 use spool_proto::spec::picture::Place;
 use spool_proto::spec::{
@@ -273,6 +274,12 @@ pub struct QueueingArgs {
     /// If tasks still wait after so long, go on in another pool: 10m:studio/rush, 10m:studio/rush:80 with a priority
     #[arg(long = "hop", value_name = "AFTER:POOL[:PRIORITY]", value_parser = hop)]
     hops: Vec<Hop>,
+    /// Kept with the job, to find it by: show=news; as often as wanted
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Call this http(s) address with the job as JSON when it has ended
+    #[arg(long, value_name = "URL")]
+    notify: Option<String>,
 }
 
 impl QueueingArgs {
@@ -282,6 +289,7 @@ impl QueueingArgs {
             ("--pool", self.pool.is_some()),
             ("--opportunistic-until", self.opportunistic_until.is_some()),
             ("--hop", !self.hops.is_empty()),
+            ("--notify", self.notify.is_some()),
         ]
         .into_iter()
         .find_map(|(option, given)| given.then_some(option))
@@ -292,6 +300,8 @@ impl QueueingArgs {
         job.class = self.opportunistic_until.map_or(Class::Standard, |start_by| Class::Opportunistic { start_by });
         job.preemptible = !self.not_preemptible;
         job.hop = self.hops.clone();
+        job.labels = self.labels.iter().cloned().collect();
+        job.notify.clone_from(&self.notify);
     }
 }
 

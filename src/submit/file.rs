@@ -9,6 +9,7 @@ pub use input::InputBody;
 use serde::Deserialize;
 use spool_proto::failure::Failure;
 use spool_proto::pool::{Class, Hop, PoolName};
+use spool_proto::spec::labels::Labels;
 use spool_proto::spec::title::{
     AudioRendition, GOP_DEFAULT, LadderSpec, Package, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec,
 };
@@ -57,6 +58,10 @@ pub struct Body {
     pub opportunistic_until: Option<Moment>,
     pub preemptible: Option<bool>,
     pub hop: Option<Vec<HopBody>>,
+    /// Kept with the job, to find it by. The template's and the job's own.
+    pub labels: Option<Labels>,
+    /// Called with the job as JSON when it has ended.
+    pub notify: Option<String>,
     pub retry: Option<Retry>,
     pub input: Option<InputBody>,
     /// Joined to one film, in this order; in place of `input`.
@@ -312,6 +317,14 @@ impl Body {
             opportunistic_until: self.opportunistic_until.or(template.opportunistic_until),
             preemptible: self.preemptible.or(template.preemptible),
             hop: self.hop.or(template.hop),
+            labels: match (template.labels, self.labels) {
+                (Some(mut labels), Some(own)) => {
+                    labels.extend(own);
+                    Some(labels)
+                }
+                (labels, own) => own.or(labels),
+            },
+            notify: self.notify.or(template.notify),
             retry: self.retry.or(template.retry),
             input: self.input.or(template.input),
             inputs: self.inputs.or(template.inputs),
@@ -508,6 +521,8 @@ impl Body {
         job.max_attempts = self.retry.as_ref().map_or(job.max_attempts, |retry| retry.max_attempts);
         let hop = |hop: &HopBody| Hop { after: hop.after.0, pool: hop.pool.as_str().into(), priority: hop.priority };
         job.hop = self.hop.iter().flatten().map(hop).collect();
+        job.labels = self.labels.clone().unwrap_or_default();
+        job.notify.clone_from(&self.notify);
         job.check()?;
         Ok(job)
     }

@@ -8,7 +8,7 @@ use encoder::Encoder;
 
 use super::{
     AudioSpec, Container, EncodeSpec, Filter, HOPS_MAX, JobSpec, Overlay, PRIORITY_MAX, QualitySpec, Service, Size,
-    Subtitles, TextCodec, VideoCodec, VideoSpec, clip, join,
+    Subtitles, TextCodec, VideoCodec, VideoSpec, clip, join, labels,
 };
 use crate::failure::{Class, Failure};
 use crate::pool::{Class as PoolClass, PoolName};
@@ -56,6 +56,8 @@ impl JobSpec {
         check_pool("--pool", &self.pool)?;
         self.check_class()?;
         self.check_hops()?;
+        labels::check_labels(&self.labels)?;
+        self.notify.as_deref().map_or(Ok(()), labels::check_notify)?;
         match &self.service {
             Service::VideoEncode(spec) => spec.check(),
             Service::Title(spec) => spec.check(),

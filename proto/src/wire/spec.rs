@@ -39,6 +39,8 @@ impl From<&JobSpec> for v1::JobSpec {
             start_by_us: start_by_us(spec.class),
             not_preemptible: !spec.preemptible,
             hop: spec.hop.iter().map(Into::into).collect(),
+            labels: spec.labels.clone().into_iter().collect(),
+            notify: spec.notify.clone().unwrap_or_default(),
             service: Some(service),
         }
     }
@@ -81,6 +83,8 @@ impl TryFrom<v1::JobSpec> for JobSpec {
             class: class(wire.start_by_us),
             preemptible: !wire.not_preemptible,
             hop: wire.hop.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            labels: wire.labels.into_iter().collect(),
+            notify: (!wire.notify.is_empty()).then_some(wire.notify),
         })
     }
 }
@@ -476,6 +480,8 @@ mod tests {
             pool: "studio/marketing".into(),
             class: Class::Opportunistic { start_by: Timestamp(9) },
             preemptible: false,
+            labels: [("show".to_owned(), "news".to_owned())].into(),
+            notify: Some("https://example.org/done".into()),
             hop: vec![Hop { after: Span::from_secs(60), pool: "studio".into(), priority: Some(80) }],
         }
     }
