@@ -7,6 +7,7 @@
 mod api;
 pub mod bench;
 mod lock;
+mod notify;
 mod recovery;
 mod run_loop;
 pub mod server;

@@ -22,6 +22,7 @@ use tracing::{error, info};
 
 use crate::api::{Artifacts, Fleet, Jobs, Pools, Queues, TREE_BYTES_MAX, Workers};
 use crate::lock::{DataLock, LockError};
+use crate::notify::Outbox;
 use crate::recovery::recover;
 use crate::run_loop::inbox::Inbox;
 use crate::run_loop::{Limits, RunLoop};
@@ -97,6 +98,7 @@ pub struct ServerHandle {
     trouble: watch::Receiver<Option<Failure>>,
     run_loop: Aborting<Result<(), StoreError>>,
     fronts: Vec<Aborting<Result<(), tonic::transport::Error>>>,
+    _notifier: Aborting<()>,
 }
 
 /// A task that ends with its handle.
@@ -151,7 +153,8 @@ impl Server {
         let (inbox, messages) = Inbox::new();
         let (stop, stopped) = watch::channel(false);
         let pieces = Artifacts::new(inbox.clone(), artifacts.clone()).map_err(unusable)?;
-        let run_loop = RunLoop::new(engine, store, limits, messages, artifacts);
+        let outbox = Outbox::new(data.join("notices"));
+        let run_loop = RunLoop::new(engine, store, limits, messages, artifacts).telling(outbox.clone());
         let trouble = run_loop.trouble();
         let loop_stopped = stopped.clone();
         let run_loop = tokio::spawn(async move {
@@ -210,7 +213,8 @@ impl Server {
             fronts.push(Aborting(tokio::spawn(front)));
         }
         info!(data = %data.display(), listen = ?local_addr, "server ready");
-        Ok(ServerHandle { local_addr, pipes, stop, trouble, run_loop: Aborting(run_loop), fronts })
+        let notifier = Aborting(tokio::spawn(outbox.send()));
+        Ok(ServerHandle { _notifier: notifier, local_addr, pipes, stop, trouble, run_loop: Aborting(run_loop), fronts })
     }
 }
 

@@ -16,6 +16,7 @@ mod faults;
 mod films;
 mod http;
 mod images;
+mod notify;
 mod pools;
 mod probe;
 mod processes;
