@@ -101,7 +101,8 @@ fn what_was_not_told_is_told_after_the_server_was_killed() {
     let _worker = fleet.worker("w1");
     // Nobody listens there yet.
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let options = [FAST, &["--notify", &format!("http://{address}/")]].concat();
+    let url = format!("http://{address}/");
+    let options = [FAST, &["--notify", &url]].concat();
     let job = fleet.submit(&films::clip(&films::PLAIN), &fleet.sandbox.path("out.mp4"), &options);
     fleet.finished(&job);
     server.kill();
@@ -125,8 +126,8 @@ fn bad_labels_and_addresses_are_refused() {
         (&["--notify", "http://127.0.0.1:1/"], "--server"),
     ] {
         let mut spool = fleet.sandbox.spool();
-        let run =
-            spool.arg("encode").arg(&film).arg("-o").arg(fleet.sandbox.path("o.mp4")).args(options).output().unwrap();
+        let run = spool.arg("encode").arg(&film).arg("-o").arg(fleet.sandbox.path("o.mp4")).args(options);
+        let run = run.output().unwrap();
         let said = String::from_utf8_lossy(&run.stderr).into_owned();
         assert!(run.status.code() == Some(2) && said.contains(says), "{options:?}: {said}");
     }
