@@ -120,7 +120,11 @@ impl Title<'_> {
                 TextSource::File(file) => (file, None, Vec::new()),
             };
             let args = TextArgs { spec: track.spec.clone(), stream, jumps, burn: false };
-            let call = self.work.call(vec![input.clone()], Args::Text(args));
+            let mut call = self.work.call(vec![input.clone()], Args::Text(args));
+            if matches!(track.from, TextSource::File(_)) {
+                // What the probe found is of another file.
+                call.source_version = None;
+            }
             let resources = Resources::cpu_memory(CORE, limits::SUBTITLE_MEMORY);
             orders.push(Order {
                 label: track.name.clone(),
