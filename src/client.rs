@@ -8,6 +8,7 @@ pub mod rules;
 use std::time::Duration;
 
 use spool_proto::failure::Failure;
+use spool_proto::spec::labels::Labels;
 use spool_proto::view::{Explanation, JobView, LogLine, WorkerView};
 use spool_proto::wire::status::failure_of;
 use spool_proto::wire::v1;
@@ -88,8 +89,9 @@ impl Client {
         self.job(self.jobs.clone().get(request).await)
     }
 
-    pub async fn list(&self, states: Vec<String>, limit: u32) -> anyhow::Result<Vec<JobView>> {
-        let request = v1::ListJobsRequest { states, limit, before_job_id: String::new() };
+    pub async fn list(&self, states: Vec<String>, labels: Labels, limit: u32) -> anyhow::Result<Vec<JobView>> {
+        let labels = labels.into_iter().collect();
+        let request = v1::ListJobsRequest { states, limit, before_job_id: String::new(), labels };
         let answer = self.jobs.clone().list(request).await.map_err(|s| self.error(s))?.into_inner();
         answer.jobs.into_iter().map(|job| Ok(job.try_into()?)).collect()
     }

@@ -167,7 +167,7 @@ fn walls_found(walls: &Walls) -> Vec<Finding> {
         let (verdict, text) = if held { (Verdict::Ok, text) } else { (Verdict::Warn, "not enforced") };
         finding(format!("sandbox: {what}"), verdict, text)
     };
-    let opened = format!("an executor opens nothing but its own directory (Landlock {landlock_abi})");
+    let opened = format!("an executor opens nothing but its own directory and fonts (Landlock {landlock_abi})");
     let mut findings = vec![
         wall("files", *files, &opened),
         wall("network", *network, "an executor gets no socket (seccomp)"),

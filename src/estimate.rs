@@ -67,6 +67,9 @@ struct TrackEstimate {
 pub async fn run(args: &EstimateArgs) -> anyhow::Result<Exit> {
     let folder = tempfile::tempdir()?;
     let prepared = Prepared::of(&args.job, Some(folder.path()))?;
+    if matches!(&prepared.job.service, Service::VideoEncode(spec) if !spec.joined.is_empty()) {
+        return Err(Stop::usage("spec.inputs: several inputs are not estimated together; estimate each by itself"));
+    }
     let terms = WorkerTerms::new(None, prepared.backends(), args.sandbox.mode);
     let embedded = Embedded::start(&folder.path().join("run"), terms).await?;
     let measured = tokio::select! {

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use spool_proto::ids::JobId;
 use spool_proto::pool::PoolName;
 use spool_proto::spec::PRIORITY_MAX;
+use spool_proto::spec::labels::label;
 use spool_proto::view::{JobState, JobView, LogLine};
 
 use crate::cli::ServerArg;
@@ -62,6 +63,9 @@ pub struct ListArgs {
     /// Only jobs in these states: queued, running, cancelling, done, failed, cancelled
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state)]
     state: Vec<JobState>,
+    /// Only jobs with this label; given several times, with all of them
+    #[arg(long = "label", short = 'l', value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u32,
@@ -192,7 +196,7 @@ fn print_state(job: &JobView) -> anyhow::Result<()> {
 async fn list(args: &ListArgs) -> anyhow::Result<()> {
     let client = Client::connect(&args.server.server).await?;
     let states = args.state.iter().map(|state| state.name().to_owned()).collect();
-    let jobs = client.list(states, args.limit).await?;
+    let jobs = client.list(states, args.labels.iter().cloned().collect(), args.limit).await?;
     let names = || jobs.iter().map(|job| job.job.to_string()).collect();
     output::print(&args.style.render(&jobs, names, |wide| jobs_table(&jobs, wide, args.style))?)
 }
@@ -200,7 +204,7 @@ async fn list(args: &ListArgs) -> anyhow::Result<()> {
 fn jobs_table(jobs: &[JobView], wide: bool, style: Style) -> String {
     let mut head = vec!["JOB", "STATE", "PHASE", "DONE", "POOL", "PRIORITY", "AGE", "NAME"];
     if wide {
-        head.extend(["SERVICE", "SUBMITTED", "CLASS", "DEADLINE", "FRAMES", "FPS", "FAILURE"]);
+        head.extend(["SERVICE", "SUBMITTED", "CLASS", "DEADLINE", "FRAMES", "FPS", "LABELS", "FAILURE"]);
     }
     let rows: Vec<Vec<String>> = jobs
         .iter()
@@ -224,6 +228,7 @@ fn jobs_table(jobs: &[JobView], wide: bool, style: Style) -> String {
                     job.deadline.map_or_else(|| "-".into(), output::time),
                     format!("{}/{}", p.frames, p.frames_total),
                     format!("{:.1}", p.fps),
+                    labels_text(job).unwrap_or_else(|| "-".into()),
                     job.failure.as_ref().map_or_else(|| "-".into(), |f| format!("{}: {}", f.class, f.code)),
                 ]);
             }
@@ -231,6 +236,12 @@ fn jobs_table(jobs: &[JobView], wide: bool, style: Style) -> String {
         })
         .collect();
     style.table(&head, &rows)
+}
+
+/// `None`: it has none.
+fn labels_text(job: &JobView) -> Option<String> {
+    let labels: Vec<String> = job.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    (!labels.is_empty()).then(|| labels.join(", "))
 }
 
 async fn get(args: &GetArgs) -> anyhow::Result<()> {
@@ -242,6 +253,12 @@ async fn get(args: &GetArgs) -> anyhow::Result<()> {
 
 fn job_text(job: &JobView, wide: bool, style: Style) -> String {
     let mut text = jobs_table(std::slice::from_ref(job), wide, style);
+    if let Some(labels) = labels_text(job).filter(|_| !wide) {
+        text.push_str(&format!("\nlabels: {labels}\n"));
+    }
+    if let Some(notify) = &job.notify {
+        text.push_str(&format!("\nnotifies: {notify}\n"));
+    }
     if !job.phases.is_empty() {
         text.push('\n');
         let rows: Vec<Vec<String>> = job

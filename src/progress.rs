@@ -342,6 +342,8 @@ mod tests {
     /// Half of a 60 s film in 10 s.
     fn halfway() -> JobView {
         JobView {
+            labels: [].into(),
+            notify: None,
             job: JobId(7),
             name: "film".into(),
             service: "video-encode".into(),

@@ -113,9 +113,11 @@ async fn submit(mut prepared: Prepared, args: &SubmitArgs) -> anyhow::Result<Exi
         output::print_json(&prepared.job)?;
         return Ok(Exit::Done);
     }
-    let needs = match &prepared.job.service {
+    let job = &prepared.job;
+    let needs = match &job.service {
         Service::Rules(_) => Some("a service made of rules"),
-        _ => (prepared.job.pool != PoolName::default()).then_some("a pool"),
+        _ if job.pool != PoolName::default() => Some("a pool"),
+        _ => job.notify.as_ref().map(|_| "spec.notify"),
     };
     let url = args.run.server(needs)?;
     let run = Run {
@@ -172,8 +174,12 @@ impl Prepared {
             None => body,
         };
         if let Some(input) = &args.input {
+            if body.inputs.is_some() {
+                return Err(at("-i with spec.inputs: the job names its sources itself".into()));
+            }
             body.input.get_or_insert_default().uri = Some(input.clone());
         }
+        body.settle_inputs().map_err(at)?;
         let usual = output.map(|output| match body.packages {
             Some(_) => output.join("package").to_string_lossy().into_owned(),
             None => output.join("film.mp4").to_string_lossy().into_owned(),
@@ -192,7 +198,14 @@ impl Prepared {
         let service = body.service(source.uri.clone(), output.clone()).map_err(at)?;
         let shown = metadata.name.clone().unwrap_or_else(|| source.name.clone());
         let job = body.job(shown, service).map_err(|failure| at(failure.message))?;
-        let hash = hash(&job.service, &source)?;
+        let mut sources = vec![source];
+        if let Service::VideoEncode(spec) = &job.service {
+            let file = spec.video.as_ref().and_then(|video| video.burn_in()?.file.as_ref());
+            for uri in spec.sources().skip(1).chain(file) {
+                sources.push(Source::of(uri).map_err(at)?);
+            }
+        }
+        let hash = hash(&job.service, &sources)?;
         Ok(Prepared { hash, request_id: metadata.request_id, result: uri::to_path(&output).ok(), job })
     }
 
@@ -237,7 +250,7 @@ impl Source {
 }
 
 /// 128 bits, hex.
-fn hash(service: &Service, source: &Source) -> anyhow::Result<String> {
+fn hash(service: &Service, sources: &[Source]) -> anyhow::Result<String> {
     let mut plain = service.clone();
     match &mut plain {
         Service::VideoEncode(spec) => spec.overwrite = false,
@@ -246,7 +259,7 @@ fn hash(service: &Service, source: &Source) -> anyhow::Result<String> {
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update(&serde_json::to_vec(&plain)?);
-    if let Some((bytes, secs, nanos)) = source.version {
+    for (bytes, secs, nanos) in sources.iter().filter_map(|source| source.version) {
         hasher.update(&bytes.to_le_bytes()).update(&secs.to_le_bytes()).update(&nanos.to_le_bytes());
     }
     Ok(hasher.finalize().to_hex()[..32].to_owned())

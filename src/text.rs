@@ -78,7 +78,7 @@ pub async fn run(args: &TextArgs) -> anyhow::Result<Exit> {
         inputs: vec![source],
         output_prefix: format!("{}/", uri::from_path(made.path())),
         source_version: None,
-        args: call::Args::Text(Take { spec: film, stream, jumps: Vec::new() }),
+        args: call::Args::Text(Take { spec: film, stream, jumps: Vec::new(), burn: false }),
     };
     let options = LocalOptions {
         program: roles::program()?,

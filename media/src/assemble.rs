@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::ops::Range;
 
-use spool_proto::call::{AssembleArgs, FilmManifest, MediaFacts, StreamFacts, Value};
+use spool_proto::call::{AssembleArgs, Edit, FilmManifest, MediaFacts, StreamFacts, Value};
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::spec::{Container, Rational};
 
@@ -293,7 +293,9 @@ fn describe(
         })?;
     }
     output.set_tags(&setup::film_tags(&args.spec, &args.source))?;
-    for chapter in setup::chapters(&args.spec, &args.edits, args.source.start_us, chapters) {
+    // Chapters are the first source's.
+    let edits: Vec<Edit> = args.edits.iter().filter(|edit| edit.input == 0).copied().collect();
+    for chapter in setup::chapters(&args.spec, &edits, args.source.start_us, chapters) {
         output.add_chapter(&chapter)?;
     }
     Ok(())

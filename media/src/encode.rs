@@ -11,12 +11,14 @@ mod passes;
 mod stats;
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use spool_proto::call::{EncodeArgs, TrackManifest, Value};
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::spec::filter::{self, Reach};
+use spool_proto::spec::{EncodeSpec, VideoSpec};
 
 use crate::av::codec::Received;
 use crate::av::frame::Frame;
@@ -48,7 +50,7 @@ const RECENT_MAX: usize = 2;
 /// `source_damaged`, `undecodable`. Class spec: what the encoder or the filters refuse.
 pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
-    let chunk = chunk_of(&plan, args.chunk)?;
+    let chunk = chunk_of(&plan, args)?;
     let path = host.scratch().join("chunk");
     let pass = Pass::of(args, host)?;
     let mut task = Task::new(args, &plan, chunk, host, &path)?;
@@ -84,7 +86,7 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
 /// As [`run`]. Class internal: `encoder_failed` (the encoder left no statistics).
 pub fn analyse(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
-    let chunk = chunk_of(&plan, args.chunk)?;
+    let chunk = chunk_of(&plan, args)?;
     let (path, stats) = (host.scratch().join("chunk"), host.scratch().join(passes::STATS));
     let pass = Pass::First(stats.clone());
     let mut task = Task::new(args, &plan, chunk, host, &path)?;
@@ -101,10 +103,22 @@ pub fn analyse(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failur
     Ok(Product { files, warnings: Vec::new(), value: Value::Analysis(analysis) })
 }
 
+/// How many of a call's inputs, the last ones, are what is laid over the film and drawn into it.
+fn extra_inputs(spec: &EncodeSpec) -> usize {
+    let extra = |video: &VideoSpec| usize::from(video.overlay.is_some()) + usize::from(video.burn_in().is_some());
+    spec.video.as_ref().map_or(0, extra)
+}
+
 /// The chunk of a number.
-fn chunk_of(plan: &PlanFile, number: u32) -> Result<&Chunk, Failure> {
-    usize::try_from(number).ok().and_then(|number| plan.chunks.get(number)).ok_or_else(|| {
-        let message = format!("the plan has {} chunks, chunk {number} was asked for", plan.chunks.len());
+fn chunk_of<'a>(plan: &'a PlanFile, args: &EncodeArgs) -> Result<&'a Chunk, Failure> {
+    let own = args.chunk.checked_sub(args.before).and_then(|number| usize::try_from(number).ok());
+    own.and_then(|number| plan.chunks.get(number)).ok_or_else(|| {
+        let message = format!(
+            "the plan has {} chunks from chunk {} on, chunk {} was asked for",
+            plan.chunks.len(),
+            args.before,
+            args.chunk
+        );
         Failure::new(Class::Internal, "no_such_chunk", message)
     })
 }
@@ -116,7 +130,7 @@ fn chunk_of(plan: &PlanFile, number: u32) -> Result<&Chunk, Failure> {
 /// As [`run`], and the taker's.
 pub(crate) fn pictures<T: Taker>(args: &EncodeArgs, plan: &PlanFile, host: &mut dyn Host) -> Result<T::Done, Failure> {
     let path = host.scratch().join("chunk");
-    let chunk = chunk_of(plan, args.chunk)?;
+    let chunk = chunk_of(plan, args)?;
     let mut task = Task::new(args, plan, chunk, host, &path)?;
     let (coded, _) = task.run::<T>()?;
     Ok(coded.done)
@@ -165,6 +179,8 @@ pub(crate) struct Task<'a> {
     pub args: EncodeArgs,
     /// The picture that is laid over the film.
     still: Option<Frame>,
+    /// The text that is drawn into it, in the call's scratch.
+    script: Option<PathBuf>,
     pub plan: &'a PlanFile,
     chunk: &'a Chunk,
     pub host: &'a mut dyn Host,
@@ -174,7 +190,7 @@ pub(crate) struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    /// The picture of an overlay is the call's last input.
+    /// The last inputs: the picture of an overlay, the text that is drawn.
     fn new(
         args: &EncodeArgs,
         plan: &'a PlanFile,
@@ -186,10 +202,18 @@ impl<'a> Task<'a> {
         if let (Some(video), Some(filters)) = (&mut args.spec.video, &plan.filters) {
             video.filters.clone_from(filters);
         }
+        let mut last = host.inputs().saturating_sub(extra_inputs(&args.spec));
         let overlay = args.spec.video.as_ref().and_then(|video| video.overlay.as_ref());
-        let image = host.inputs().saturating_sub(1);
-        let still = overlay.map(|overlay| graph::still(overlay, host.open(image)?)).transpose()?;
-        Ok(Task { args, still, plan, chunk, host, path, pass: Pass::Only, warnings: Vec::new() })
+        let still = overlay.map(|overlay| graph::still(overlay, host.open(last)?)).transpose()?;
+        last += usize::from(overlay.is_some());
+        let mut script = None;
+        if args.spec.video.as_ref().is_some_and(|video| video.burn_in().is_some()) {
+            let path = host.scratch().join("script.mkv");
+            let mut to = File::create(&path).map_err(|error| scratch_failed(&path, &error))?;
+            std::io::copy(&mut host.open(last)?, &mut to).map_err(|error| scratch_failed(&path, &error))?;
+            script = Some(path);
+        }
+        Ok(Task { args, still, script, plan, chunk, host, path, pass: Pass::Only, warnings: Vec::new() })
     }
 }
 
@@ -237,7 +261,8 @@ impl Task<'_> {
     fn filters(&self, frames: &Frames) -> Result<Filters, Failure> {
         let codec = self.args.spec.video.as_ref().map(|v| params::encoder_name(v.codec)).unwrap_or_default();
         let still = self.still.as_ref().map(Frame::share).transpose().map_err(no_memory)?;
-        Ok(Filters::new(&self.args.spec, frames.stream(), codec, self.args.threads)?.over(still))
+        let filters = Filters::new(&self.args.spec, frames.stream(), codec, self.args.threads)?;
+        Ok(filters.over(still).drawing(self.script.as_deref()))
     }
 
     /// What every chunk's encoder is opened with: that of the film's first picture, so that all chunks are of one kind. Leaves
@@ -267,6 +292,7 @@ impl Task<'_> {
             }
         }
         let opening = Opening::of(&filters, &picture, frames.stream(), self.plan.frame_rate)?;
+        let opening = if self.args.joined { opening.settle_range() } else { opening };
         if self.args.chunk == 0 {
             self.warnings.extend(alpha_warning(
                 self.plan.stream,

@@ -6,7 +6,10 @@
 
 mod overlay;
 
+use std::path::{Path, PathBuf};
+
 use spool_proto::failure::{Class, Failure, Warning};
+use spool_proto::spec::burn::quoted;
 use spool_proto::spec::{EncodeSpec, Filter, Rational, Trim, VideoSpec};
 
 use crate::av::codec::Received;
@@ -34,6 +37,8 @@ pub struct Filters {
     timed: Option<Trim>,
     /// The picture of the spec's overlay.
     still: Option<Frame>,
+    /// Matroska with the text that is drawn.
+    script: Option<PathBuf>,
 }
 
 impl Filters {
@@ -54,12 +59,18 @@ impl Filters {
             first: None,
             timed: None,
             still: None,
+            script: None,
         })
     }
 
     /// With the picture of the spec's overlay.
     pub fn over(self, still: Option<Frame>) -> Filters {
         Filters { still, ..self }
+    }
+
+    /// With the text of the spec's `subtitles`.
+    pub fn drawing(self, script: Option<&Path>) -> Filters {
+        Filters { script: script.map(Into::into), ..self }
     }
 
     /// With `fps` filters and `trim` in the chain: the frames' pts count, and pictures come out with theirs.
@@ -146,7 +157,7 @@ impl Filters {
             match filter {
                 // Time is the timeline's.
                 Filter::Fps(_) if self.timed.is_none() => {}
-                filter => steps.push(step(filter)?),
+                filter => steps.push(step(filter, self.script.as_deref())?),
             }
         }
         let mut still = None;
@@ -267,8 +278,18 @@ fn failed(error: AvError) -> Failure {
     error.failure(Class::Internal, "filter_failed", "the filters failed on a picture")
 }
 
-fn step(filter: &Filter) -> Result<Step, Failure> {
+fn step(filter: &Filter, script: Option<&Path>) -> Result<Step, Failure> {
     Ok(match filter {
+        Filter::Subtitles(burn) => {
+            let Some(script) = script.and_then(Path::to_str) else {
+                return Err(Failure::new(Class::Internal, "no_script", "a chain that draws text, without the text"));
+            };
+            let mut args = format!("filename={}", quoted(script));
+            if let Some(style) = &burn.style {
+                args.push_str(&format!(":force_style={}", quoted(style)));
+            }
+            Step::new("subtitles", args)
+        }
         Filter::Fps(rate) => Step::new("fps", format!("fps={rate}")),
         Filter::Named(named) => {
             let refused = |why| Failure::new(Class::Spec, "filter_refused", format!("{named} in -vf: {why}"));
@@ -347,7 +368,7 @@ mod tests {
     #[test]
     fn a_colour_cannot_smuggle_in_a_filter() {
         let pad = |color: &str| {
-            step(&Filter::Pad { width: 2, height: 2, x: None, y: Some(0), color: color.into() }).map(|s| s.args)
+            step(&Filter::Pad { width: 2, height: 2, x: None, y: Some(0), color: color.into() }, None).map(|s| s.args)
         };
         assert_eq!(pad("black@0.5").unwrap(), "w=2:h=2:x=(ow-iw)/2:y=0:color=black@0.5");
         for bad in ["red,movie=/etc/passwd", "red:x=1", "", "a b", "[in]"] {

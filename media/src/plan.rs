@@ -7,6 +7,8 @@ mod cost;
 mod cuts;
 mod edits;
 mod frames;
+pub mod joined;
+mod lines;
 mod scenes;
 
 use spool_proto::call::{
@@ -24,6 +26,7 @@ use crate::timeline::{self, Joined, MICROSECOND, OutputFrame, Run, TimelineSpec}
 use crate::wire;
 use cuts::{Cut, Gop, Lengths, Scene};
 use frames::Known;
+use lines::Lines;
 
 /// More frames than this are not planned for; 77 hours at 60 a second.
 const FRAMES_MAX: u64 = 1 << 24;
@@ -33,6 +36,8 @@ pub struct Plan {
     pub summary: PlanSummary,
     /// The artifact `plan`. `None`: no video in the output.
     pub file: Option<PlanFile>,
+    /// The artifacts `plan-1` and so on: of the sources that follow.
+    pub more: Vec<PlanFile>,
     pub warnings: Vec<Warning>,
 }
 
@@ -46,7 +51,7 @@ pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failur
     let tracks = |streams: &[u32]| {
         let track = |(track, &stream)| {
             let (spec, jumps) = (args.spec.clone(), jumps(args, stream));
-            TrackArgs { spec, stream, track, jumps, edits: Vec::new() }
+            TrackArgs { spec, stream, track, jumps, edits: Vec::new(), joined: Vec::new() }
         };
         (0..).zip(streams).map(track).collect::<Vec<_>>()
     };
@@ -58,7 +63,7 @@ pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failur
     };
     let Some(stream) = choice.video else {
         edit(&mut summary, edits::without_pictures(args)?);
-        return Ok(Plan { summary, file: None, warnings: choice.warnings });
+        return Ok(Plan { summary, file: None, more: Vec::new(), warnings: choice.warnings });
     };
     let index = index.ok_or_else(|| {
         Failure::new(Class::Internal, "index_missing", format!("no packet index was made of stream {stream}"))
@@ -71,7 +76,7 @@ pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failur
     let (video, file, edits) = video(index, args, &mut warnings)?;
     summary.video = Some(video);
     edit(&mut summary, edits);
-    Ok(Plan { summary, file: Some(file), warnings })
+    Ok(Plan { summary, file: Some(file), more: Vec::new(), warnings })
 }
 
 /// All tracks follow one edit list.
@@ -98,6 +103,7 @@ fn video(
     let rate = timeline.encoder_rate();
     // Clips are cut from the film however often it is decoded from its start; else one piece is as good.
     let known = filter::reach(&spec.filters).and_then(|reach| {
+        lines::check(&args.lines)?;
         let known = Known::of(index, &jumps)?;
         Ok((if film.clips.is_empty() { known.enterable()? } else { known }, reach))
     });
@@ -105,7 +111,8 @@ fn video(
     let (pieces, frames, unsplit_reason) = match known {
         Ok((known, reach)) => {
             let Joined { output, runs } = output(&known, &timeline, &film)?;
-            let pieces = cut(&known, &output, &runs, &timeline, reach, &film, spec);
+            let lines = Lines::new(&args.lines, &timeline, &known.frames);
+            let pieces = cut(&known, &output, &runs, &timeline, (reach, &lines), &film, spec);
             if !film.clips.is_empty() {
                 edits = runs.iter().map(|run| run.edit).collect();
             }
@@ -190,7 +197,7 @@ fn output(known: &Known, timeline: &TimelineSpec, film: &EncodeSpec) -> Result<J
         let message = "no frame is left between -ss and -t: the film is shorter, see `spool probe`";
         return Err(Failure::new(Class::Spec, "no_frames", message));
     }
-    let whole = Run { frames: 0..output.len(), edit: Edit { source_us: 0, length_us: 0, at_us: 0 } };
+    let whole = Run { frames: 0..output.len(), edit: Edit { source_us: 0, length_us: 0, at_us: 0, input: 0 } };
     Ok(Joined { output, runs: vec![whole] })
 }
 
@@ -200,7 +207,7 @@ fn cut(
     output: &[OutputFrame],
     runs: &[Run],
     timeline: &TimelineSpec,
-    reach: Reach,
+    (reach, lines): (Reach, &Lines<'_>),
     film: &EncodeSpec,
     spec: &VideoSpec,
 ) -> Vec<(Chunk, Cut)> {
@@ -233,7 +240,7 @@ fn cut(
     let chunk = |start: u64, end: u64| {
         let shown = |frame: u64| output[usize::try_from(frame).expect("an index of the table")].source / pictures;
         // The filters' lead-in and lead-out; at the film's ends there is none, as in a run over the whole film.
-        let first = shown(start).saturating_sub(reach.behind);
+        let first = lines.before(shown(start)).saturating_sub(reach.behind);
         let last = (shown(end - 1) + reach.ahead).min(wire::len(&known.frames) - 1);
         let source = first..last + 1;
         Chunk { output: start..end, entries: known.entries(source.start), source }
@@ -276,6 +283,7 @@ impl Shape<'_> {
             start: chunk.output.start,
             end: chunk.output.end,
             cut: why.name().into(),
+            input: 0,
             weight: frames.saturating_mul(self.output_pixels.max(1)),
             threads: self.threads,
             memory_mib: cost::memory_mib(self.spec, self.source_pixels, self.output_pixels, self.threads),

@@ -7,22 +7,27 @@ use spool_proto::call::{PlanArgs, Value};
 use spool_proto::failure::Failure;
 
 use crate::packets::PacketIndex;
-use crate::plan::plan;
+use crate::plan::{joined, plan};
 use crate::{Host, Product, scratch_failed};
 
-/// Runs `media.plan`. Inputs: the source (not read), then the packet index, absent when the output has no video.
+/// Runs `media.plan`. Inputs: the sources (not read), then the packet index of each, absent when the output has no video.
 ///
 /// # Errors
 /// Those of [`plan`]; class host where scratch cannot be written.
 pub fn run(args: &PlanArgs, host: &mut dyn Host) -> Result<Product, Failure> {
-    let index = if host.inputs() > 1 { Some(PacketIndex::read(BufReader::new(host.open(1)?))?) } else { None };
-    let plan = plan(index.as_ref(), args)?;
+    let sources = 1 + args.joined.len();
+    let mut indexes = Vec::with_capacity(sources);
+    for input in sources..host.inputs() {
+        indexes.push(PacketIndex::read(BufReader::new(host.open(input)?))?);
+    }
+    let plan = if args.joined.is_empty() { plan(indexes.first(), args)? } else { joined::plan(&indexes, args)? };
     let mut files = Vec::new();
-    if let Some(file) = plan.file {
-        let path = host.scratch().join("plan");
+    for (number, file) in plan.file.into_iter().chain(plan.more).enumerate() {
+        let name = if number == 0 { "plan".to_owned() } else { format!("plan-{number}") };
+        let path = host.scratch().join(&name);
         let to = File::create(&path).map_err(|error| scratch_failed(&path, &error))?;
         file.write(BufWriter::new(to))?;
-        files.push(("plan".to_owned(), path));
+        files.push((name, path));
     }
     Ok(Product { files, warnings: plan.warnings, value: Value::Plan(plan.summary) })
 }

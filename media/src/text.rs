@@ -1,6 +1,7 @@
 //! `media.text`: text subtitles as one WebVTT file, for players that take them beside the film and for packages that cut them into
 //! segments. The source is a film's stream, or a file of its own in any usual encoding.
 
+mod burn;
 mod encoding;
 pub(crate) mod webvtt;
 
@@ -27,9 +28,22 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Class input: `not_text` for subtitles that are pictures and files that are none, `no_such_stream`, `wrong_stream`, `undecodable`.
 pub fn run(args: &TextArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let mut warnings = Vec::new();
+    let mut args = args.clone();
+    if args.burn {
+        // Filters see all of the source.
+        args.spec.trim = spool_proto::spec::Trim::default();
+    }
+    let args = &args;
     let opened = match args.stream {
         Some(stream) => events::open(
-            &TrackArgs { spec: args.spec.clone(), stream, track: 0, jumps: args.jumps.clone(), edits: Vec::new() },
+            &TrackArgs {
+                spec: args.spec.clone(),
+                stream,
+                track: 0,
+                jumps: args.jumps.clone(),
+                edits: Vec::new(),
+                joined: Vec::new(),
+            },
             MediaKind::Subtitle,
             host,
         )?,
@@ -37,8 +51,12 @@ pub fn run(args: &TextArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     };
     let stream = opened.input.streams()[opened.index].clone();
     if !crate::av::names::is_text_subtitle(&stream.codec) {
-        let message = format!("{} holds pictures, not text; burn it in, or leave it out", stream.label());
+        let how = if args.burn { "only text is drawn into the film; choose another with si=N" } else { "leave it out" };
+        let message = format!("{} holds pictures, not text; {how}", stream.label());
         return Err(Failure::new(Class::Input, "not_text", message));
+    }
+    if args.burn {
+        return burn::run(opened, warnings, host);
     }
     let raw = stream.codec == "webvtt";
     let mut encoder: Option<Encoder> = None;

@@ -50,7 +50,12 @@ pub fn subtitle(args: &TrackArgs, host: &mut dyn Host) -> Result<Product, Failur
 
 /// Opens the source, leaves only the track's stream of it to be read, and starts its clock.
 fn open(args: &TrackArgs, kind: MediaKind, host: &mut dyn Host) -> Result<(Input, Clock), Failure> {
-    let source = host.open(0)?;
+    open_input(args, 0, kind, host)
+}
+
+/// The same with another of the call's inputs.
+fn open_input(args: &TrackArgs, number: u32, kind: MediaKind, host: &mut dyn Host) -> Result<(Input, Clock), Failure> {
+    let source = host.open(usize::try_from(number).unwrap_or(usize::MAX))?;
     let bytes = source.len();
     let mut input = Input::open(source, &Limits::default())?;
     let index = usize::try_from(args.stream).expect("usize has at least 32 bits here");

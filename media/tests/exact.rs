@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod burn;
 mod common;
 mod filters;
 
@@ -14,7 +15,10 @@ use spool_media::av::codec::{Decoder, Received};
 use spool_media::av::frame::Frame;
 use spool_media::av::packet::Packet;
 use spool_media::piece::PieceReader;
-use spool_proto::call::{Args, EncodeArgs, PlanArgs, PlanSummary, ProbeArgs, SourceFacts, TrackManifest, Value};
+use spool_proto::call::{
+    Args, EncodeArgs, MediaFacts, PlanArgs, PlanSummary, ProbeArgs, SourceFacts, StreamFacts, TextArgs, TrackManifest,
+    Value,
+};
 use spool_proto::failure::Failure;
 use spool_proto::spec::parse;
 use spool_proto::spec::{Container, EncodeSpec, Subtitles, Trim, VideoCodec, VideoSpec};
@@ -50,7 +54,19 @@ fn encode(film: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
     let index = host.keep(&product, "index", &folder.path().join("index"));
     warnings.extend(product.warnings.iter().map(|w| w.code.clone()));
     let Value::Probe(facts) = product.value else { panic!("{:?}", product.value) };
-    let args = PlanArgs { spec: spec.clone(), source: (*facts).clone(), unsplit_threads: 2 };
+    let (mut lines, mut script) = (Vec::new(), None);
+    if let Some(burn) = spec.video.as_ref().and_then(VideoSpec::burn_in) {
+        let of_kind = |s: &&StreamFacts| matches!(s.media, MediaFacts::Subtitle);
+        let nth = usize::try_from(burn.stream.unwrap_or(0)).unwrap();
+        let stream = facts.streams.iter().filter(of_kind).nth(nth).filter(|_| burn.file.is_none()).map(|s| s.index);
+        let text = burn.file.as_ref().map(|file| PathBuf::from(file.trim_start_matches("file://")));
+        let args = TextArgs { spec: spec.clone(), stream, jumps: Vec::new(), burn: true };
+        let (product, host) = call(&Args::Text(args), [text.as_deref().unwrap_or(film)])?;
+        script = Some(host.keep(&product, "script", &folder.path().join("script")));
+        let Value::Text(text) = product.value else { panic!("{:?}", product.value) };
+        lines = text.cues;
+    }
+    let args = PlanArgs { spec: spec.clone(), source: (*facts).clone(), unsplit_threads: 2, lines, joined: Vec::new() };
     let (product, host) = call(&Args::Plan(args), [film, &index])?;
     warnings.extend(product.warnings.iter().map(|w| w.code.clone()));
     let plan = host.keep(&product, "plan", &folder.path().join("plan"));
@@ -63,12 +79,15 @@ fn encode(film: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
             stream: video.stream,
             chunk,
             threads: planned.threads,
+            before: 0,
+            joined: false,
             target: None,
             buffer: None,
         };
         let mut inputs = vec![film.to_owned(), plan.clone()];
         let overlay = spec.video.as_ref().and_then(|video| video.overlay.as_ref());
         inputs.extend(overlay.map(|overlay| PathBuf::from(overlay.image.trim_start_matches("file://"))));
+        inputs.extend(script.clone());
         let (product, host) = call(&Args::Encode(args), inputs)?;
         pieces.push(host.keep(&product, "chunk", &folder.path().join(format!("chunk{chunk}"))));
         warnings.extend(product.warnings.iter().map(|w| w.code.clone()));
@@ -374,10 +393,25 @@ fn a_source_that_was_swapped_is_not_encoded() {
     let folder = tempfile::tempdir().unwrap();
     let (product, host) = call(&Args::Probe(ProbeArgs { index_for: Some(spec()), crop_bars: false }), [&film]).unwrap();
     let index = host.keep(&product, "index", &folder.path().join("index"));
-    let args = PlanArgs { spec: spec(), source: made.facts.clone(), unsplit_threads: 1 };
+    let args = PlanArgs {
+        spec: spec(),
+        source: made.facts.clone(),
+        unsplit_threads: 1,
+        lines: Vec::new(),
+        joined: Vec::new(),
+    };
     let (product, host) = call(&Args::Plan(args), [&film, &index]).unwrap();
     let plan = host.keep(&product, "plan", &folder.path().join("plan"));
-    let args = Args::Encode(EncodeArgs { spec: spec(), stream: 0, chunk: 0, threads: 1, target: None, buffer: None });
+    let args = Args::Encode(EncodeArgs {
+        spec: spec(),
+        stream: 0,
+        chunk: 0,
+        threads: 1,
+        before: 0,
+        joined: false,
+        target: None,
+        buffer: None,
+    });
     for other in [&slower, &faster] {
         let failure = call(&args, [other, &plan]).err().expect("refused");
         assert_eq!(failure.code, "frames_differ", "{failure}");

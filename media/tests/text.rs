@@ -21,7 +21,7 @@ fn text(source: &Path, stream: Option<u32>, trim: Trim) -> Result<(String, TextM
     let mut of = spec(Container::Mp4, None);
     (of.trim, of.subtitles) = (trim, Subtitles::Auto);
     of.video = Some(serde_json::from_value(serde_json::json!({ "codec": "libx264" })).unwrap());
-    let (product, _host) = call(&Args::Text(TextArgs { spec: of, stream, jumps: Vec::new() }), [source])?;
+    let (product, _host) = call(&Args::Text(TextArgs { spec: of, stream, jumps: Vec::new(), burn: false }), [source])?;
     let file = std::fs::read_to_string(&product.files[0].1).unwrap();
     assert_eq!(product.files[0].0, "text");
     let Value::Text(manifest) = product.value else { panic!("{:?}", product.value) };

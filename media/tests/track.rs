@@ -139,7 +139,14 @@ fn remixed_and_filtered_sound_is_the_same_to_a_sample() {
     }
     let refused = spec(Container::Mp4, Some(with(AudioCodec::Eac3, None, Some("hexagonal"), "")));
     let failure = common::call(
-        &Args::Audio(TrackArgs { spec: refused, stream: 0, track: 0, jumps: Vec::new(), edits: Vec::new() }),
+        &Args::Audio(TrackArgs {
+            spec: refused,
+            stream: 0,
+            track: 0,
+            jumps: Vec::new(),
+            edits: Vec::new(),
+            joined: Vec::new(),
+        }),
         [&surround],
     );
     let failure = failure.map(|_| ()).unwrap_err();
@@ -309,7 +316,8 @@ fn damage_in_the_middle_is_skipped_and_told() {
     }
     std::fs::write(&source, bytes).unwrap();
     let spec = spec(Container::Mp4, Some(sound(AudioCodec::Aac)));
-    let args = Args::Audio(TrackArgs { spec, stream: 0, track: 0, jumps: Vec::new(), edits: Vec::new() });
+    let args =
+        Args::Audio(TrackArgs { spec, stream: 0, track: 0, jumps: Vec::new(), edits: Vec::new(), joined: Vec::new() });
     let (product, _host) = common::call(&args, [source]).unwrap();
     assert_eq!(product.warnings.len(), 1, "{:?}", product.warnings);
     assert_eq!(product.warnings[0].code, "damaged_source");
@@ -325,7 +333,14 @@ fn what_is_no_sound_is_refused_by_name() {
     for (stream, code) in [(0, "wrong_stream"), (5, "no_such_stream")] {
         let spec = spec(Container::Mp4, Some(sound(AudioCodec::Aac)));
         let failure = common::call(
-            &Args::Audio(TrackArgs { spec, stream, track: 0, jumps: Vec::new(), edits: Vec::new() }),
+            &Args::Audio(TrackArgs {
+                spec,
+                stream,
+                track: 0,
+                jumps: Vec::new(),
+                edits: Vec::new(),
+                joined: Vec::new(),
+            }),
             [&source],
         )
         .map(|_| ())
@@ -411,6 +426,7 @@ fn by_itself_text_is_converted_where_it_cannot_be_copied() {
             track: 0,
             jumps: Vec::new(),
             edits: Vec::new(),
+            joined: Vec::new(),
         });
         let (product, _host) = common::call(&args, [&source]).unwrap();
         let Value::Track(manifest) = product.value else { panic!() };
@@ -480,7 +496,14 @@ fn loudness_comes_to_the_target_and_peaks_stay_below_the_ceiling() {
             let loudness = Some(spool_proto::spec::Loudness { target_lufs, true_peak_dbtp: -2.0 });
             let asked = spec(container, Some(AudioSpec { loudness, ..sound(codec) }));
             let (product, _host) = common::call(
-                &Args::Audio(TrackArgs { spec: asked.clone(), stream, track: 0, jumps: Vec::new(), edits: Vec::new() }),
+                &Args::Audio(TrackArgs {
+                    spec: asked.clone(),
+                    stream,
+                    track: 0,
+                    jumps: Vec::new(),
+                    edits: Vec::new(),
+                    joined: Vec::new(),
+                }),
                 [&source],
             )
             .unwrap();
@@ -548,7 +571,7 @@ fn silence_is_left_as_it_is_with_a_warning() {
     let loudness = Some(spool_proto::spec::Loudness { target_lufs: -23.0, true_peak_dbtp: -2.0 });
     let spec = spec(Container::Mkv, Some(AudioSpec { loudness, ..sound(AudioCodec::Flac) }));
     let (product, _host) = common::call(
-        &Args::Audio(TrackArgs { spec, stream: 0, track: 0, jumps: Vec::new(), edits: Vec::new() }),
+        &Args::Audio(TrackArgs { spec, stream: 0, track: 0, jumps: Vec::new(), edits: Vec::new(), joined: Vec::new() }),
         [source],
     )
     .unwrap();

@@ -5,7 +5,7 @@ mod encode;
 mod plan;
 mod user;
 
-pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, Target, TrackArgs, TrackManifest};
+pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, NextTrack, Target, TrackArgs, TrackManifest};
 pub use plan::{ChunkSummary, Edit, PlanArgs, PlanSummary, VideoPlan};
 pub use user::{UserArgs, UserOrder, backend};
 
@@ -68,23 +68,23 @@ pub enum Args {
     /// inputs: source
     #[serde(rename = "media.probe")]
     Probe(ProbeArgs),
-    /// inputs: source, packet index
+    /// inputs: every source, then the packet index of each
     #[serde(rename = "media.plan")]
     Plan(PlanArgs),
-    /// inputs: source, plan; with [`EncodeArgs::target`] the artifacts of the chunk's `media.analyse`; and the picture that is laid over the
-    /// film where there is one
+    /// inputs: source, plan; with [`EncodeArgs::target`] the artifacts of the chunk's `media.analyse`; the picture that is laid over the
+    /// film where there is one; the text that is drawn into it where there is one
     #[serde(rename = "media.encode")]
     Encode(EncodeArgs),
     /// A chunk's first of two passes. inputs: as of an encode without target. Leaves the artifact `stats` and, where the encoder keeps one, `tree`
     #[serde(rename = "media.analyse")]
     Analyse(EncodeArgs),
-    /// inputs: source
+    /// inputs: every source
     #[serde(rename = "media.audio")]
     Audio(TrackArgs),
     /// inputs: source
     #[serde(rename = "media.subtitle")]
     Subtitle(TrackArgs),
-    /// inputs: source, or a subtitle file. Leaves the artifact `text`, a WebVTT file
+    /// inputs: source, or a subtitle file. Leaves the artifact `text`, a WebVTT file; with [`TextArgs::burn`] the artifact `script`
     #[serde(rename = "media.text")]
     Text(TextArgs),
     /// inputs: source. Leaves each picture, and the track of the sprites, as an artifact of its file's name
@@ -348,11 +348,16 @@ pub struct TextArgs {
     /// [`StreamFacts::jumps`] of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub jumps: Vec<Jump>,
+    /// To be drawn into the pictures: what is left is the whole text as ASS in Matroska, with the source's fonts, on the clock that
+    /// filters see.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub burn: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextManifest {
-    /// Of every cue, in the file's order: by start.
+    /// Of every cue, in the file's order: by start. Of text to be drawn: when lines share the picture, so that where one stands depends on
+    /// those before it.
     pub cues: Vec<CueTimes>,
     /// As the source names it: `eng`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,10 +4,13 @@
 //! [`parse`] reads the texts ffmpeg's users type (`128k`, `1280:-2`, `23.976`, `00:01:30.5`) into these.
 
 mod audio;
+pub mod burn;
 pub mod check;
 pub mod clip;
 pub mod filter;
 mod images;
+mod join;
+pub mod labels;
 pub mod parse;
 pub mod picture;
 pub mod title;
@@ -16,9 +19,11 @@ use serde::{Deserialize, Serialize};
 
 pub use audio::{AudioCodec, AudioFilter, AudioSpec, AudioTrack, CHANNEL_LAYOUTS, Gain, Loudness};
 pub use images::{ImageFormat, ImageSpec, Poster, QUALITY_DEFAULT, Sprites, Thumbnails};
+pub use join::{INPUTS_MAX, NextInput};
 
 use crate::quality::Metric;
 use crate::time::Span;
+pub use burn::BurnIn;
 pub use clip::Clip;
 pub use filter::{Filter, Pixels};
 pub use picture::{Overlay, ToneMap};
@@ -74,6 +79,11 @@ pub struct JobSpec {
     /// Where it goes when it has waited; at most [`HOPS_MAX`], in order of time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hop: Vec<crate::pool::Hop>,
+    #[serde(default, skip_serializing_if = "labels::Labels::is_empty")]
+    pub labels: labels::Labels,
+    /// Called with the job when it has ended: `http(s)://…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<String>,
 }
 
 impl JobSpec {
@@ -89,6 +99,8 @@ impl JobSpec {
             class: crate::pool::Class::Standard,
             preemptible: true,
             hop: Vec::new(),
+            labels: labels::Labels::new(),
+            notify: None,
         }
     }
 }
@@ -172,6 +184,9 @@ pub struct EncodeSpec {
     /// Ranges of the source that are joined, in this order. Empty: one run of it, cut by `trim`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clips: Vec<Clip>,
+    /// Sources that follow this one in the film.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<NextInput>,
     /// Length chunks should be near. `None`: chosen from the film's length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<Span>,
@@ -206,6 +221,7 @@ impl EncodeSpec {
             maps: Vec::new(),
             trim: Trim::default(),
             clips: Vec::new(),
+            joined: Vec::new(),
             chunk: None,
             verify: Verify::default(),
             index: None,
@@ -334,6 +350,21 @@ pub struct VideoSpec {
 }
 
 impl VideoSpec {
+    /// The text that is drawn into the picture.
+    pub fn burn_in(&self) -> Option<&BurnIn> {
+        self.filters.iter().find_map(|filter| match filter {
+            Filter::Subtitles(burn) => Some(burn),
+            _ => None,
+        })
+    }
+
+    pub fn burn_in_mut(&mut self) -> Option<&mut BurnIn> {
+        self.filters.iter_mut().find_map(|filter| match filter {
+            Filter::Subtitles(burn) => Some(burn),
+            _ => None,
+        })
+    }
+
     /// The encoder's own defaults.
     pub fn new(codec: VideoCodec) -> VideoSpec {
         VideoSpec {

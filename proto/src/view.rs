@@ -14,6 +14,7 @@ use crate::failure::{Failure, Warning};
 use crate::ids::{JobId, TaskId, WorkerName};
 use crate::pool::{Class, Hold, PoolName, PoolSpec};
 use crate::resources::Resources;
+use crate::spec::labels::Labels;
 use crate::time::{Span, Timestamp};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -98,6 +99,11 @@ pub struct JobView {
     pub class: Class,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// Where it is told that the job has ended, without the query.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<String>,
     pub submitted: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Timestamp>,

@@ -9,6 +9,7 @@ mod api;
 pub mod bench;
 pub mod functions;
 mod lock;
+mod notify;
 mod recovery;
 mod rules;
 mod run_loop;

@@ -25,6 +25,7 @@ use spool_proto::uri;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
+use crate::notify::Outbox;
 use crate::rules::{Rules, Wish};
 use crate::store::{Store, StoreError};
 use crate::workflow::{self, Place};
@@ -87,6 +88,12 @@ impl<S: Store> RunLoop<S> {
             effects: Vec::new(),
             artifacts,
         }
+    }
+
+    /// Jobs that end and ask for it are put there.
+    pub(crate) fn telling(mut self, outbox: Outbox) -> RunLoop<S> {
+        self.keeper.set_outbox(outbox);
+        self
     }
 
     /// Why nothing can be written, while that is so.

@@ -24,6 +24,7 @@ use tracing::{error, info};
 use crate::api::{Artifacts, Fleet, Functions, Jobs, Pools, Queues, RuleServices, TREE_BYTES_MAX, Workers};
 use crate::functions;
 use crate::lock::{DataLock, LockError};
+use crate::notify::Outbox;
 use crate::recovery::recover;
 use crate::rules::Rules;
 use crate::rules::registry::Registry;
@@ -107,6 +108,7 @@ pub struct ServerHandle {
     trouble: watch::Receiver<Option<Failure>>,
     run_loop: Aborting<Result<(), StoreError>>,
     fronts: Vec<Aborting<Result<(), tonic::transport::Error>>>,
+    _notifier: Aborting<()>,
 }
 
 /// A task that ends with its handle.
@@ -164,7 +166,8 @@ impl Server {
         let pieces = Artifacts::new(inbox.clone(), artifacts.clone()).map_err(unusable)?;
         let registry = Arc::new(Registry::open(data.join("services"), rules).map_err(unusable)?);
         let rules = Rules::new(registry.clone(), functions.clone(), inbox.clone());
-        let run_loop = RunLoop::new(engine, store, limits, messages, artifacts, rules);
+        let outbox = Outbox::new(data.join("notices"));
+        let run_loop = RunLoop::new(engine, store, limits, messages, artifacts, rules).telling(outbox.clone());
         let trouble = run_loop.trouble();
         let loop_stopped = stopped.clone();
         let run_loop = tokio::spawn(async move {
@@ -228,7 +231,8 @@ impl Server {
             fronts.push(Aborting(tokio::spawn(front)));
         }
         info!(data = %data.display(), listen = ?local_addr, "server ready");
-        Ok(ServerHandle { local_addr, pipes, stop, trouble, run_loop: Aborting(run_loop), fronts })
+        let notifier = Aborting(tokio::spawn(outbox.send()));
+        Ok(ServerHandle { _notifier: notifier, local_addr, pipes, stop, trouble, run_loop: Aborting(run_loop), fronts })
     }
 }
 

@@ -25,6 +25,7 @@ use spool_core::io::{Blob, Record};
 use spool_core::snapshot::{AttemptEnd, EngineSnapshot, HistoryPart, JobSnapshot, TaskPart};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
+use spool_proto::spec::labels::Labels;
 use spool_proto::time::Timestamp;
 use spool_proto::view::{JobState, JobView, LogLine};
 
@@ -182,6 +183,8 @@ pub struct JobFilter {
     pub states: Vec<JobState>,
     /// Only jobs with a smaller number.
     pub before: Option<JobId>,
+    /// Only jobs that have all of these.
+    pub labels: Labels,
     pub limit: u32,
 }
 

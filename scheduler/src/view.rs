@@ -13,6 +13,7 @@ use spool_proto::call::{Answer, PlanSummary, Value, function};
 use spool_proto::failure::{Failure, Warning};
 use spool_proto::spec::Rational;
 use spool_proto::time::{Span, Timestamp};
+use spool_proto::uri;
 use spool_proto::view::{JobView, PhaseView, Progress, TaskState, TaskView};
 
 use crate::store::{ArchivedJob, AttemptRow};
@@ -38,6 +39,8 @@ pub fn job(engine: &Engine, job: &Job, now: Timestamp, tasks: bool) -> JobView {
         pool: request.pool.clone(),
         class: request.class,
         deadline: request.deadline,
+        labels: request.labels.clone(),
+        notify: request.notify.as_deref().map(uri::shown),
         submitted: job.submitted(),
         started: job.started(),
         finished: job.finished(),

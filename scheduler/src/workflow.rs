@@ -78,9 +78,14 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn call(&self, inputs: Vec<String>, args: Args) -> Call {
+        self.call_of(0, inputs, args)
+    }
+
+    /// The same where the first input is another of the film's sources, by its number.
+    fn call_of(&self, source: u32, inputs: Vec<String>, args: Args) -> Call {
         // What the probe found a source in a store to be.
-        let probed = self.one(function::PROBE).ok().and_then(|probe| probe.answer.source.as_ref());
-        let source_version = probed.map(|source| source.version.clone());
+        let probe = usize::try_from(source).ok().and_then(|source| self.of(function::PROBE).get(source).copied());
+        let source_version = probe.and_then(|probe| Some(probe.answer.source.as_ref()?.version.clone()));
         Call { inputs, output_prefix: self.place.artifacts.clone(), source_version, args }
     }
 

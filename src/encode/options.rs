@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use spool_proto::pool::{Class, Hop, PoolName};
 use spool_proto::quality::Metric;
+use spool_proto::spec::labels::label;
 use spool_proto::spec::parse;
 use spool_proto::spec::picture::Place;
 use spool_proto::spec::{
@@ -29,9 +30,12 @@ pub struct EncodeArgs {
     /// The film to encode (with -i: the output)
     #[arg(value_name = "IN")]
     pub file: Option<PathBuf>,
-    /// The film to encode, as ffmpeg takes it
+    /// The film to encode, as ffmpeg takes it; several with --concat
     #[arg(short = 'i', value_name = "IN", allow_hyphen_values = true)]
-    pub input: Option<PathBuf>,
+    pub inputs: Vec<PathBuf>,
+    /// Join all -i, in their order, to one film
+    #[arg(long)]
+    pub concat: bool,
     /// Where the film goes; the extension says which container: mp4, mov, mkv, webm
     #[arg(short, long, value_name = "OUT", allow_hyphen_values = true)]
     pub output: Option<PathBuf>,
@@ -270,6 +274,12 @@ pub struct QueueingArgs {
     /// If tasks still wait after so long, go on in another pool: 10m:studio/rush, 10m:studio/rush:80 with a priority
     #[arg(long = "hop", value_name = "AFTER:POOL[:PRIORITY]", value_parser = hop)]
     hops: Vec<Hop>,
+    /// Kept with the job, to find it by: show=news; as often as wanted
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Call this http(s) address with the job as JSON when it has ended
+    #[arg(long, value_name = "URL")]
+    notify: Option<String>,
 }
 
 impl QueueingArgs {
@@ -279,6 +289,7 @@ impl QueueingArgs {
             ("--pool", self.pool.is_some()),
             ("--opportunistic-until", self.opportunistic_until.is_some()),
             ("--hop", !self.hops.is_empty()),
+            ("--notify", self.notify.is_some()),
         ]
         .into_iter()
         .find_map(|(option, given)| given.then_some(option))
@@ -289,6 +300,8 @@ impl QueueingArgs {
         job.class = self.opportunistic_until.map_or(Class::Standard, |start_by| Class::Opportunistic { start_by });
         job.preemptible = !self.not_preemptible;
         job.hop = self.hops.clone();
+        job.labels = self.labels.iter().cloned().collect();
+        job.notify.clone_from(&self.notify);
     }
 }
 
@@ -352,7 +365,7 @@ impl EncodeArgs {
 
     /// Source and output as the user named them.
     pub fn files(&self) -> anyhow::Result<(PathBuf, PathBuf)> {
-        let (input, output) = match (&self.input, &self.file, &self.output) {
+        let (input, output) = match (self.inputs.first(), &self.file, &self.output) {
             (Some(input), Some(output), None) | (Some(input), None, Some(output)) => (input, output),
             (None, Some(input), Some(output)) => (input, output),
             (Some(_), Some(file), Some(_)) => {
@@ -363,6 +376,21 @@ impl EncodeArgs {
             }
             (None, None, _) => return Err(Stop::usage("no film named: spool encode IN -o OUT")),
         };
+        match (self.inputs.len(), self.concat) {
+            (2.., false) => {
+                return Err(Stop::usage(format!(
+                    "-i {}: a second input; --concat joins several to one film",
+                    self.inputs[1].display()
+                )));
+            }
+            (0 | 1, true) => return Err(Stop::usage("--concat joins several inputs: give each with -i")),
+            (2.., true) if !self.selection.clips.is_empty() => {
+                return Err(Stop::usage(
+                    "--clip with --concat: of which input? A job file names the clips of each, see spool submit",
+                ));
+            }
+            _ => {}
+        }
         Ok((input.clone(), output.clone()))
     }
 
@@ -399,6 +427,8 @@ impl EncodeArgs {
             maps: selection.maps.clone(),
             trim: Trim { start: selection.start, duration },
             clips: selection.clips.clone(),
+            // Looked for with the other files.
+            joined: Vec::new(),
             chunk: self.spool.chunk,
             verify: self.spool.verify,
             on_damage: self.spool.on_damage,

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use spool_proto::spec::{EncodeSpec, JobSpec, Service};
+use spool_proto::spec::{EncodeSpec, JobSpec, NextInput, Service, VideoSpec};
 use spool_proto::uri::{self, Location};
 use spool_worker::stores::Stores;
 
@@ -129,10 +129,25 @@ impl Request {
             quality_report: report.as_ref().map(Target::uri),
         })?;
         let mut sources = vec![source];
+        for next in args.inputs.iter().skip(1) {
+            let (source, seen) = source_of(next)?;
+            spec.joined.push(NextInput { source, clips: Vec::new() });
+            sources.push(seen);
+        }
         if let (Some(video), Some(image)) = (&mut spec.video, &args.video.overlay.overlay) {
             let (image, seen) = source_of(image)?;
             video.overlay = Some(args.video.overlay.spec(image));
             sources.push(seen);
+        }
+        let source_uri = spec.source.clone();
+        if let Some(burn) = spec.video.as_mut().and_then(VideoSpec::burn_in_mut) {
+            burn.settle(&source_uri, |name| {
+                let (uri, seen) = source_of(Path::new(name))?;
+                if uri != source_uri {
+                    sources.push(seen);
+                }
+                Ok::<String, anyhow::Error>(uri)
+            })?;
         }
         let name = args.spool.name.clone().or_else(|| uri::file_name(&spec.source));
         let mut job =

@@ -9,12 +9,13 @@ pub use input::InputBody;
 use serde::Deserialize;
 use spool_proto::failure::Failure;
 use spool_proto::pool::{Class, Hop, PoolName};
+use spool_proto::spec::labels::Labels;
 use spool_proto::spec::title::{
     AudioRendition, GOP_DEFAULT, LadderSpec, Package, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec,
 };
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, Clip, Container, EncodeSpec, ImageFormat, ImageSpec, JobSpec, Poster, Service, Sprites,
-    Subtitles, Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
+    AudioCodec, AudioSpec, BurnIn, Clip, Container, EncodeSpec, Filter, ImageFormat, ImageSpec, JobSpec, NextInput,
+    Poster, Service, Sprites, Subtitles, Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -57,8 +58,14 @@ pub struct Body {
     pub opportunistic_until: Option<Moment>,
     pub preemptible: Option<bool>,
     pub hop: Option<Vec<HopBody>>,
+    /// Kept with the job, to find it by. The template's and the job's own.
+    pub labels: Option<Labels>,
+    /// Called with the job as JSON when it has ended.
+    pub notify: Option<String>,
     pub retry: Option<Retry>,
     pub input: Option<InputBody>,
+    /// Joined to one film, in this order; in place of `input`.
+    pub inputs: Option<Vec<InputBody>>,
     /// A file (`out.mp4`), or a folder for packages.
     pub output: Option<String>,
     pub overwrite: Option<bool>,
@@ -147,6 +154,8 @@ pub struct VideoBody {
     #[serde(default)]
     pub filters: Option<String>,
     #[serde(default)]
+    pub burn_in: Option<BurnInBody>,
+    #[serde(default)]
     pub frame_rate: Option<Text>,
     #[serde(default)]
     pub threads: Option<u16>,
@@ -155,6 +164,26 @@ pub struct VideoBody {
     pub effort: Option<String>,
     #[serde(default)]
     pub cpu_used: Option<i8>,
+}
+
+/// Text that is drawn into the pictures, behind the filters.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct BurnInBody {
+    /// A subtitle file (a path or a URI), or the number of the source's subtitle stream, from 0. Left out: its default one.
+    #[serde(default)]
+    pub text: Option<Text>,
+    /// Of ASS: `FontName=DejaVu Sans,FontSize=28`.
+    #[serde(default)]
+    pub style: Option<String>,
+}
+
+impl BurnInBody {
+    fn spec(&self) -> BurnIn {
+        let text = self.text.as_ref().map(|text| text.0.clone());
+        let stream = text.as_deref().and_then(|text| text.parse::<u32>().ok());
+        BurnIn { file: text.filter(|_| stream.is_none()), stream, style: self.style.clone() }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -288,8 +317,17 @@ impl Body {
             opportunistic_until: self.opportunistic_until.or(template.opportunistic_until),
             preemptible: self.preemptible.or(template.preemptible),
             hop: self.hop.or(template.hop),
+            labels: match (template.labels, self.labels) {
+                (Some(mut labels), Some(own)) => {
+                    labels.extend(own);
+                    Some(labels)
+                }
+                (labels, own) => own.or(labels),
+            },
+            notify: self.notify.or(template.notify),
             retry: self.retry.or(template.retry),
             input: self.input.or(template.input),
+            inputs: self.inputs.or(template.inputs),
             output: self.output.or(template.output),
             overwrite: self.overwrite.or(template.overwrite),
             trim: self.trim.or(template.trim),
@@ -320,6 +358,33 @@ impl Body {
         Trim { start: trim.start.map(|time| time.0), duration: trim.duration.map(|time| time.0) }
     }
 
+    /// The first of `inputs` becomes the input; that one source is named in one way.
+    ///
+    /// # Errors
+    /// What is wrong, with the path of the field.
+    pub fn settle_inputs(&mut self) -> Result<(), String> {
+        let Some(inputs) = &self.inputs else { return Ok(()) };
+        if self.input.is_some() {
+            return Err("spec.input with spec.inputs: name one source under input, or all under inputs".into());
+        }
+        if let Some(n) = inputs.iter().position(|input| input.uri.is_none()) {
+            return Err(format!("spec.inputs[{n}].uri: missing; name the source"));
+        }
+        let first = inputs.first().ok_or("spec.inputs: empty; name at least one source")?;
+        self.input = Some(first.clone());
+        Ok(())
+    }
+
+    /// Sources behind the first.
+    fn joined(&self) -> Result<Vec<NextInput>, String> {
+        let next = |(n, input): (usize, &InputBody)| {
+            let source = uri_of(input.uri.as_deref().unwrap_or_default());
+            let source = source.map_err(|e| format!("spec.inputs[{n}].uri: {e}"))?;
+            Ok(NextInput { source, clips: input.clips.clone() })
+        };
+        self.inputs.iter().flatten().enumerate().skip(1).map(next).collect()
+    }
+
     fn clips(&self) -> Vec<Clip> {
         self.input.as_ref().map(|input| input.clips.clone()).unwrap_or_default()
     }
@@ -327,6 +392,11 @@ impl Body {
     fn title(&self, source: String, output: String, packages: &[Package]) -> Result<TitleSpec, String> {
         if !self.clips().is_empty() {
             return Err("spec.input.clips: packages are made of one run of the source; encode the clips into a film, and package that".into());
+        }
+        if self.inputs.as_ref().is_some_and(|inputs| inputs.len() > 1) {
+            return Err(
+                "spec.inputs: packages are made of one source; join the inputs to a film, and package that".into()
+            );
         }
         let chunking = self.chunking.clone().unwrap_or_default();
         let or = |time: Option<Time>, usual: Span| time.map_or(usual, |time| time.0);
@@ -406,7 +476,13 @@ impl Body {
             Some([only]) if only.height.is_some() => {
                 return Err("spec.video[0].height: of a film, set size or filters, such as scale=-2:720".into());
             }
-            Some([only]) => Some(only.spec("spec.video[0]")?),
+            Some([only]) => {
+                let mut video = only.spec("spec.video[0]")?;
+                if let Some(burn) = video.burn_in_mut() {
+                    burn.settle(&source, uri_of).map_err(|e| format!("spec.video[0]: the subtitle file: {e}"))?;
+                }
+                Some(video)
+            }
             Some(_) => return Err("spec.video[1]: a film has one video track; several need packages".into()),
         };
         let audio = match self.audio.as_deref() {
@@ -424,6 +500,7 @@ impl Body {
             subtitles: Subtitles::Auto,
             trim: self.trim(),
             clips: self.clips(),
+            joined: self.joined()?,
             chunk: chunking.target.map(|time| time.0),
             verify: self.verify.unwrap_or_default(),
             ..EncodeSpec::new(source, output, container)
@@ -444,6 +521,8 @@ impl Body {
         job.max_attempts = self.retry.as_ref().map_or(job.max_attempts, |retry| retry.max_attempts);
         let hop = |hop: &HopBody| Hop { after: hop.after.0, pool: hop.pool.as_str().into(), priority: hop.priority };
         job.hop = self.hop.iter().flatten().map(hop).collect();
+        job.labels = self.labels.clone().unwrap_or_default();
+        job.notify.clone_from(&self.notify);
         job.check()?;
         Ok(job)
     }
@@ -462,6 +541,8 @@ fn field<T, E: std::fmt::Display>(
 impl VideoBody {
     fn spec(&self, path: &str) -> Result<VideoSpec, String> {
         let filters = self.filters.as_deref().map(parse::filters).transpose();
+        let mut filters = filters.map_err(|e| format!("{path}.filters: {e}"))?.unwrap_or_default();
+        filters.extend(self.burn_in.as_ref().map(|burn| Filter::Subtitles(burn.spec())));
         Ok(VideoSpec {
             crf: self.crf,
             two_pass: self.two_pass.unwrap_or(false),
@@ -473,7 +554,7 @@ impl VideoBody {
             profile: self.profile.clone(),
             gop_frames: self.gop_frames,
             pix_fmt: self.pixel_format.clone(),
-            filters: filters.map_err(|e| format!("{path}.filters: {e}"))?.unwrap_or_default(),
+            filters,
             size: field(path, "size", self.size.as_ref(), parse::size)?,
             frame_rate: field(path, "frameRate", self.frame_rate.as_ref(), parse::frame_rate)?,
             threads: self.threads,

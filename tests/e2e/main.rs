@@ -6,7 +6,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bench;
+mod burn;
 mod clips;
+mod concat;
 #[path = "../../media/tests/ebml/mod.rs"]
 mod ebml;
 mod exact;
@@ -15,6 +17,7 @@ mod films;
 mod functions;
 mod http;
 mod images;
+mod notify;
 mod pools;
 mod probe;
 mod processes;

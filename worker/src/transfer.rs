@@ -61,8 +61,10 @@ impl Input {
     pub fn of(call: &Call) -> Vec<Input> {
         // What the joined film is made of or checked against is Spool's own; before, the first input is the user's source.
         let from_users = match &call.args {
-            Args::Probe(_) | Args::Plan(_) | Args::Encode(_) | Args::Analyse(_) => 1,
-            Args::Audio(_) | Args::Subtitle(_) | Args::Text(_) | Args::Images(_) | Args::Assemble(_) => 1,
+            Args::Plan(args) => 1 + args.joined.len(),
+            Args::Audio(args) => 1 + args.joined.len(),
+            Args::Probe(_) | Args::Encode(_) | Args::Analyse(_) => 1,
+            Args::Subtitle(_) | Args::Text(_) | Args::Images(_) | Args::Assemble(_) => 1,
             Args::Quality(args) => match args.pairing {
                 Pairing::Number { .. } => 2,
                 Pairing::Chunk { .. } => 1,

@@ -93,7 +93,7 @@ async fn every_way_out_is_refused() {
     let tried = cell.failure(&format!("get-out 0 {outside}"), Limits::default()).await;
     assert_eq!(tried.code, "tried", "{tried}");
     let lines: Vec<&str> = tried.message.lines().collect();
-    assert_eq!(lines.len(), 29, "{tried}");
+    assert_eq!(lines.len(), 31, "{tried}");
     for line in lines {
         let held = if line.starts_with("(allowed)") { "done" } else { "PermissionDenied" };
         assert_eq!(line.rsplit(": ").next(), Some(held), "{line}");

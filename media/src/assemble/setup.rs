@@ -14,7 +14,8 @@ const LEFT_BEHIND: [&str; 4] = ["creation_time", "company_name", "product_name",
 pub fn film_tags(spec: &EncodeSpec, source: &SourceFacts) -> Vec<(String, String)> {
     let stale = |key: &str| {
         LEFT_BEHIND.iter().any(|left| key.eq_ignore_ascii_case(left))
-            || ((spec.trim.duration.is_some() || !spec.clips.is_empty()) && key.eq_ignore_ascii_case("duration"))
+            || ((spec.trim.duration.is_some() || !spec.clips.is_empty() || !spec.joined.is_empty())
+                && key.eq_ignore_ascii_case("duration"))
     };
     source.tags.iter().filter(|(key, _)| !stale(key)).cloned().collect()
 }
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(times, [(0, 0, 2_000_000), (1, 2_000_000, 3_000_000)]);
         assert_eq!(found[0].tags, three[0].tags);
         assert_eq!(chapters(&spec(Trim::default()), &[], None, &three).len(), 3);
-        let edit = |source_us, length_us, at_us| Edit { source_us, length_us, at_us };
+        let edit = |source_us, length_us, at_us| Edit { source_us, length_us, at_us, input: 0 };
         let edits = [edit(4_000_000, 2_000_000, 0), edit(0, 2_500_000, 2_000_000)];
         let found = chapters(&spec(Trim::default()), &edits, Some(1_000_000), &three);
         let times: Vec<_> = found.iter().map(|c| (c.id, c.start, c.end)).collect();

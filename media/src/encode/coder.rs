@@ -26,6 +26,10 @@ const PROGRESSIVE: i32 = 1;
 const TOP_CODED_BOTTOM_SHOWN: i32 = 4;
 const BOTTOM_CODED_TOP_SHOWN: i32 = 5;
 
+/// libav's numbers.
+const UNKNOWN_RANGE: i32 = 0;
+const LIMITED_RANGE: i32 = 1;
+
 /// What the film's first picture decides for all chunks.
 #[derive(Debug, Clone)]
 pub(crate) struct Opening {
@@ -38,6 +42,15 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
+    /// YUV that does not say its range has the limited one: libav's scaler says so where it scales, and nothing where it need not.
+    pub fn settle_range(mut self) -> Opening {
+        let format = crate::av::names::pixel_format(self.sink.format).unwrap_or_default();
+        if self.setup.colors.range == UNKNOWN_RANGE && format.starts_with("yuv") && !format.starts_with("yuvj") {
+            self.setup.colors.range = LIMITED_RANGE;
+        }
+        self
+    }
+
     pub fn of(filters: &Filters, first: &Frame, stream: &Stream, frame_rate: Rational) -> Result<Opening, Failure> {
         let sink = filters
             .sink()

@@ -34,8 +34,7 @@ impl Pass {
             return Ok(Pass::Only);
         };
         let stats = host.scratch().join(STATS);
-        // The last input is an overlay's picture.
-        let inputs = host.inputs() - usize::from(video.overlay.is_some());
+        let inputs = host.inputs().saturating_sub(super::extra_inputs(&args.spec));
         for (input, path) in [(2, stats.clone()), (3, tree(&stats, video.codec))] {
             if input < inputs {
                 let mut from = host.open(input)?;

@@ -7,6 +7,9 @@ use spool_proto::spec::{Filter, Pixels, VideoCodec, VideoSpec};
 /// A picture of the largest size that is laid over a film, decoded and converted.
 const OVERLAY_MIB: u64 = 192;
 
+/// Fonts, and glyphs drawn of them.
+const TEXT_MIB: u64 = 256;
+
 /// Width and height of the output, as ffmpeg's filters make them of the source.
 pub fn output_size(source: &VideoFacts, spec: &VideoSpec) -> (u32, u32) {
     let turned = source.rotation.rem_euclid(180) == 90;
@@ -15,7 +18,7 @@ pub fn output_size(source: &VideoFacts, spec: &VideoSpec) -> (u32, u32) {
         (width, height) = match filter {
             Filter::Scale { width: w, height: h, .. } => scaled((width, height), *w, *h),
             Filter::Crop { width, height, .. } | Filter::Pad { width, height, .. } => (*width, *height),
-            Filter::Fps(_) | Filter::Format(_) => (width, height),
+            Filter::Fps(_) | Filter::Format(_) | Filter::Subtitles(_) => (width, height),
             Filter::Named(named) => named_size(named, (width, height)),
         };
     }
@@ -83,5 +86,6 @@ pub fn memory_mib(spec: &VideoSpec, source_pixels: u64, output_pixels: u64, thre
     let per_megapixel = encoder + thread * u64::from(threads.max(1) - 1);
     let mib = |pixels: u64, per_megapixel: u64| pixels.saturating_mul(per_megapixel).div_ceil(1_000_000);
     let overlay = if spec.overlay.is_some() { OVERLAY_MIB } else { 0 };
-    160 + overlay + mib(source_pixels, 120 + filters_mib(spec)) + mib(output_pixels, per_megapixel)
+    let text = if spec.burn_in().is_some() { TEXT_MIB } else { 0 };
+    160 + overlay + text + mib(source_pixels, 120 + filters_mib(spec)) + mib(output_pixels, per_megapixel)
 }

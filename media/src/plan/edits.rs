@@ -26,7 +26,7 @@ pub fn without_pictures(args: &PlanArgs) -> Result<Vec<Edit>, Failure> {
         if end <= source_us {
             return Err(refused(&args.spec, Unjoined::Empty(number)));
         }
-        let edit = Edit { source_us, length_us: end - source_us, at_us };
+        let edit = Edit { source_us, length_us: end - source_us, at_us, input: 0 };
         at_us = edit.end_us();
         Ok(edit)
     };

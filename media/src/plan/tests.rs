@@ -90,6 +90,8 @@ fn args(video: VideoSpec, chunk_s: Option<u64>) -> PlanArgs {
             tags: Vec::new(),
         },
         unsplit_threads: 6,
+        lines: Vec::new(),
+        joined: Vec::new(),
     }
 }
 

@@ -30,7 +30,8 @@ pub fn compare(
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
     let quality = Some(QualitySpec { metrics, report: None });
     let spec = EncodeSpec { quality, ..spec.clone() };
-    let args = EncodeArgs { spec, stream: plan.stream, chunk, threads, target: None, buffer: None };
+    let args =
+        EncodeArgs { spec, stream: plan.stream, chunk, threads, before: 0, joined: false, target: None, buffer: None };
     let first_frame = usize::try_from(chunk).ok().and_then(|n| plan.chunks.get(n)).map_or(0, |c| c.output.start);
     let measured: Measured = encode::pictures::<Measurer>(&args, &plan, host)?;
     let Some([reference, distorted]) = measured.first else {

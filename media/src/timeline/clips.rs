@@ -90,6 +90,7 @@ pub fn join(spec: &TimelineSpec, frames: &[(i64, i64)], clips: &[Clip], frames_m
                 source_us: rescale(start.pts, graph, MICROSECOND),
                 length_us: rescale(at + length, tick, MICROSECOND) - at_us,
                 at_us,
+                input: 0,
             },
         });
         output.extend(shown.into_iter().map(|frame| OutputFrame { pts: frame.pts + at, ..frame }));

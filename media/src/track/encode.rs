@@ -11,7 +11,7 @@ use spool_proto::spec::{AudioSpec, Rational};
 use super::clock::Clock;
 use super::loudness::{self, Treatment};
 use super::shape::{Form, Shaper};
-use super::{Made, Window, open, product};
+use super::{Made, Window, open_input, product};
 use crate::av::audio::rescale_delta;
 use crate::av::codec::Decoder;
 use crate::av::encoder::{AudioSetup, Encoder};
@@ -49,6 +49,8 @@ pub fn run(
 /// Who is given the sound of a track.
 pub trait Ear {
     fn hear(&mut self, frame: &mut Frame) -> Result<(), Failure>;
+    /// Which of the film's sources is wanted, from 0.
+    fn input(&self) -> u32;
     /// Nothing more is wanted, for now.
     fn is_full(&self) -> bool;
     /// The track has ended, or the ear is full: is the track wanted from its start once more?
@@ -84,7 +86,9 @@ pub fn listen(args: &TrackArgs, host: &mut dyn Host, ear: &mut dyn Ear) -> Resul
 }
 
 fn listen_once(args: &TrackArgs, host: &mut dyn Host, ear: &mut dyn Ear) -> Result<Heard, Failure> {
-    let (mut input, clock) = open(args, MediaKind::Audio, host)?;
+    let number = ear.input();
+    let args = &args.of_input(number);
+    let (mut input, clock) = open_input(args, number, MediaKind::Audio, host)?;
     let index = usize::try_from(args.stream).expect("checked when opened");
     let stream = input.streams()[index].clone();
     let mut decoder = Decoder::open(&input, index, 1)?;
@@ -244,6 +248,10 @@ impl Ear for SoundSink<'_> {
     fn hear(&mut self, frame: &mut Frame) -> Result<(), Failure> {
         self.shaper.push(frame)?;
         self.drain()
+    }
+
+    fn input(&self) -> u32 {
+        self.shaper.input()
     }
 
     fn is_full(&self) -> bool {

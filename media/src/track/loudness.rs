@@ -190,6 +190,10 @@ impl Ear for Meter<'_> {
         self.drain()
     }
 
+    fn input(&self) -> u32 {
+        self.shaper.input()
+    }
+
     fn is_full(&self) -> bool {
         self.full || self.shaper.is_full()
     }

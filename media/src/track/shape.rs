@@ -113,6 +113,11 @@ impl<'a> Shaper<'a> {
         Ok(again)
     }
 
+    /// Which of the film's sources is wanted.
+    pub fn input(&self) -> u32 {
+        self.joint.as_ref().map_or(0, |joint| joint.splice.input())
+    }
+
     /// Nothing more of the source is wanted, for now.
     pub fn is_full(&self) -> bool {
         self.joint.as_ref().is_some_and(|joint| joint.splice.is_full())

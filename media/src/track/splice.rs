@@ -23,6 +23,8 @@ const PIECE: usize = 8192;
 /// What of the source's samples goes where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cut {
+    /// Which source.
+    input: u32,
     from: i64,
     length: i64,
     at: i64,
@@ -75,7 +77,7 @@ pub struct Splice {
     filled: i64,
     /// Where the source is, once it has begun.
     position: Option<i64>,
-    /// The next cut lies before what was read: the source is wanted from its start.
+    /// The next cut lies before what was read, or is of another source: that is wanted from its start.
     turning: bool,
     pending: VecDeque<Piece>,
 }
@@ -88,10 +90,16 @@ impl Splice {
         let mut cuts: Vec<Cut> = Vec::with_capacity(edits.len());
         for edit in edits {
             let at = samples(edit.at_us);
-            let mut cut =
-                Cut { from: samples(edit.source_us), length: samples(edit.end_us()) - at, at, fades: [false; 2] };
+            let input = edit.input;
+            let mut cut = Cut {
+                input,
+                from: samples(edit.source_us),
+                length: samples(edit.end_us()) - at,
+                at,
+                fades: [false; 2],
+            };
             if let Some(before) = cuts.last_mut() {
-                if (cut.from - before.end()).abs() <= 1 {
+                if cut.input == before.input && (cut.from - before.end()).abs() <= 1 {
                     cut.from = before.end();
                 } else {
                     (before.fades[1], cut.fades[0]) = (true, true);
@@ -158,6 +166,11 @@ impl Splice {
         std::mem::take(&mut self.turning)
     }
 
+    /// The source that is wanted.
+    pub fn input(&self) -> u32 {
+        self.cuts.get(self.current).map_or(0, |cut| cut.input)
+    }
+
     /// All of the film was given.
     pub fn is_over(&self) -> bool {
         self.current == self.cuts.len() && self.pending.is_empty()
@@ -219,7 +232,8 @@ impl Splice {
         self.filled += count;
         if self.filled >= cut.length {
             (self.current, self.filled) = (self.current + 1, 0);
-            self.turning = self.cuts.get(self.current).is_some_and(|next| next.from < cut.end());
+            self.turning =
+                self.cuts.get(self.current).is_some_and(|next| next.input != cut.input || next.from < cut.end());
         }
     }
 }
@@ -234,7 +248,7 @@ mod tests {
     fn edits(clips: &[(i64, i64)]) -> Vec<Edit> {
         let mut at_us = 0;
         let edit = |&(from, length): &(i64, i64)| {
-            let edit = Edit { source_us: from * 1000, length_us: length * 1000, at_us };
+            let edit = Edit { source_us: from * 1000, length_us: length * 1000, at_us, input: 0 };
             at_us += edit.length_us;
             edit
         };
@@ -321,7 +335,7 @@ mod tests {
     fn edges_are_reckoned_from_the_start() {
         let frame = |n: i64| rescale(n, Rational::new(1001, 30_000), MICROSECONDS);
         let edits: Vec<Edit> = (0..1000)
-            .map(|n| Edit { source_us: frame(3 * n), length_us: frame(n + 1) - frame(n), at_us: frame(n) })
+            .map(|n| Edit { source_us: frame(3 * n), length_us: frame(n + 1) - frame(n), at_us: frame(n), input: 0 })
             .collect();
         let splice = Splice::new(&edits, 48_000, 2);
         for (n, cut) in (0i64..).zip(&splice.cuts) {

@@ -96,7 +96,8 @@ impl Film {
 /// One audio or subtitle track.
 pub fn track(source: &Path, spec: &EncodeSpec, stream: u32) -> Result<(PathBuf, FileHost), Failure> {
     let facts = facts(source);
-    let args = TrackArgs { spec: spec.clone(), stream, track: 0, jumps: Vec::new(), edits: Vec::new() };
+    let args =
+        TrackArgs { spec: spec.clone(), stream, track: 0, jumps: Vec::new(), edits: Vec::new(), joined: Vec::new() };
     let is_audio = facts.streams.get(stream as usize).is_some_and(|s| matches!(s.media, MediaFacts::Audio(_)));
     let args = if is_audio { Args::Audio(args) } else { Args::Subtitle(args) };
     let (product, host) = call(&args, [source])?;
@@ -118,7 +119,8 @@ pub fn make(source: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
     let Value::Probe(facts) = probed.value else { panic!("{:?}", probed.value) };
     let mut inputs = vec![source.to_path_buf()];
     inputs.extend(probed.files.iter().map(|(_, path)| path.clone()));
-    let args = PlanArgs { spec: spec.clone(), source: *facts, unsplit_threads: 1 };
+    let args =
+        PlanArgs { spec: spec.clone(), source: *facts, unsplit_threads: 1, lines: Vec::new(), joined: Vec::new() };
     let (planned, plan_host) = call(&Args::Plan(args), &inputs)?;
     let Value::Plan(plan) = planned.value else { panic!("{:?}", planned.value) };
     let plan_path = planned.files.first().map(|(_, path)| path.clone()).unwrap_or_default();
@@ -131,6 +133,8 @@ pub fn make(source: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
                 stream: video.stream,
                 chunk,
                 threads: summary.threads,
+                before: 0,
+                joined: false,
                 target: None,
                 buffer: None,
             };

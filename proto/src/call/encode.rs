@@ -11,6 +11,12 @@ pub struct EncodeArgs {
     pub spec: EncodeSpec,
     pub stream: u32,
     pub chunk: u32,
+    /// Chunks of the sources before its own, which are not in its plan.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub before: u32,
+    /// The film has other sources too: its encoders are told what sources may leave out, so that all are of one kind.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joined: bool,
     pub threads: u16,
     /// Of a second pass, or of a chunk made again for the film's rate. `None`: the spec's rate control.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -18,6 +24,11 @@ pub struct EncodeArgs {
     /// Of a film with a rate buffer. `None`: the encoder's own start, as for the film's first chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buffer: Option<BufferTarget>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
+fn is_none(chunks: &u32) -> bool {
+    *chunks == 0
 }
 
 /// What a chunk is to spend. Bits a second.
@@ -66,6 +77,27 @@ pub struct TrackArgs {
     /// Of a film made of clips ([`PlanSummary::edits`](super::PlanSummary::edits)).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub edits: Vec<Edit>,
+    /// The same track of the sources that follow, one each: inputs of the call behind the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<NextTrack>,
+}
+
+/// A track of a source that follows others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NextTrack {
+    pub stream: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jumps: Vec<Jump>,
+}
+
+impl TrackArgs {
+    /// Of one source alone, by its number.
+    pub fn of_input(&self, number: u32) -> TrackArgs {
+        let spec = self.spec.of_input(number);
+        let next = usize::try_from(number).ok().and_then(|number| self.joined.get(number.checked_sub(1)?));
+        let (stream, jumps) = next.map_or((self.stream, &self.jumps), |next| (next.stream, &next.jumps));
+        TrackArgs { spec, stream, jumps: jumps.clone(), joined: Vec::new(), ..self.clone() }
+    }
 }
 
 /// Evidence of one encoded piece: what a chunk is accepted on.

@@ -2,16 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{SourceFacts, TrackArgs};
+use super::{CueTimes, SourceFacts, TrackArgs};
 use crate::spec::{EncodeSpec, Rational};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanArgs {
     pub spec: EncodeSpec,
     pub source: SourceFacts,
+    /// Of the sources that follow it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joined: Vec<SourceFacts>,
     /// Threads an encoder may use when the film is one chunk: the cores of the largest worker when the plan was asked for.
     /// Frozen here, because threads change the bits. 0: the server puts them in.
     pub unsplit_threads: u16,
+    /// Of text that is drawn into the pictures: [`TextManifest::cues`](super::TextManifest::cues).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<CueTimes>,
 }
 
 /// What the scheduler needs to know of a plan; the frame table itself is the artifact `plan`.
@@ -35,6 +41,14 @@ pub struct Edit {
     pub length_us: i64,
     /// In the film: the sum of the lengths before, reckoned from frames, so that no rounding adds up.
     pub at_us: i64,
+    /// Which of the film's sources it is of, from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub input: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
+fn is_first(input: &u32) -> bool {
+    *input == 0
 }
 
 impl Edit {
@@ -68,8 +82,11 @@ pub struct VideoPlan {
 pub struct ChunkSummary {
     pub start: u64,
     pub end: u64,
-    /// Why it is cut here: `start`, `clip`, `scene`, `gop`, `blind`.
+    /// Why it is cut here: `start`, `input`, `clip`, `scene`, `gop`, `blind`.
     pub cut: String,
+    /// Which of the film's sources it is of, from 0. The artifact `plan` is of the first, `plan-1` of the next, and so on.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub input: u32,
     /// Guess of the work, any unit: longest first.
     pub weight: u64,
     pub threads: u16,

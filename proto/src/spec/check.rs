@@ -8,7 +8,7 @@ use encoder::Encoder;
 
 use super::{
     AudioSpec, Container, EncodeSpec, Filter, FunctionSpec, HOPS_MAX, JobSpec, Overlay, PRIORITY_MAX, QualitySpec,
-    Service, Size, Subtitles, TextCodec, VideoCodec, VideoSpec, clip,
+    Service, Size, Subtitles, TextCodec, VideoCodec, VideoSpec, clip, join, labels,
 };
 use crate::failure::{Class, Failure};
 use crate::pool::{Class as PoolClass, PoolName};
@@ -56,6 +56,8 @@ impl JobSpec {
         check_pool("--pool", &self.pool)?;
         self.check_class()?;
         self.check_hops()?;
+        labels::check_labels(&self.labels)?;
+        self.notify.as_deref().map_or(Ok(()), labels::check_notify)?;
         match &self.service {
             Service::VideoEncode(spec) => spec.check(),
             Service::Title(spec) => spec.check(),
@@ -187,6 +189,7 @@ impl EncodeSpec {
             return Err(refused("-t 0 (or -to at -ss): nothing of the film would be left"));
         }
         clip::check(self)?;
+        join::check(self)?;
         if let Some(segment) = self.segment_frames {
             let gop = self.video.as_ref().filter(|video| video.fixed_gop).and_then(|video| video.gop_frames);
             if segment == 0 || !gop.is_some_and(|gop| segment.is_multiple_of(gop.max(1))) {
@@ -287,6 +290,9 @@ impl VideoSpec {
             check_rate("-r", rate)?;
         }
         self.filters.iter().try_for_each(check_filter)?;
+        if self.filters.iter().filter(|filter| matches!(filter, Filter::Subtitles(_))).count() > 1 {
+            return Err(refused("-vf: subtitles is taken once; join the texts in one ASS file to show several"));
+        }
         if let Some(overlay) = &self.overlay {
             check_overlay(overlay)?;
         }
@@ -374,6 +380,7 @@ fn check_filter(filter: &Filter) -> Result<(), Failure> {
         Filter::Crop { .. } | Filter::Pad { .. } => Ok(()),
         Filter::Fps(rate) => check_rate("-vf fps", *rate),
         Filter::Named(named) => named.step().map(drop).map_err(|why| refused(format!("-vf {filter}: {why}"))),
+        Filter::Subtitles(burn) => burn.check().map_err(|why| refused(format!("-vf {filter}: {why}"))),
         Filter::Format(formats) => match formats.iter().find(|format| !encoder::is_filter_format(format)) {
             Some(format) => Err(refused(format!(
                 "-vf {filter}: there is no pixel format {format:?} here; taken are {}, {}",

@@ -8,7 +8,7 @@ mod known;
 
 use serde::{Deserialize, Serialize};
 
-use super::Rational;
+use super::{BurnIn, Rational};
 pub(super) use known::Known;
 
 /// A length in pixels as ffmpeg's scale takes it: a number, 0 (as the input), −n (keep the aspect, a multiple of n).
@@ -44,6 +44,8 @@ pub enum Filter {
     Fps(Rational),
     /// First of these that the encoder takes.
     Format(Vec<String>),
+    /// Text drawn into the picture.
+    Subtitles(BurnIn),
     Named(Named),
 }
 
@@ -73,6 +75,8 @@ pub enum Fields {
 pub struct Reach {
     pub behind: u64,
     pub ahead: u64,
+    /// Text is drawn: where a line stands depends on those that were shown with it before.
+    pub text: bool,
 }
 
 impl Named {
@@ -147,6 +151,15 @@ pub fn reach(filters: &[Filter]) -> Result<Reach, String> {
                 paced = Some(filter);
                 continue;
             }
+            Filter::Subtitles(_) => {
+                if let Some(paced) = paced {
+                    return Err(format!(
+                        "subtitles behind {paced} are drawn at the times that are made there; put them in front to have the film split"
+                    ));
+                }
+                reach.text = true;
+                continue;
+            }
             Filter::Named(named) => named,
             _ => continue,
         };
@@ -191,6 +204,7 @@ mod tests {
         ] {
             assert_eq!(of(chain), Ok((pictures, pictures)), "{chain}");
         }
+        assert!(reach(&filters("subtitles=si=1,fps=25").expect("a chain")).is_ok_and(|reach| reach.text));
     }
 
     #[test]
@@ -200,6 +214,7 @@ mod tests {
             ("fieldmatch,decimate", "fieldmatch"),
             ("pullup,fps=24000/1001", "pullup"),
             ("fps=50,yadif", "in front"),
+            ("fps=50,subtitles", "in front"),
             ("bwdif=deint=interlaced", "only decoding tells"),
         ] {
             let reason = of(chain).expect_err(chain);

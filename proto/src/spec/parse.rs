@@ -6,6 +6,7 @@
 mod filter;
 mod map;
 mod name;
+mod quoted;
 mod sound;
 
 use std::fmt;

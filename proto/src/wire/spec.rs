@@ -6,8 +6,9 @@ use super::{BadField, from_name, name_of, narrow, v1};
 use crate::pool::{Class, Hop, PoolName};
 use crate::spec::picture::{Overlay, Place};
 use crate::spec::{
-    AudioSpec, AudioTrack, BenchSpec, EncodeSpec, FunctionSpec, JobSpec, Loudness, MAX_ATTEMPTS_DEFAULT, OnDamage,
-    PRIORITY_DEFAULT, PRIORITY_MAX, QualitySpec, Rational, RulesSpec, Service, Trim, Verify, VideoSpec, parse,
+    AudioSpec, AudioTrack, BenchSpec, EncodeSpec, FunctionSpec, JobSpec, Loudness, MAX_ATTEMPTS_DEFAULT, NextInput,
+    OnDamage, PRIORITY_DEFAULT, PRIORITY_MAX, QualitySpec, Rational, RulesSpec, Service, Trim, Verify, VideoSpec,
+    parse,
 };
 use crate::time::{Span, Timestamp};
 
@@ -46,6 +47,8 @@ impl From<&JobSpec> for v1::JobSpec {
             start_by_us: start_by_us(spec.class),
             not_preemptible: !spec.preemptible,
             hop: spec.hop.iter().map(Into::into).collect(),
+            labels: spec.labels.clone().into_iter().collect(),
+            notify: spec.notify.clone().unwrap_or_default(),
             service: Some(service),
         }
     }
@@ -92,6 +95,8 @@ impl TryFrom<v1::JobSpec> for JobSpec {
             class: class(wire.start_by_us),
             preemptible: !wire.not_preemptible,
             hop: wire.hop.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            labels: wire.labels.into_iter().collect(),
+            notify: (!wire.notify.is_empty()).then_some(wire.notify),
         })
     }
 }
@@ -173,6 +178,14 @@ impl From<&EncodeSpec> for v1::EncodeSpec {
             start_us: spec.trim.start.map(|s| s.0),
             duration_us: spec.trim.duration.map(|s| s.0),
             clips: spec.clips.iter().map(ToString::to_string).collect(),
+            joined: spec
+                .joined
+                .iter()
+                .map(|next| v1::NextInput {
+                    source: next.source.clone(),
+                    clips: next.clips.iter().map(ToString::to_string).collect(),
+                })
+                .collect(),
             chunk_us: spec.chunk.map(|s| s.0),
             verify: name_of(spec.verify),
             index: spec.index.clone(),
@@ -207,6 +220,16 @@ impl TryFrom<v1::EncodeSpec> for EncodeSpec {
             maps: wire.maps.iter().map(map).collect::<Result<_, _>>()?,
             trim: Trim { start: wire.start_us.map(Span), duration: wire.duration_us.map(Span) },
             clips: wire.clips.iter().map(clip).collect::<Result<_, _>>()?,
+            joined: wire
+                .joined
+                .into_iter()
+                .map(|next| {
+                    Ok(NextInput {
+                        source: next.source,
+                        clips: next.clips.iter().map(clip).collect::<Result<_, BadField>>()?,
+                    })
+                })
+                .collect::<Result<_, BadField>>()?,
             chunk: wire.chunk_us.map(Span),
             verify: match wire.verify.as_str() {
                 "" => Verify::default(),
@@ -392,8 +415,8 @@ impl TryFrom<v1::AudioSpec> for AudioSpec {
 mod tests {
     use super::*;
     use crate::spec::{
-        AudioCodec, AudioFilter, Container, Filter, Gain, Size, StreamKind, StreamMap, Subtitles, TextCodec, ToneMap,
-        VideoCodec,
+        AudioCodec, AudioFilter, BurnIn, Container, Filter, Gain, Size, StreamKind, StreamMap, Subtitles, TextCodec,
+        ToneMap, VideoCodec,
     };
 
     fn full() -> JobSpec {
@@ -415,6 +438,7 @@ mod tests {
                 Filter::Scale { width: 320, height: -2, algorithm: Some("lanczos".into()) },
                 Filter::Fps(Rational::new(24000, 1001)),
                 Filter::Format(vec!["yuv420p".into()]),
+                Filter::Subtitles(BurnIn { file: Some("file:///a, b.srt".into()), ..BurnIn::default() }),
             ],
             size: Some(Size { width: 320, height: 180 }),
             frame_rate: Some(Rational::new(25, 1)),
@@ -456,6 +480,7 @@ mod tests {
             ],
             trim: Trim { start: Some(Span::from_secs(1)), duration: Some(Span::from_secs(9)) },
             clips: ["1-2.5", "0.04-", "-60"].map(|clip| clip.parse().unwrap()).to_vec(),
+            joined: vec![NextInput { source: "file:///next".into(), clips: vec!["3-4".parse().unwrap()] }],
             chunk: Some(Span::from_secs(5)),
             verify: Verify::Full,
             on_damage: OnDamage::Fail,
@@ -475,6 +500,8 @@ mod tests {
             pool: "studio/marketing".into(),
             class: Class::Opportunistic { start_by: Timestamp(9) },
             preemptible: false,
+            labels: [("show".to_owned(), "news".to_owned())].into(),
+            notify: Some("https://example.org/done".into()),
             hop: vec![Hop { after: Span::from_secs(60), pool: "studio".into(), priority: Some(80) }],
         }
     }

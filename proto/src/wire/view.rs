@@ -102,6 +102,8 @@ impl From<&JobView> for v1::Job {
             tasks: job.tasks.iter().map(Into::into).collect(),
             pool: job.pool.to_string(),
             start_by_us: super::spec::start_by_us(job.class),
+            labels: job.labels.clone().into_iter().collect(),
+            notify: job.notify.clone(),
         }
     }
 }
@@ -129,6 +131,8 @@ impl TryFrom<v1::Job> for JobView {
             spec: json_value("spec_json", &wire.spec_json)?.unwrap_or_default(),
             pool: wire.pool.as_str().into(),
             class: super::spec::class(wire.start_by_us),
+            labels: wire.labels.into_iter().collect(),
+            notify: wire.notify,
             tasks: wire.tasks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
     }
@@ -410,6 +414,8 @@ mod tests {
             answer: Some(serde_json::json!({"value": {"kind": "noop"}})),
         };
         let job = JobView {
+            labels: [("show".to_owned(), "news".to_owned())].into(),
+            notify: Some("https://example.org/done".into()),
             job: JobId(17),
             name: "in.mov".into(),
             service: "video-encode".into(),

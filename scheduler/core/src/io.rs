@@ -12,6 +12,7 @@ use spool_proto::failure::Failure;
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
 use spool_proto::pool::{BadTree, Class, Hold, Hop, PoolName, PoolTree, WarmSpec};
 use spool_proto::resources::Resources;
+use spool_proto::spec::labels::Labels;
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::WorkerHealth;
 
@@ -162,6 +163,9 @@ pub struct NewJob {
     pub max_attempts: u8,
     /// Its workflow is asked after every event, and answers with [`Next::Step`].
     pub reactive: bool,
+    pub labels: Labels,
+    /// Called with the job when it has ended.
+    pub notify: Option<String>,
     /// W3C traceparent; handed to every lease.
     pub traceparent: String,
 }
@@ -182,6 +186,8 @@ impl NewJob {
             hop: Vec::new(),
             max_attempts: spool_proto::spec::MAX_ATTEMPTS_DEFAULT,
             reactive: false,
+            labels: Labels::new(),
+            notify: None,
             traceparent: String::new(),
         }
     }

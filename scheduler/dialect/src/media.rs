@@ -5,7 +5,7 @@
 use serde::de::DeserializeOwned;
 use spool_proto::call::{Analysis, TrackManifest, VideoPlan};
 use spool_proto::rate::{self, Control};
-use spool_proto::spec::{VideoCodec, VideoSpec};
+use spool_proto::spec::{EncodeSpec, Filter, VideoCodec, VideoSpec};
 use spool_proto::uri;
 use spool_proto::vbv::RateBuffer;
 use starlark::environment::GlobalsBuilder;
@@ -99,6 +99,29 @@ pub(crate) fn films(builder: &mut GlobalsBuilder) {
     /// The codec that an encoder makes: `hevc` of `libx265`.
     fn encoder_makes(#[starlark(require = pos)] codec: Value<'_>) -> starlark::Result<String> {
         Ok(read::<VideoCodec>(codec, "encoder_makes")?.made().to_owned())
+    }
+
+    /// A spec of several inputs as one of them sees it, by its number from 0.
+    fn input_spec<'v>(
+        #[starlark(require = pos)] spec: Value<'v>,
+        #[starlark(require = pos)] number: u32,
+        heap: &'v Heap,
+    ) -> starlark::Result<Value<'v>> {
+        // Most films have one: theirs is the spec as it is.
+        if spec.get_attr("joined", heap)?.is_none_or(|joined| !joined.to_bool()) {
+            return Ok(spec);
+        }
+        let spec: EncodeSpec = read(spec, "input_spec: spec")?;
+        write(heap, serde_json::to_value(spec.of_input(number)).map_err(|e| say(e.to_string()))?)
+    }
+
+    /// The text that is to be drawn into the pictures: `file`, or `stream` among the source's subtitles (both may be None), and how
+    /// it was written (`text`). None: there is none.
+    fn burn_in<'v>(#[starlark(require = pos)] video: Value<'v>, heap: &'v Heap) -> starlark::Result<Value<'v>> {
+        let video: VideoSpec = read(video, "burn_in: video")?;
+        let Some(burn) = video.burn_in() else { return Ok(Value::new_none()) };
+        let text = Filter::Subtitles(burn.clone()).to_string();
+        write(heap, serde_json::json!({"file": burn.file, "stream": burn.stream, "text": text}))
     }
 
     /// The path of a `file://` URI. None: it is of another kind.

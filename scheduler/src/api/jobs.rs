@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use spool_core::io::{Input, NewJob, Reply};
+use spool_core::job::Job;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{JobId, TaskId};
 use spool_proto::spec::title::TitleSpec;
@@ -99,6 +100,8 @@ impl<A: Archive> Jobs<A> {
             preemptible: spec.preemptible,
             hop: spec.hop,
             max_attempts: spec.max_attempts,
+            labels: spec.labels,
+            notify: spec.notify,
             reactive,
             traceparent,
         };
@@ -132,10 +135,12 @@ impl<A: Archive> Jobs<A> {
             .query(move |engine, now| {
                 let before = asked.before.unwrap_or(JobId(u64::MAX));
                 let wanted = |state: JobState| asked.states.is_empty() || asked.states.contains(&state);
-                let jobs = engine.jobs_before(before).filter(|job| wanted(job.state()));
+                let has =
+                    |job: &Job| asked.labels.iter().all(|(key, value)| job.request().labels.get(key) == Some(value));
+                let jobs = engine.jobs_before(before).filter(|job| wanted(job.state()) && has(job));
                 let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
                 let views: Vec<JobView> = jobs.take(limit).map(|job| view::job(engine, job, now, false)).collect();
-                let ids: BTreeSet<JobId> = engine.jobs().map(spool_core::job::Job::id).collect();
+                let ids: BTreeSet<JobId> = engine.jobs().map(Job::id).collect();
                 (views, ids)
             })
             .await?;
@@ -195,6 +200,7 @@ impl<A: Archive> JobService for Jobs<A> {
                 "" => None,
                 id => Some(job_id("before_job_id", id)?),
             },
+            labels: request.labels.into_iter().collect(),
             limit: if request.limit == 0 { LIST_DEFAULT } else { request.limit.min(LIST_MAX) },
         };
         let views = self.list_jobs(filter).await.map_err(|f| status(&f))?;

@@ -10,6 +10,7 @@ use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::JobState;
 use tracing::{debug, error, warn};
 
+use crate::notify::Outbox;
 use crate::store::{Archive, Checkpoint, Store, StoreError};
 use crate::view;
 
@@ -49,6 +50,8 @@ const RETRY: Span = Span::from_secs(5);
 pub(super) struct Keeper {
     limits: Limits,
     artifacts: PathBuf,
+    /// Who is told of jobs that ended.
+    outbox: Option<Outbox>,
     /// Final, not in the archive yet.
     to_archive: VecDeque<JobId>,
     archive_at: Timestamp,
@@ -74,6 +77,7 @@ impl Keeper {
             checkpoint_due: limits.checkpoint_bytes,
             limits,
             artifacts,
+            outbox: None,
             to_archive: VecDeque::new(),
             archive_at: Timestamp::ZERO,
             done: BTreeSet::new(),
@@ -84,6 +88,10 @@ impl Keeper {
             write_at: Timestamp::ZERO,
             is_refused: false,
         }
+    }
+
+    pub(super) fn set_outbox(&mut self, outbox: Outbox) {
+        self.outbox = Some(outbox);
     }
 
     /// After a start: final jobs the archive does not have as they are, and folders of jobs nobody will go on with.
@@ -144,6 +152,15 @@ impl Keeper {
         let Some(id) = self.to_archive.pop_front() else { return };
         // It may have been retried meanwhile.
         let Some(job) = engine.job(id).filter(|job| job.state().is_final()) else { return };
+        // Before the archive: what is archived is not looked at again after a start.
+        if let (Some(outbox), Some(url)) = (&self.outbox, &job.request().notify)
+            && let Err(e) = outbox.put(url, view::job(engine, job, now, false)).await
+        {
+            warn!(job = %id, error = %e, "the notice of the job's end could not be kept yet");
+            self.to_archive.push_back(id);
+            self.archive_at = now + RETRY;
+            return;
+        }
         match store.archive(view::archived(engine, job, now)).await {
             Ok(()) => self.keep_until_due(engine, id),
             Err(e) => {

@@ -322,6 +322,8 @@ pub(super) fn encode_new_job(new: &NewJob) -> pb::NewJob {
         not_preemptible: !new.preemptible,
         hop: new.hop.iter().map(encode_hop).collect(),
         reactive: new.reactive,
+        labels: new.labels.iter().map(|(key, value)| pb::Label { key: key.clone(), value: value.clone() }).collect(),
+        notify: new.notify.clone().unwrap_or_default(),
     }
 }
 
@@ -349,6 +351,8 @@ pub(super) fn decode_new_job(new: pb::NewJob) -> Result<NewJob, BadBody> {
         preemptible: !new.not_preemptible,
         hop: new.hop.into_iter().map(decode_hop).collect::<Result<_, _>>()?,
         reactive: new.reactive,
+        labels: new.labels.into_iter().map(|label| (label.key, label.value)).collect(),
+        notify: (!new.notify.is_empty()).then_some(new.notify),
     })
 }
 

@@ -122,7 +122,7 @@ impl<'a> Chunks<'a> {
         let order = |(number, chunk): (usize, &ChunkSummary)| {
             let (args, inputs) = self.call(number, chunk)?;
             let args = EncodeArgs { target: None, buffer: None, ..args };
-            Ok(self.order(chunk, format!("pass 1, chunk {number}"), inputs, Args::Analyse(args)))
+            self.order(chunk, format!("pass 1, chunk {number}"), inputs, Args::Analyse(args))
         };
         chunks.map(order).collect()
     }
@@ -144,36 +144,52 @@ impl<'a> Chunks<'a> {
             inputs.push(first.artifact("stats")?.uri.clone());
             inputs.extend(first.artifact("tree").ok().map(|tree| tree.uri.clone()));
         }
-        Ok(self.order(chunk, label, inputs, Args::Encode(args)))
+        self.order(chunk, label, inputs, Args::Encode(args))
     }
 
     fn call(&self, number: usize, chunk: &ChunkSummary) -> Result<(EncodeArgs, Vec<String>), Failure> {
         let Planned { spec, task, plan, .. } = self.planned;
+        let joined = !spec.joined.is_empty();
+        let spec = spec.of_input(chunk.input);
+        let before = plan.chunks.iter().filter(|other| other.input < chunk.input).count();
+        let file = if chunk.input == 0 { "plan".to_owned() } else { format!("plan-{}", chunk.input) };
+        let inputs = vec![spec.source.clone(), task.artifact(&file)?.uri.clone()];
         let args = EncodeArgs {
-            spec: spec.clone(),
+            spec,
             stream: plan.stream,
             chunk: count(number),
+            before: count(before),
+            joined,
             threads: chunk.threads,
             target: self.control.target(number),
             buffer: self.control.asks[number].buffer,
         };
-        Ok((args, vec![spec.source.clone(), task.artifact("plan")?.uri.clone()]))
+        Ok((args, inputs))
     }
 
-    fn order(&self, chunk: &ChunkSummary, label: String, mut inputs: Vec<String>, args: Args) -> Order {
+    fn order(
+        &self,
+        chunk: &ChunkSummary,
+        label: String,
+        mut inputs: Vec<String>,
+        args: Args,
+    ) -> Result<Order, Failure> {
         inputs.extend(self.video.overlay.iter().map(|overlay| overlay.image.clone()));
-        let call = self.work.call(inputs, args);
+        if self.video.burn_in().is_some() {
+            inputs.extend(script(self.work)?);
+        }
+        let call = self.work.call_of(chunk.input, inputs, args);
         // Threads are the user's to choose; more of them than the largest worker has cores share those cores.
         let cores = u64::from(chunk.threads.clamp(1, self.work.place.unsplit_threads.max(1)));
         let resources = Resources::cpu_memory(cores * limits::CORE, chunk.memory_mib);
         let name = self.planned.name;
-        Order {
+        Ok(Order {
             backend: format!("cpu/{}", self.video.codec.name()),
             no_progress: limits::NO_PROGRESS,
             label: if name.is_empty() { label } else { format!("{name} {label}") },
             weight: chunk.weight.saturating_mul(self.video.codec.effort()),
             ..Order::new(call, resources, limits::CODEC_TIMEOUT)
-        }
+        })
     }
 
     // ---- what came of it ----
@@ -208,6 +224,12 @@ impl Planned<'_> {
     fn disagrees(&self, what: &str) -> Failure {
         bad_answer(self.task.id, &self.task.function, &format!("it planned {what}"))
     }
+}
+
+/// The text that is drawn into the film's pictures.
+fn script(work: Work<'_>) -> Result<Option<String>, Failure> {
+    let read = work.of(function::TEXT).first().copied();
+    read.map(|task| Ok(task.artifact("script")?.uri.clone())).transpose()
 }
 
 pub(super) fn count(n: usize) -> u32 {

@@ -68,6 +68,8 @@ impl Title<'_> {
                 spec: track.spec.clone(),
                 source: self.source.clone(),
                 unsplit_threads: self.work.place.unsplit_threads,
+                lines: Vec::new(),
+                joined: Vec::new(),
             };
             let call = self.work.call(vec![self.spec.source.clone(), index.clone()], Args::Plan(args));
             let resources = Resources::cpu_memory(CORE, limits::TABLES_MEMORY);
@@ -94,7 +96,14 @@ impl Title<'_> {
         let most: u64 = self.plans()?.into_iter().map(|(_, plan)| whole(plan)).max().unwrap_or(0);
         for track in &self.tracks.audio {
             let jumps = self.stream(track.stream)?.jumps.clone();
-            let args = TrackArgs { spec: track.spec.clone(), stream: track.stream, track: 0, jumps, edits: Vec::new() };
+            let args = TrackArgs {
+                spec: track.spec.clone(),
+                stream: track.stream,
+                track: 0,
+                jumps,
+                edits: Vec::new(),
+                joined: Vec::new(),
+            };
             let call = self.work.call(vec![self.spec.source.clone()], Args::Audio(args));
             let resources = Resources::cpu_memory(CORE, limits::AUDIO_MEMORY);
             orders.push(Order {
@@ -109,8 +118,12 @@ impl Title<'_> {
                 TextSource::Stream(stream) => (&self.spec.source, Some(*stream), self.stream(*stream)?.jumps.clone()),
                 TextSource::File(file) => (file, None, Vec::new()),
             };
-            let args = TextArgs { spec: track.spec.clone(), stream, jumps };
-            let call = self.work.call(vec![input.clone()], Args::Text(args));
+            let args = TextArgs { spec: track.spec.clone(), stream, jumps, burn: false };
+            let mut call = self.work.call(vec![input.clone()], Args::Text(args));
+            if matches!(track.from, TextSource::File(_)) {
+                // What the probe found is of another file.
+                call.source_version = None;
+            }
             let resources = Resources::cpu_memory(CORE, limits::SUBTITLE_MEMORY);
             orders.push(Order {
                 label: track.name.clone(),

@@ -67,7 +67,14 @@ pub fn answers(call: &Call, lease: &v1::Lease) -> Fate {
             let warning = Warning { code: "dropped_stream".into(), stream: Some(2), text: "data".into() };
             let plan = PlanSummary {
                 video: Some(plan()),
-                audio: vec![TrackArgs { spec, stream: 1, track: 0, jumps: Vec::new(), edits: Vec::new() }],
+                audio: vec![TrackArgs {
+                    spec,
+                    stream: 1,
+                    track: 0,
+                    jumps: Vec::new(),
+                    edits: Vec::new(),
+                    joined: Vec::new(),
+                }],
                 subtitles: Vec::new(),
                 edits: Vec::new(),
             };
@@ -199,6 +206,7 @@ fn source() -> SourceFacts {
 
 fn plan() -> VideoPlan {
     let chunk = |n: u32| ChunkSummary {
+        input: 0,
         start: u64::from(n) * FRAMES,
         end: u64::from(n + 1) * FRAMES,
         cut: if n == 0 { "start".into() } else { "scene".into() },
@@ -277,7 +285,7 @@ async fn a_film_goes_through_all_phases() {
     assert_eq!((output.chunks.len(), output.keyframes), (4, 1));
     assert_eq!((output.chunks[3].start, output.chunks[3].end), (144, 192));
     assert_eq!(output.chunks[3].encode_time.as_millis(), 2_000);
-    super::until("the pieces are removed", async || !data.path().join("artifacts").join(&job).exists()).await;
+    until("the pieces are removed", async || !data.path().join("artifacts").join(&job).exists()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -340,7 +348,7 @@ async fn what_its_rules_did_is_seen_when_the_job_has_left_memory() {
     let facts = look(At::Facts(v1::LookFacts { kind: "published".into() })).await;
     assert_eq!(facts[0]["bytes"], 7_000, "{facts}");
     let why = look(At::WhyNot(v1::LookWhyNot { rule: "analyse".into() })).await;
-    assert_eq!((&why["verdict"], &why["number"]), (&"no_fact".into(), &4.into()), "one pass: {why}");
+    assert_eq!((&why["verdict"], &why["number"]), (&"no_fact".into(), &5.into()), "one pass: {why}");
     let history = look(At::History(v1::LookHistory {})).await;
     assert_eq!(history["entries"][0]["event"]["event"], "started");
 }

@@ -44,6 +44,30 @@ fn a_title_is_read_whole() {
 }
 
 #[test]
+fn text_is_drawn_behind_the_filters() {
+    let burn = |text: &str| {
+        let text = format!(
+            "apiVersion: spool/v1\nkind: Job\nspec:\n  video: [{{codec: libx264, filters: hflip, burnIn: {text}}}]\n"
+        );
+        let body = parse("job.yaml", &text).expect("a good file").body;
+        let Ok(Service::VideoEncode(film)) = body.service("file:///film.mkv".into(), "file:///o.mp4".into()) else {
+            panic!("{text} is a film's")
+        };
+        let video = film.video.expect("there is video");
+        assert_eq!(video.filters.len(), 2);
+        match video.filters.into_iter().next_back() {
+            Some(Filter::Subtitles(burn)) => burn,
+            other => panic!("{text}: {other:?}"),
+        }
+    };
+    let style = Some("FontSize=28".to_owned());
+    let file = Some("file:///a%20b.srt".to_owned());
+    assert_eq!(burn("{text: /a b.srt, style: FontSize=28}"), BurnIn { file, style, ..BurnIn::default() });
+    assert_eq!(burn("{text: 1}"), BurnIn { stream: Some(1), ..BurnIn::default() });
+    assert_eq!(burn("{text: /film.mkv}"), BurnIn::default(), "the source's own text");
+}
+
+#[test]
 fn a_job_without_packages_is_a_film() {
     let text = "
 apiVersion: spool/v1
@@ -83,6 +107,7 @@ fn what_is_wrong_is_named_by_its_place() {
         ("  packages: [hls]\n  audio: [{codec: aac, tracks: loud}]\n", "file:///o/", "spec.audio[0].tracks"),
         ("  video: [{codec: libx264, size: big}]\n", "file:///o.mp4", "spec.video[0].size"),
         ("  video: [{codec: libx264, filters: blur}]\n", "file:///o.mp4", "spec.video[0].filters"),
+        ("  video: [{codec: libx264, filters: subtitles=a:b}]\n", "file:///o.mp4", "spec.video[0].filters"),
         ("  video: [{codec: libx264}, {codec: libx265}]\n", "file:///o.mp4", "spec.video[1]"),
         ("  ladder: {codecs: [libx264]}\n", "file:///o.mp4", "spec.ladder"),
         ("  chunking: {segment: 6s}\n", "file:///o.mp4", "spec.chunking.segment"),

@@ -18,12 +18,13 @@ pub fn try_all(host: &mut dyn Host, outside: &str) -> Result<(), Failure> {
     let socket = |family, kind| rustix::net::socket(family, kind, None).map(drop).map_err(io::Error::from);
     let write = |path: &Path| OpenOptions::new().write(true).create(true).truncate(false).open(path).map(drop);
     let (unlimited, none) = (Rlimit { current: None, maximum: None }, Rlimit { current: Some(0), maximum: Some(0) });
-    let tried: [(&str, io::Result<()>); 26] = [
+    let tried: [(&str, io::Result<()>); 27] = [
         ("read a file of the system", File::open("/etc/passwd").map(drop)),
         ("read what lies beside the scratch", File::open(outside.join("secret")).map(drop)),
         ("list what lies beside the scratch", std::fs::read_dir(outside).map(drop)),
         ("climb out of the scratch", File::open("../../../secret").map(drop)),
         ("write beside the scratch", write(&outside.join("planted"))),
+        ("plant a font", write(Path::new("/usr/share/fonts/planted.ttf"))),
         ("write to the temporary directory", write(&planted).and_then(|()| std::fs::remove_file(&planted))),
         ("truncate what lies beside the scratch", truncate(&outside.join("secret"))),
         ("remove what lies beside the scratch", std::fs::remove_file(outside.join("secret"))),
@@ -54,6 +55,11 @@ pub fn try_all(host: &mut dyn Host, outside: &str) -> Result<(), Failure> {
     lines.push(line("(allowed) start a thread", &threads));
     lines.push(line("(allowed) write in the scratch", &std::fs::write(host.scratch().join("ours"), b"x")));
     lines.push(line("(allowed) remove it again", &std::fs::remove_file(host.scratch().join("ours"))));
+    let fonts = std::fs::read_dir("/usr/share/fonts").map(drop).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    });
+    lines.push(line("(allowed) list the system's fonts", &fonts));
     Err(Failure::new(Class::Internal, "tried", lines.join("\n")))
 }
 

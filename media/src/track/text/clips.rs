@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_a_clip_shows_of_an_event_is_cut_to_it() {
-        let edit = Edit { source_us: 1000, length_us: 500, at_us: 70 };
+        let edit = Edit { source_us: 1000, length_us: 500, at_us: 70, input: 0 };
         for (event, expected) in [
             ((1100, 1200), Some((170, 100))),
             ((900, 1100), Some((70, 100))),

@@ -1,5 +1,6 @@
 use super::super::{
-    AudioCodec, AudioFilter, AudioTrack, BenchSpec, Clip, Gain, Loudness, Rational, Subtitles, TextCodec, parse,
+    AudioCodec, AudioFilter, AudioTrack, BenchSpec, Clip, Gain, INPUTS_MAX, Loudness, NextInput, Rational, Subtitles,
+    TextCodec, parse,
 };
 use super::*;
 
@@ -224,6 +225,34 @@ fn clips_say_alone_what_is_kept() {
     assert!(with(|spec| spec.clips = vec![Clip::default(); 257]).contains("257 times; at most 256"));
     let copied = with(|spec| spec.audio = Some(AudioSpec::new(AudioCodec::Copy)));
     assert!(copied.contains("-c:a copy with --clip"), "{copied}");
+}
+
+#[test]
+fn several_inputs_are_joined_whole_or_by_clips() {
+    let next = |clips: &[&str]| NextInput {
+        source: "file:///next.mov".into(),
+        clips: clips.iter().map(|clip| clip.parse().expect("a clip")).collect(),
+    };
+    let with = |change: &dyn Fn(&mut EncodeSpec)| {
+        judge(|spec| {
+            spec.joined = vec![next(&[]), next(&["1-2", "0-1"])];
+            change(spec);
+        })
+    };
+    assert_eq!(with(&|_| {}), "ok");
+    assert_eq!(with(&|spec| spec.subtitles = Subtitles::None), "ok");
+    assert!(with(&|spec| spec.trim.start = Some(Span::ZERO)).contains("-ss"));
+    assert!(with(&|spec| spec.output = "file:///next.mov".into()).contains("next.mov itself"));
+    assert!(with(&|spec| spec.joined = vec![next(&[]); INPUTS_MAX]).contains("at most 64"));
+    assert!(with(&|spec| spec.joined[1].clips = vec![Clip::default(); 257]).contains("at most 256"));
+    assert!(with(&|spec| spec.audio = Some(AudioSpec::new(AudioCodec::Copy))).contains("-c:a copy"));
+    assert!(with(&|spec| spec.video = None).contains("-vn"));
+    let mut spec =
+        EncodeSpec { joined: vec![next(&["1-2"])], ..EncodeSpec::new("file:///a", "file:///o.mp4", Container::Mp4) };
+    spec.clips = vec!["3-4".parse().expect("a clip")];
+    let parts =
+        [0, 1].map(|n| spec.of_input(n)).map(|part| (part.source, part.clips[0].to_string(), part.joined.len()));
+    assert_eq!(parts, [("file:///a".into(), "3-4".into(), 0), ("file:///next.mov".into(), "1-2".into(), 0)]);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 
 use std::fmt;
 
+use super::super::BurnIn;
 use super::super::filter::{Filter, Known, Named, Pixels};
-use super::{ParseError, digits, frame_rate, size};
+use super::{ParseError, digits, frame_rate, quoted, size};
 
 /// What a filter's arguments are called: the canonical name first, then its aliases. The order is ffmpeg's positional one.
 type Names = &'static [&'static [&'static str]];
@@ -41,12 +42,64 @@ pub fn filters(text: &str) -> Result<Vec<Filter>, ParseError> {
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    if let Some(sign) = text.chars().find(|c| ";[]'\\".contains(*c)) {
-        let why =
-            format!("{sign:?} belongs to filter graphs; a plain chain is taken, such as crop=1920:800,scale=1280:-2");
-        return Err(ParseError::new("a filter chain", text, why));
+    let mut chain = Vec::new();
+    for step in quoted::split(text, ',') {
+        let step = step.trim();
+        let is_text = step.split_once('=').map_or(step, |(name, _)| name) == "subtitles";
+        // Names of files may hold any sign, written as ffmpeg reads it; nothing else needs them.
+        let sign = if is_text { quoted::graph_sign(step) } else { step.chars().find(|c| ";[]'\\".contains(*c)) };
+        if let Some(sign) = sign {
+            let why = format!(
+                "{sign:?} belongs to filter graphs; a plain chain is taken, such as crop=1920:800,scale=1280:-2"
+            );
+            return Err(ParseError::new("a filter chain", text, why));
+        }
+        chain.push(if is_text { subtitles(step)? } else { filter(step)? });
     }
-    text.split(',').map(|step| filter(step.trim())).collect()
+    Ok(chain)
+}
+
+/// `subtitles=film.srt`, `subtitles=si=1`, `subtitles='C\:a.srt':force_style='FontSize=24'`: quoted for the chain and again for the
+/// arguments, as ffmpeg reads it.
+fn subtitles(step: &str) -> Result<Filter, ParseError> {
+    let bad = |why: String| ParseError::new("a filter Spool takes", step, why);
+    let (_, arguments) = step.split_once('=').unwrap_or((step, ""));
+    let arguments = quoted::plain(arguments).ok_or_else(|| bad("a quote in it does not end".into()))?;
+    let mut burn = BurnIn::default();
+    if arguments.is_empty() {
+        return Ok(Filter::Subtitles(burn));
+    }
+    for (position, part) in quoted::split(&arguments, ':').into_iter().enumerate() {
+        let named = part.split_once('=').filter(|(name, _)| is_word(name.trim()));
+        let (name, value) = match named {
+            Some((name, value)) => (name.trim(), value),
+            None if position == 0 => ("filename", part),
+            None => return Err(bad(format!("{part:?} has no name; such are filename, si and force_style"))),
+        };
+        let value = quoted::plain(value).ok_or_else(|| bad(format!("the quote in {name} does not end")))?;
+        let place = match name {
+            "filename" | "f" => &mut burn.file,
+            "force_style" => &mut burn.style,
+            "stream_index" | "si" => {
+                let stream =
+                    digits(&value).ok_or_else(|| bad(format!("{name} must be a whole number, not {value:?}")))?;
+                burn.stream = Some(stream);
+                continue;
+            }
+            "charenc" => return Err(bad("charenc is not taken: how a file is encoded is found out".into())),
+            "fontsdir" => {
+                return Err(
+                    bad("fontsdir is not taken: fonts are the source's attached ones and the machine's".into()),
+                );
+            }
+            _ => return Err(bad(format!("it has no argument {name:?} here; taken are filename, si, force_style"))),
+        };
+        if value.is_empty() || place.is_some() {
+            return Err(bad(format!("{name} is {}", if value.is_empty() { "empty" } else { "given twice" })));
+        }
+        *place = Some(value);
+    }
+    Ok(Filter::Subtitles(burn))
 }
 
 /// Prints a chain as `-vf` takes it; [`filters`] reads it back.
@@ -82,7 +135,7 @@ fn filter(text: &str) -> Result<Filter, ParseError> {
             }
             None => {
                 let taken: Vec<&str> =
-                    ["scale", "crop", "fps", "pad", "format"].into_iter().chain(Known::names()).collect();
+                    ["scale", "crop", "fps", "pad", "format", "subtitles"].into_iter().chain(Known::names()).collect();
                 let why = format!("there is no {name:?} here; taken are {}", taken.join(", "));
                 Err(ParseError::new("a filter Spool takes", text, why))
             }
@@ -246,6 +299,7 @@ impl fmt::Display for Filter {
             }
             Filter::Fps(rate) => write!(f, "fps={rate}"),
             Filter::Format(formats) => write!(f, "format={}", formats.join("|")),
+            Filter::Subtitles(burn) => burn.fmt(f),
             Filter::Named(named) => named.fmt(f),
         }
     }

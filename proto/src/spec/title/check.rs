@@ -80,6 +80,11 @@ impl TitleSpec {
                     "crop_bars: renditions are sized by the source's shape; crop with a filter, as spool probe --crop shows it",
                 )));
             }
+            if rendition.video.burn_in().is_some() {
+                return Err(place(conflict(
+                    "subtitles in filters: packages have text of their own, see text; to draw it into the pictures encode a film first",
+                )));
+            }
             let spec = EncodeSpec { video: Some(rendition.video.clone()), ..self.alone() };
             spec.check().map_err(place)?;
         }

@@ -17,6 +17,8 @@ fn every_record() -> Vec<Record> {
         max_attempts: 3,
         traceparent: "00-1-2-01".into(),
         reactive: true,
+        labels: [("show".to_owned(), "news".to_owned())].into(),
+        notify: Some("http://127.0.0.1/".into()),
         ..NewJob::new("", Blob::from(&b""[..]))
     };
     let shape = Shape {

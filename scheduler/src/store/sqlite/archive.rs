@@ -192,6 +192,10 @@ impl Archive for SqliteArchive {
             }
             query.push(")");
         }
+        for (key, value) in &filter.labels {
+            query.push(" AND EXISTS (SELECT 1 FROM json_each(view, '$.labels') WHERE key = ").push_bind(key);
+            query.push(" AND value = ").push_bind(value).push(")");
+        }
         query.push(" ORDER BY job DESC LIMIT ").push_bind(i64::from(filter.limit));
         let views: Vec<String> = query.build_query_scalar().persistent(false).fetch_all(&self.readers).await?;
         views.iter().map(|text| from_json(text)).collect()

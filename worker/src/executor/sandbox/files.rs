@@ -1,4 +1,5 @@
-//! Landlock: an executor opens no file but below the directory it was started in, and reads what libav's encoders ask about cores.
+//! Landlock: an executor opens no file but below the directory it was started in, and reads what libav's encoders ask about cores
+//! and the system's fonts.
 //!
 //! Inputs come as open handles over its socket; Landlock judges the opening, so those are not concerned. Of the system's files
 //! nothing is needed once the libraries are loaded: they never load others.
@@ -12,6 +13,10 @@ use landlock::{
 pub(super) const ABI_KNOWN: ABI = ABI::V7;
 /// How many cores there are, for glibc and through it the encoders. It is the one place of the system they ask at run time.
 const CORES: &str = "/sys/devices/system/cpu";
+
+/// Where the system keeps its fonts and what finds them: read when text is drawn into a film. Those of users lie elsewhere.
+const FONTS: [&str; 5] =
+    ["/etc/fonts", "/usr/share/fonts", "/usr/share/fontconfig", "/usr/local/share/fonts", "/var/cache/fontconfig"];
 
 /// What may still be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +75,11 @@ fn restrict(open: Open) -> Result<landlock::RestrictionStatus, RulesetError> {
     }
     if let Ok(cores) = PathFd::new(CORES) {
         ruleset = ruleset.add_rule(PathBeneath::new(cores, AccessFs::ReadFile | AccessFs::ReadDir))?;
+    }
+    for fonts in FONTS {
+        if let Ok(fonts) = PathFd::new(fonts) {
+            ruleset = ruleset.add_rule(PathBeneath::new(fonts, AccessFs::ReadFile | AccessFs::ReadDir))?;
+        }
     }
     ruleset.restrict_self()
 }
