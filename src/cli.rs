@@ -108,3 +108,15 @@ fn sandbox() -> impl TypedValueParser<Value = Sandbox> {
 }
 
 pub const DEFAULT_URL: &str = "http://127.0.0.1:7400";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn commands_and_their_options_do_not_clash() {
+        Cli::command().debug_assert();
+    }
+}

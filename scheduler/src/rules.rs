@@ -247,6 +247,7 @@ impl Rules {
             pages: if matches!(stand, Stand::Here(_)) { Vec::new() } else { job.log().to_vec() },
             stand,
             logged_bytes: job.log().iter().map(|page| page.len()).sum(),
+            is_built_in: self.registry.is_built_in(&slot.hash),
             hash: slot.hash.clone(),
             now,
             events,

@@ -2,7 +2,7 @@
 
 use spool_core::io::{Blob, NewTask, Shape};
 use spool_core::query::TaskInfo;
-use spool_proto::call::{Answer, Args, Call};
+use spool_proto::call::{self, Answer, Args, Call, function};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::resources::Resources;
 use spool_proto::spec::VideoCodec;
@@ -132,12 +132,34 @@ fn backend(args: &Args) -> String {
     codec.map_or_else(String::new, |codec: VideoCodec| format!("cpu/{}", codec.name()))
 }
 
+/// Whether a function gives answers of the kind.
+fn fits(name: &str, value: &call::Value) -> bool {
+    use call::Value as Kind;
+    match name {
+        function::PROBE => matches!(value, Kind::Probe(_)),
+        function::PLAN => matches!(value, Kind::Plan(_)),
+        function::ENCODE | function::AUDIO | function::SUBTITLE => matches!(value, Kind::Track(_)),
+        function::ANALYSE => matches!(value, Kind::Analysis(_)),
+        function::ASSEMBLE | function::VALIDATE => matches!(value, Kind::Film(_)),
+        function::INDEX => matches!(value, Kind::Index(_)),
+        function::QUALITY | function::QUALITY_REPORT => matches!(value, Kind::Quality(_)),
+        function::PUBLISH => matches!(value, Kind::Published { .. }),
+        _ => true,
+    }
+}
+
 /// What a rule sees of a task that is done: the fields of its answer's value, and with them `artifacts` by name, `warnings`, `read` (of a
 /// source over a network) and `run` (who did it, and when).
 pub(super) fn value(task: &TaskInfo<'_>) -> Result<Value, Failure> {
     let bad = |why: String| Failure::new(Class::Internal, "bad_answer", format!("an answer cannot be read: {why}"));
     let answer = task.answer.ok_or_else(|| bad("there is none".into()))?;
     let answer: Answer = serde_json::from_slice(answer).map_err(|e| bad(e.to_string()))?;
+    if !fits(&task.shape.function, &answer.value) {
+        let function = &task.shape.function;
+        return Err(bad(format!(
+            "{function} answered something else than was asked; its worker is of another version, or this is a bug"
+        )));
+    }
     let json = serde_json::to_value(&answer).map_err(|e| bad(e.to_string()))?;
     let mut fields = match json.get("value") {
         Some(serde_json::Value::Object(fields)) => fields.clone(),

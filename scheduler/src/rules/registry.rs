@@ -162,6 +162,10 @@ impl Registry {
         })
     }
 
+    pub(super) fn is_built_in(&self, hash: &str) -> bool {
+        self.version(hash).is_ok_and(|version| version.is_built_in)
+    }
+
     fn version(&self, hash: &str) -> Result<Arc<Version>, Failure> {
         let services = self.services();
         let found = services.values().flat_map(|service| &service.versions).find(|version| version.hash == hash);

@@ -39,6 +39,8 @@ pub(super) struct Work {
     pub(super) logged_bytes: usize,
     /// Of the rule set it began with.
     pub(super) hash: String,
+    /// Nobody but a newer server can mend its rules: where others would pause, the job fails.
+    pub(super) is_built_in: bool,
     pub(super) now: Timestamp,
     pub(super) events: Vec<Event>,
     pub(super) signals_taken: u64,
@@ -80,7 +82,19 @@ impl Work {
     }
 
     fn done(self, runner: &mut Runner) -> Result<Done, Failure> {
-        let Work { job, stand, pages, logged_bytes, hash, now, mut events, signals_taken, orders, registry } = self;
+        let Work {
+            job,
+            stand,
+            pages,
+            logged_bytes,
+            hash,
+            is_built_in,
+            now,
+            mut events,
+            signals_taken,
+            orders,
+            registry,
+        } = self;
         let mut instance = match stand {
             Stand::Here(instance) => instance,
             Stand::Log => Box::new(Log::read(&pages)?.bring_back(&registry, &hash)?),
@@ -88,6 +102,9 @@ impl Work {
                 let (instance, undo) = Log::read(&pages)?.before_end(&registry, &hash)?;
                 let tasks_again = unfinished.into_iter().filter(|task| instance.awaits_task(*task)).collect();
                 events.insert(0, Event::Retried { undo, tasks: tasks_again, next: tasks });
+                if matches!(instance.status(), Status::Paused(_)) {
+                    events.insert(1, Event::Resume);
+                }
                 Box::new(instance)
             }
         };
@@ -121,7 +138,7 @@ impl Work {
                 steps[first].snapshot = snapshot;
             }
             steps[last].signals_taken = signals_taken;
-            steps[last].outcome = outcome(&instance);
+            steps[last].outcome = outcome(&instance, is_built_in);
             for step in &mut steps {
                 step.wake = instance.next_alarm();
             }
@@ -130,8 +147,18 @@ impl Work {
     }
 }
 
-fn outcome(instance: &Instance) -> Option<Outcome> {
-    let Status::Ended(end) = instance.status() else { return None };
+fn outcome(instance: &Instance, is_built_in: bool) -> Option<Outcome> {
+    let end = match instance.status() {
+        Status::Ended(end) => end,
+        Status::Paused(pause) if is_built_in => {
+            let message = format!(
+                "{}; this is a bug: please report it with what `spool job history` tells; `spool job retry` goes on where it stopped",
+                pause.message
+            );
+            return Some(Outcome::Failed { failure: Failure::new(Class::Internal, &pause.code, message) });
+        }
+        _ => return None,
+    };
     Some(match end {
         End::Done(value) => {
             let output = serde_json::to_vec(value).expect("a value is plain data with string keys");

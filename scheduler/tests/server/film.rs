@@ -215,7 +215,7 @@ fn plan() -> VideoPlan {
 
 fn piece(chunk: Option<u32>) -> TrackManifest {
     TrackManifest {
-        codec: String::new(),
+        codec: if chunk.is_some() { "h264" } else { "aac" }.into(),
         chunk,
         units: FRAMES,
         packets: FRAMES,
