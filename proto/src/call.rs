@@ -3,9 +3,11 @@
 
 mod encode;
 mod plan;
+mod user;
 
 pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, Target, TrackArgs, TrackManifest};
 pub use plan::{ChunkSummary, Edit, PlanArgs, PlanSummary, VideoPlan};
+pub use user::{UserArgs, UserOrder, backend};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +40,8 @@ pub mod function {
     pub const MANIFEST: &str = "media.manifest";
     /// As `spool.publish`, of a folder.
     pub const PUBLISH_PACKAGE: &str = "spool.publish_package";
+    /// A function that somebody pushed. Each is placed under its own name: [`super::UserOrder::function`].
+    pub const USER: &str = "user.function";
 }
 
 /// One call: function, typed arguments, where inputs are and where outputs go. A task's payload, as JSON.
@@ -116,6 +120,9 @@ pub enum Args {
     /// inputs: as [`PublishPackageArgs::entries`] say
     #[serde(rename = "spool.publish_package")]
     PublishPackage(PublishPackageArgs),
+    /// inputs: one for each of [`UserArgs::files`]. Leaves each file that the function left, named by its path
+    #[serde(rename = "user.function")]
+    User(UserArgs),
 }
 
 impl Args {
@@ -139,6 +146,7 @@ impl Args {
             Args::Segment(_) => function::SEGMENT,
             Args::Manifest(_) => function::MANIFEST,
             Args::PublishPackage(_) => function::PUBLISH_PACKAGE,
+            Args::User(_) => function::USER,
         }
     }
 }
@@ -197,6 +205,13 @@ pub enum Value {
     Published {
         uri: String,
         bytes: u64,
+    },
+    /// What a user's function answered: of the form its manifest says.
+    User {
+        result: serde_json::Value,
+        /// The end of what it said on stderr, and its messages.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        log: String,
     },
 }
 

@@ -38,6 +38,7 @@ use spool_rules::instance::{Instance, Status};
 use spool_rules::value::Value;
 use tracing::{info, warn};
 
+use crate::functions;
 use crate::run_loop::inbox::{Inbox, Message};
 use crate::workflow;
 pub(crate) use canary::Tally;
@@ -110,6 +111,7 @@ impl Slot {
 
 pub(crate) struct Rules {
     registry: Arc<Registry>,
+    functions: functions::Registry,
     hosts: Arc<Hosts>,
     inbox: Inbox,
     slots: HashMap<JobId, Slot>,
@@ -129,10 +131,11 @@ impl fmt::Debug for Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(registry: Arc<Registry>, inbox: Inbox) -> Rules {
+    pub(crate) fn new(registry: Arc<Registry>, functions: functions::Registry, inbox: Inbox) -> Rules {
         let hosts = Arc::new(Hosts::new(registry.clone()));
         Rules {
             registry,
+            functions,
             hosts,
             inbox,
             slots: HashMap::new(),
@@ -252,7 +255,11 @@ impl Rules {
             now,
             events,
             signals_taken,
-            orders: Orders { artifacts: uri::prefix_of_job(id), threads: workflow::unsplit_threads(engine) },
+            orders: Orders {
+                artifacts: uri::prefix_of_job(id),
+                threads: workflow::unsplit_threads(engine),
+                functions: self.functions.clone(),
+            },
             registry: self.registry.clone(),
         };
         let (host, inbox) = (self.hosts.of(&hash), self.inbox.clone());

@@ -12,6 +12,7 @@ mod ebml;
 mod exact;
 mod faults;
 mod films;
+mod functions;
 mod http;
 mod images;
 mod pools;
