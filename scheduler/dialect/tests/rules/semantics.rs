@@ -378,3 +378,23 @@ fn a_section_counts_whole_or_not_at_all() {
         assert_eq!((job.open(), job.facts("x").len()), (vec!["f"], 1), "{effects}: mended, it fires");
     }
 }
+
+#[test]
+fn an_error_section_reads_the_class_of_what_failed() {
+    let text = r#"
+service(name = "t", version = "1")
+rule(
+    name = "a",
+    match = [fact("input")],
+    action = lambda: [call("f")],
+    reaction = lambda results: [result(results[0])],
+    error = lambda err: [skip([err.class_, err.code])] if err.class_ == "input" else [fail(err)],
+)
+"#;
+    let mut job = Job::new(text, "{}");
+    job.fail("f", Class::Input);
+    assert_eq!(*job.end(), End::Done(json(r#"["input", "test_failure"]"#)));
+    let mut job = Job::new(text, "{}");
+    job.fail("f", Class::Host);
+    assert!(matches!(job.end(), End::Failed(failure) if failure.class == Class::Host), "{:?}", job.end());
+}

@@ -132,6 +132,8 @@ impl Instance {
         let err = Value::map([
             ("key", Value::text(awaited.key.as_str())),
             ("class", Value::text(failure.class.name())),
+            // `class` alone is a word of the language, and no name there.
+            ("class_", Value::text(failure.class.name())),
             ("code", Value::text(failure.code.as_str())),
             ("message", Value::text(failure.message.as_str())),
             ("retryable", Value::Bool(failure.class.is_retryable())),
