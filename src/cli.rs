@@ -6,7 +6,8 @@ use spool_worker::executor::Sandbox;
 
 use crate::logging::LogFormat;
 use crate::{
-    bench, doctor, encode, estimate, ffmpeg, images, job, pool, probe, quality, queue, server, submit, text, up, worker,
+    bench, doctor, encode, estimate, ffmpeg, images, job, pool, probe, quality, queue, rules, server, service, submit,
+    text, up, worker,
 };
 
 /// Cuts films into chunks, encodes them side by side, joins them frame-exactly.
@@ -39,6 +40,12 @@ pub enum Command {
     /// Look at pools (who may use how much) and change them
     #[command(subcommand)]
     Pool(pool::PoolCommand),
+    /// Write services made of rules, test them, and give them to a server
+    #[command(subcommand)]
+    Service(service::ServiceCommand),
+    /// Find out why rules fire, or not
+    #[command(subcommand)]
+    Rules(rules::RulesCommand),
     /// Look at what waits
     #[command(subcommand)]
     Queue(queue::QueueCommand),

@@ -1,7 +1,8 @@
 //! Talking to a server: over the network, or over the in-memory pipe of an embedded one. Jobs and workers here, [`pools`] and
-//! queues apart.
+//! queues, and services made of [`rules`] apart.
 
 pub mod pools;
+pub mod rules;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use spool_proto::wire::v1;
 use spool_proto::wire::v1::job_service_client::JobServiceClient;
 use spool_proto::wire::v1::pool_service_client::PoolServiceClient;
 use spool_proto::wire::v1::queue_service_client::QueueServiceClient;
+use spool_proto::wire::v1::rule_service_client::RuleServiceClient;
 use spool_proto::wire::v1::worker_service_client::WorkerServiceClient;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
@@ -30,6 +32,7 @@ pub struct Client {
     workers: WorkerServiceClient<Channel>,
     pools: PoolServiceClient<Channel>,
     queues: QueueServiceClient<Channel>,
+    rules: RuleServiceClient<Channel>,
     /// As the user gave it, for errors.
     url: String,
 }
@@ -58,7 +61,8 @@ impl Client {
             jobs: JobServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
             workers: WorkerServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
             pools: PoolServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
-            queues: QueueServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX),
+            queues: QueueServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
+            rules: RuleServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX),
             url: url.into(),
         }
     }

@@ -1,4 +1,6 @@
-//! `spool job …`: looking at jobs and steering them.
+//! `spool job …`: looking at jobs and steering them; [`inside`] those of services made of rules.
+
+pub mod inside;
 
 use clap::{Args, Subcommand};
 use spool_proto::ids::JobId;
@@ -33,6 +35,16 @@ pub enum JobCommand {
     SetPriority(PriorityArgs),
     /// Give a job to another pool; what runs goes with it
     Move(MoveArgs),
+    /// What happened inside a job of rules: each event, and what the rules made of it
+    History(inside::LookArgs),
+    /// What a job of rules knows
+    Facts(inside::FactsArgs),
+    /// Tell a job of rules something
+    Signal(inside::SignalArgs),
+    /// Let a job of rules go on that is paused
+    Resume(inside::LookArgs),
+    /// The jobs that a job has started, and those they have
+    Tree(inside::LookArgs),
 }
 
 /// A job, and where to ask for it.
@@ -164,6 +176,11 @@ pub async fn run(command: JobCommand) -> anyhow::Result<Exit> {
             let job = client.move_job(&job, &args.pool).await?;
             output::print(&format!("{} {} pool {}\n", job.job, job.state.name(), job.pool))?;
         }
+        JobCommand::History(args) => inside::history(&args).await?,
+        JobCommand::Facts(args) => inside::facts(&args).await?,
+        JobCommand::Signal(args) => inside::signal(&args).await?,
+        JobCommand::Resume(args) => inside::resume(&args).await?,
+        JobCommand::Tree(args) => inside::tree(&args).await?,
     }
     Ok(Exit::Done)
 }

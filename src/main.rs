@@ -1,7 +1,7 @@
 //! `spool`: one binary that plays every role. Parses, calls the API, prints.
 //!
 //! Reading order: [`cli`] (nouns and verbs), [`argv`] (ffmpeg's single dashes), [`exit`] (how it ends); then a file per noun
-//! ([`encode`], [`submit`], [`estimate`], [`ffmpeg`], [`job`], [`pool`], [`queue`], [`worker`], [`probe`], [`quality`], [`images`], [`text`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`], [`rules_exec`]), over
+//! ([`encode`], [`submit`], [`estimate`], [`ffmpeg`], [`job`], [`pool`], [`service`], [`rules`], [`queue`], [`worker`], [`probe`], [`quality`], [`images`], [`text`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`], [`rules_exec`]), over
 //! [`run`] (a job to its end), [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`], [`quantity`].
 
 mod argv;
@@ -26,9 +26,11 @@ mod quality;
 mod quantity;
 mod queue;
 mod roles;
+mod rules;
 mod rules_exec;
 mod run;
 mod server;
+mod service;
 mod submit;
 mod text;
 mod up;
@@ -105,6 +107,8 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Pool(command) => pool::run(command).await,
         Command::Queue(command) => queue::run(command).await,
         Command::Worker(command) => worker::run(command).await,
+        Command::Rules(command) => rules::run(command).await,
+        Command::Service(command) => service::run(command).await,
         Command::Server(args) => server::run(&args).await,
         Command::Up(args) => up::run(&args).await,
         Command::Probe(args) => probe::run(&args).await,

@@ -301,11 +301,12 @@ fn fetched(source: &SourceFetch) -> String {
 }
 
 pub fn output_of(job: &JobView) -> Option<spool_proto::view::EncodeOutput> {
-    serde_json::from_value(job.output.clone()?).ok()
+    // What a service made of rules answers may look like it.
+    serde_json::from_value(job.output.clone().filter(|_| job.service == "video-encode")?).ok()
 }
 
 fn title_of(job: &JobView) -> Option<TitleOutput> {
-    serde_json::from_value(job.output.clone()?).ok()
+    serde_json::from_value(job.output.clone().filter(|_| job.service == "title")?).ok()
 }
 
 /// What a player is pointed at, then a line a track.

@@ -23,7 +23,6 @@ pub fn main() -> ! {
 ///
 /// # Errors
 /// When this program's own file cannot be named.
-#[expect(dead_code, reason = "servers and tools take it")]
 pub fn keeper() -> anyhow::Result<Keeper> {
     let program = std::env::current_exe().context("this program's own file cannot be named")?;
     Ok(Keeper::new(program, vec!["rules-exec".into()]))

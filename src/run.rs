@@ -8,7 +8,7 @@ pub mod folder;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use spool_proto::spec::JobSpec;
+use spool_proto::spec::{JobSpec, Service};
 use spool_proto::view::{JobState, JobView};
 
 use crate::cli::SandboxArg;
@@ -115,7 +115,7 @@ impl Run<'_> {
         let end = follow::follow(&client, &job, Fleet::Open, &mut progress, &mut interrupts).await;
         progress.end();
         match end? {
-            End::Final(job) => finish(&job, args, &mut progress),
+            End::Final(job) => self.finish(&job, args, &mut progress),
             End::Interrupted if ends_the_job => {
                 client.cancel(&job, "interrupted").await?;
                 Ok(Exit::Detached)
@@ -157,7 +157,7 @@ impl Run<'_> {
                 if job.state == JobState::Done {
                     folder.remove();
                 }
-                finish(&job, args, &mut progress)
+                self.finish(&job, args, &mut progress)
             }
             End::Interrupted => Ok(Exit::Detached),
         }
@@ -204,12 +204,15 @@ impl Run<'_> {
             }
         }
     }
-}
 
-fn finish(job: &JobView, args: &RunArgs, progress: &mut Progress) -> anyhow::Result<Exit> {
-    if args.json {
-        output::print_json(job)?;
+    fn finish(&self, job: &JobView, args: &RunArgs, progress: &mut Progress) -> anyhow::Result<Exit> {
+        if args.json {
+            output::print_json(job)?;
+        } else if let (Service::Rules(_), Some(result)) = (&self.job.service, &job.output) {
+            // What such a job is for; of films it is the file.
+            output::print_json(result)?;
+        }
+        progress.tell_end(job);
+        Ok(follow::exit_of(job))
     }
-    progress.tell_end(job);
-    Ok(follow::exit_of(job))
 }

@@ -1,8 +1,11 @@
 //! `spool submit`: a job written down in a file.
 //!
-//! Reading order: [`file`] (what is in it), [`template`] (what jobs have in common), then this file.
+//! Reading order: [`file`] (what is in it), [`template`] (what jobs have in common), [`service`] (jobs of services made of rules), then this
+//! file.
 
 mod file;
+pub mod json;
+mod service;
 pub mod template;
 
 use std::fs;
@@ -20,12 +23,17 @@ use crate::output;
 use crate::roles;
 use crate::run::{Run, RunArgs};
 use file::{Body, JobFile, Metadata};
+use service::{EnvelopeArgs, ServiceArgs};
 
 /// `template apply` takes the same, without the file.
 #[derive(Debug, Args)]
 pub struct SubmitArgs {
     #[command(flatten)]
     job: JobArgs,
+    #[command(flatten)]
+    service: ServiceArgs,
+    #[command(flatten)]
+    envelope: EnvelopeArgs,
     /// Print the job as it would be frozen, as JSON, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -39,7 +47,7 @@ pub struct JobArgs {
     /// The job, as YAML; - reads it from stdin
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The source, in place of the file's
+    /// The source, in place of the file's; of a service made of rules its input: JSON, @FILE or - (stdin)
     #[arg(short, long, value_name = "IN", allow_hyphen_values = true)]
     input: Option<String>,
     /// The output, in place of the file's: a folder for packages
@@ -51,7 +59,27 @@ pub struct JobArgs {
 }
 
 pub async fn run(args: &SubmitArgs) -> anyhow::Result<Exit> {
-    submit(Prepared::of(&args.job, None)?, args).await
+    let prepared = match (&args.service.service, &args.job.file) {
+        (Some(named), _) => service::of_options(named, args)?,
+        (None, Some(path)) => {
+            let (name, text) = read(path)?;
+            if service::names_a_service(&text) {
+                service::of_file(&name, &text, args)?
+            } else if let Some(set) = args.service.set.first() {
+                return Err(Stop::usage(format!("--set {set}: only the input of a service made of rules is set so")));
+            } else {
+                Prepared::of_text(&name, &text, &args.job, None)?
+            }
+        }
+        (None, None) => return Err(nothing_named()),
+    };
+    submit(prepared, args).await
+}
+
+fn nothing_named() -> anyhow::Error {
+    Stop::usage(
+        "no job named: give a file such as job.yaml (spool template list names some to begin with), or a service made of rules with --service",
+    )
 }
 
 /// Submits a job made of a template alone.
@@ -59,6 +87,9 @@ pub async fn apply(template: String, args: SubmitArgs) -> anyhow::Result<Exit> {
     if let Some(file) = &args.job.file {
         let file = file.display();
         return Err(Stop::usage(format!("{file}: spool template apply takes no job; spool submit {file} does")));
+    }
+    if let Some(service) = &args.service.service {
+        return Err(Stop::usage(format!("--service {service}: a template is of films; spool submit takes services")));
     }
     let file =
         JobFile { metadata: Metadata::default(), body: Body { template: Some(template.clone()), ..Body::default() } };
@@ -76,13 +107,17 @@ fn read(path: &Path) -> anyhow::Result<(String, String)> {
     Ok((name, text))
 }
 
-async fn submit(prepared: Prepared, args: &SubmitArgs) -> anyhow::Result<Exit> {
+async fn submit(mut prepared: Prepared, args: &SubmitArgs) -> anyhow::Result<Exit> {
+    args.envelope.fill(&mut prepared.job)?;
     if args.dry_run {
         output::print_json(&prepared.job)?;
         return Ok(Exit::Done);
     }
-    let pool = (prepared.job.pool != PoolName::default()).then_some("a pool");
-    let url = args.run.server(pool)?;
+    let needs = match &prepared.job.service {
+        Service::Rules(_) => Some("a service made of rules"),
+        _ => (prepared.job.pool != PoolName::default()).then_some("a pool"),
+    };
+    let url = args.run.server(needs)?;
     let run = Run {
         job: &prepared.job,
         hash: &prepared.hash,
@@ -114,14 +149,16 @@ impl Prepared {
     /// # Errors
     /// A [`Stop`] with exit 2 that names the file and the field.
     pub fn of(args: &JobArgs, output: Option<&Path>) -> anyhow::Result<Prepared> {
-        let Some(path) = &args.file else {
-            return Err(Stop::usage(
-                "no job named: give a file such as job.yaml (spool template list names some to begin with)",
-            ));
-        };
-        let (name, text) = read(path)?;
-        let file = file::parse(&name, &text).map_err(Stop::usage)?;
-        Prepared::from_file(&name, file, args, output)
+        let (name, text) = read(args.file.as_ref().ok_or_else(nothing_named)?)?;
+        if service::names_a_service(&text) {
+            return Err(Stop::usage(format!("{name}: only films are measured, not services made of rules")));
+        }
+        Prepared::of_text(&name, &text, args, output)
+    }
+
+    fn of_text(name: &str, text: &str, args: &JobArgs, output: Option<&Path>) -> anyhow::Result<Prepared> {
+        let file = file::parse(name, text).map_err(Stop::usage)?;
+        Prepared::from_file(name, file, args, output)
     }
 
     fn from_file(name: &str, file: JobFile, args: &JobArgs, output: Option<&Path>) -> anyhow::Result<Prepared> {

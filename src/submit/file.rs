@@ -23,7 +23,7 @@ use crate::quantity;
 use crate::yaml::{Text, Time, read};
 
 pub const API_VERSION: &str = "spool/v1";
-const KIND: &str = "Job";
+pub const KIND: &str = "Job";
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]

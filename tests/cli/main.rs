@@ -9,6 +9,7 @@ mod pools;
 mod quality;
 mod refusals;
 mod rules_exec;
+mod services;
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -22,6 +22,7 @@ mod reclaim;
 mod refusals;
 mod s3;
 mod server;
+mod service_tools;
 mod services;
 mod sound;
 mod sources;

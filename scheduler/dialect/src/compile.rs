@@ -209,6 +209,13 @@ impl Reading<'_> {
         self.under_way.push(file.to_owned());
         let ast =
             AstModule::parse(file, text.clone(), &dialect()).map_err(|e| Problem::of_error(file, "syntax", &e))?;
+        for load in ast.loads() {
+            if !self.sources.0.contains_key(load.module_id) {
+                let at = load.span.resolve_span().begin;
+                let message = format!("there is no file {:?} in the service's folder", load.module_id);
+                return Err(Problem { line: at.line + 1, column: at.column + 1, ..problem("no_file", message) });
+            }
+        }
         let loads: Vec<String> = ast.loads().iter().map(|load| load.module_id.to_owned()).collect();
         for load in &loads {
             self.read(load)?;

@@ -3,9 +3,12 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::time::{Span, Timestamp};
 
@@ -44,11 +47,33 @@ pub struct Script {
 }
 
 /// The same each time, or one after the other (the last for all that follow).
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Answers {
     Each(Vec<Answer>),
     Always(Answer),
+}
+
+/// By hand, so that what is wrong within is told with its own place.
+impl<'de> Deserialize<'de> for Answers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Answers;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("what is answered (answer, fail, takes, hangs), or a list of such")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Answers, A::Error> {
+                Answer::deserialize(MapAccessDeserializer::new(map)).map(Answers::Always)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Answers, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Answers::Each)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
@@ -330,6 +355,10 @@ impl Play<'_> {
                 self.wrong.push(format!("expected {what}; {is}"));
             }
         };
+        let is_said = done.is_some() || failed.is_some() || cancelled == Some(true) || running == Some(true);
+        if let (Status::Paused(pause), None, false) = (&status, &paused, is_said) {
+            expect(false, format!("it not to pause (if that is meant: expect: {{paused: {}}})", pause.code));
+        }
         if let Some(value) = done {
             let holds = matches!(&status, Status::Ended(End::Done(found)) if covers(found, &value));
             expect(holds, format!("it to be done with {value}"));

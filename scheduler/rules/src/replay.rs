@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
+use spool_proto::time::Timestamp;
 
 use crate::history::{Entry, Event, Outcome, SectionRun, effective};
-use crate::instance::{Diverged, Instance, Program, Request, Sections, Status};
+use crate::instance::{Diverged, Instance, Kept, Program, Request, Sections, Status};
 use crate::limits::Limits;
 
 /// Where another rule set departs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
-    /// Number of the event, from 1.
+    /// Number of the event, from 1, of those that count ([`effective`]); 0: before the first.
     pub event: usize,
     pub what: Departure,
 }
@@ -43,8 +44,44 @@ pub fn compare(
     sections: &mut dyn Sections,
     limits: Limits,
 ) -> Result<Vec<Difference>, Diverged> {
-    let (mut then, mut now) = (Instance::new(old.clone(), limits), Instance::new(new.clone(), limits));
+    let (then, now) = (Instance::new(old.clone(), limits), Instance::new(new.clone(), limits));
+    play(history, then, now, Names::default(), sections)
+}
+
+/// As [`compare`], of a history that was trimmed: from what was kept of the job on, which the new rules take over as a migration does. What
+/// they fire at once belongs to event 0.
+///
+/// # Errors
+/// When the history is not one of `old`, or the new rules cannot take the job over.
+pub fn compare_from(
+    kept: Kept,
+    history: &[Entry],
+    old: &Arc<Program>,
+    new: &Arc<Program>,
+    sections: &mut dyn Sections,
+    limits: Limits,
+) -> Result<Vec<Difference>, Diverged> {
+    let then = Instance::restore(old.clone(), limits, kept)?;
+    let mut now = then.clone();
+    now.migrate(new.clone())?;
+    let at = history.first().map_or(Timestamp(0), |entry| entry.at);
+    let step = now.step(at, Event::Migrated { rules: new.set().hash.clone() }, sections);
     let mut names = Names::default();
+    names.carry_over(&then, &now);
+    names.now(&step.requests);
+    let at_once = departures(&[], &step.entry.sections);
+    let mut differences: Vec<_> = at_once.into_iter().map(|what| Difference { event: 0, what }).collect();
+    differences.extend(play(history, then, now, names, sections)?);
+    Ok(differences)
+}
+
+fn play(
+    history: &[Entry],
+    mut then: Instance,
+    mut now: Instance,
+    mut names: Names,
+    sections: &mut dyn Sections,
+) -> Result<Vec<Difference>, Diverged> {
     let mut differences = Vec::new();
     for (number, entry) in (1..).zip(effective(history)) {
         let event = match names.translate(&entry.event) {
@@ -115,6 +152,23 @@ impl Side {
 }
 
 impl Names {
+    /// What both waited for before the first event is called the same in both.
+    fn carry_over(&mut self, then: &Instance, now: &Instance) {
+        let asked = |of: &str, name: String| (of.to_owned(), name, 0);
+        for task in then.waits_for() {
+            self.then.asked_as.insert(task, asked("task", task.to_string()));
+        }
+        for task in now.waits_for() {
+            self.now.task_of.insert(asked("task", task.to_string()), task);
+        }
+        for effect in then.children() {
+            self.then.started_as.insert(effect.to_owned(), asked("child", effect.to_owned()));
+        }
+        for effect in now.children() {
+            self.now.child_of.insert(asked("child", effect.to_owned()), effect.to_owned());
+        }
+    }
+
     fn then(&mut self, requests: &[Request]) {
         self.then.take(requests);
     }

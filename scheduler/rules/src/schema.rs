@@ -75,6 +75,10 @@ fn one(schema: &Value, value: &Value, path: &str) -> Result<Value, Mismatch> {
     match kind {
         "uri" | "text" => match value {
             Value::Text(text) if kind == "uri" && text.is_empty() => Err(bad(path, "a URI is not empty")),
+            // A whole path is as good as a URI, and functions take URIs.
+            Value::Text(text) if kind == "uri" && text.starts_with('/') => {
+                Ok(Value::text(spool_proto::uri::from_path(std::path::Path::new(text.as_ref()))))
+            }
             Value::Text(_) => Ok(value.clone()),
             _ => Err(wrong()),
         },
@@ -161,5 +165,20 @@ fn article(kind: &str) -> String {
         "int" => "an integer".into(),
         "uri" => "a URI".into(),
         other => format!("a {other}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_path_becomes_a_uri_once() {
+        let schema = Value::map([("film", Value::map([("type", Value::text("uri"))]))]);
+        let film = |text: &str| Value::map([("film", Value::text(text))]);
+        let whole = conform(&schema, &film("/films/a b.mov")).expect("a path");
+        assert_eq!(whole, film("file:///films/a%20b.mov"));
+        assert_eq!(conform(&schema, &whole), Ok(whole.clone()));
+        assert_eq!(conform(&schema, &film("s3://films/a.mov")), Ok(film("s3://films/a.mov")));
     }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use spool_rules::instance::Instance;
 use spool_rules::instance::Program;
 use spool_rules::limits::Limits;
 use spool_rules::rehearsal::{Script, Told, rehearse};
-use spool_rules::replay::{Departure, compare};
+use spool_rules::replay::{Departure, compare, compare_from};
 
 use crate::harness::compile;
 use crate::semantics::ENCODE;
@@ -64,4 +65,30 @@ fn a_history_tells_two_rule_sets_apart() {
     assert!(matches!(&said[..], [Departure::Otherwise { .. }, Departure::End { .. }]), "{said:?}");
     let fewer = ENCODE.replace("for c in p.chunks]", "for c in p.chunks[:1]]");
     assert!(against(&fewer).iter().any(|d| matches!(d, Departure::Unasked { .. })), "{:?}", against(&fewer));
+}
+
+#[test]
+fn a_trimmed_history_is_taken_over_where_it_begins() {
+    let script = format!(r#"{{"name": "a", "input": {{"source": "a.mp4"}}, "functions": {FUNCTIONS}}}"#);
+    let history = play(&script).history;
+    let old = Arc::new(Program::new(compile(ENCODE).set.clone()).expect("good"));
+    // Two calls are under way when it is trimmed.
+    let (before, after) = history.split_at(2);
+    let mut job = Instance::new(old.clone(), Limits::default());
+    before.iter().for_each(|entry| drop(job.replay(entry).expect("its own")));
+    assert_eq!(job.waits_for().count(), 2);
+    let against = |text: &str| {
+        let compiled = compile(text);
+        let new = Arc::new(Program::new(compiled.set.clone()).expect("good"));
+        let differences = compare_from(job.keep(), after, &old, &new, &mut &*compiled, Limits::default());
+        differences.expect("it is a history of the old rules")
+    };
+    assert_eq!(against(ENCODE), []);
+    let more =
+        format!("{ENCODE}\nrule(name = \"log\", match = [fact(\"input\")], action = lambda: [assert_(\"logged\")])\n");
+    let said = against(&more);
+    let gained = Departure::Gained { rule: "log".into(), section: "action" };
+    assert_eq!((said.len(), said[0].event, &said[0].what), (1, 0, &gained), "{said:?}");
+    let other = against(&ENCODE.replace("result({\"film\": results[0]})", "result({\"film\": 1})"));
+    assert!(matches!(&other[..], [one, _] if matches!(one.what, Departure::Otherwise { .. })), "{other:?}");
 }
