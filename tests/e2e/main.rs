@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bench;
+mod built_in;
 mod clips;
 #[path = "../../media/tests/ebml/mod.rs"]
 mod ebml;
