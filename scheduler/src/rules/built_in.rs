@@ -11,6 +11,7 @@ macro_rules! services {
 }
 
 const SERVICES: &[Service] = services! {
+    "clip": "main.star";
     "inspect": "main.star";
     "video-encode": "main.star";
 };
