@@ -16,6 +16,7 @@ mod batch;
 pub mod bench;
 pub mod capacity;
 pub mod executor;
+mod list;
 pub mod local;
 mod outbox;
 mod publish;

@@ -68,7 +68,7 @@ impl Input {
                 Pairing::Chunk { .. } => 1,
             },
             Args::Noop { .. } | Args::Validate(_) | Args::Index(_) | Args::Publish(_) | Args::QualityReport(_) => 0,
-            Args::Segment(_) | Args::Manifest(_) | Args::PublishPackage(_) => 0,
+            Args::Segment(_) | Args::Manifest(_) | Args::PublishPackage(_) | Args::List(_) => 0,
         };
         let owner = |index| if index < from_users { Owner::User } else { Owner::Spool };
         let version = |at| call.source_version.clone().filter(|_| at == 0 && from_users > 0);

@@ -118,6 +118,7 @@ fn usual(args: &Args) -> Usual {
         Args::Audio(_) => usual(limits::AUDIO_MEMORY, limits::CODEC_TIMEOUT, limits::NO_PROGRESS),
         Args::Subtitle(_) | Args::Text(_) => usual(limits::SUBTITLE_MEMORY, limits::READ_TIMEOUT, Span::ZERO),
         Args::Publish(_) | Args::PublishPackage(_) => usual(limits::PUBLISH_MEMORY, limits::READ_TIMEOUT, Span::ZERO),
+        Args::List(_) => usual(0, limits::READ_TIMEOUT, Span::ZERO),
         Args::Noop { .. } => usual(0, Span::ZERO, Span::ZERO),
         _ => usual(limits::TABLES_MEMORY, limits::READ_TIMEOUT, Span::ZERO),
     }
