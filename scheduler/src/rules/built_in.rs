@@ -13,7 +13,9 @@ macro_rules! services {
 const SERVICES: &[Service] = services! {
     "clip": "main.star";
     "inspect": "main.star";
+    "reencode": "main.star";
     "video-encode": "main.star";
+    "watch": "main.star";
 };
 
 /// Its name, and its files.
