@@ -84,7 +84,7 @@ fn tell(fleet: &Fleet, job: &str, name: &str, payload: &Value) {
 }
 
 fn facts(fleet: &Fleet, job: &str, kind: &str) -> Vec<Value> {
-    let output = fleet.client(&["job", "facts", job, "--type", kind, "--json"]);
+    let output = fleet.client(&["job", "facts", job, "--kind", kind, "--json"]);
     serde_json::from_slice(&output.stdout).unwrap_or_default()
 }
 
