@@ -61,5 +61,9 @@ fn a_catalogue_of_thousands_costs_an_event_no_more_than_a_small_one() {
         assert!(told.wrong.is_empty(), "{titles} titles: {:?}", told.wrong);
     }
     let told = catalogue(9, 2);
-    assert!(told.wrong.iter().any(|wrong| wrong.contains("match_too_large")), "what is looked at is counted: {:?}", told.wrong);
+    assert!(
+        told.wrong.iter().any(|wrong| wrong.contains("match_too_large")),
+        "what is looked at is counted: {:?}",
+        told.wrong
+    );
 }
