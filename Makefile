@@ -55,9 +55,10 @@ check: deps
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "SKIPPED: cargo deny (install it with: cargo install cargo-deny --locked)"; fi
 
-# The scheduling engine alone: placements a second, bytes a queued task.
+# The scheduling engine alone: placements a second, bytes a queued task. Then the rules engine alone: events, firings, bytes a job.
 bench-core: deps
 	cargo bench -p spool-core --bench engine
+	cargo bench -p spool-rules --bench rules
 
 bench: build $(if $(filter $(DEMO_FILM),$(IN)),$(DEMO_FILM))
 	$(SPOOL) bench encode "$(IN)"

@@ -3,6 +3,7 @@
 mod batch;
 mod dispatch;
 mod encode;
+mod rules;
 mod sim;
 mod start;
 
@@ -20,6 +21,8 @@ pub enum BenchCommand {
     Batch(batch::BatchArgs),
     /// Start calls in executors that are warm and in cold ones, in turns, and a whole worker
     Start(start::StartArgs),
+    /// Run jobs whose workflow is rules and jobs of one phase, in turns
+    Rules(rules::RulesArgs),
     /// Play a day of a fleet in seconds: the real engine in virtual time
     Sim(sim::SimArgs),
 }
@@ -30,6 +33,7 @@ pub async fn run(command: BenchCommand) -> anyhow::Result<Exit> {
         BenchCommand::Dispatch(args) => dispatch::run(&args).await?,
         BenchCommand::Batch(args) => batch::run(&args).await?,
         BenchCommand::Start(args) => start::run(&args).await?,
+        BenchCommand::Rules(args) => rules::run(&args).await?,
         BenchCommand::Sim(args) => return sim::run(args).await,
     }
     Ok(Exit::Done)

@@ -6,8 +6,8 @@ use spool_worker::executor::Sandbox;
 
 use crate::logging::LogFormat;
 use crate::{
-    bench, doctor, encode, estimate, ffmpeg, images, job, pool, probe, quality, queue, rules, server, service, submit,
-    text, up, worker,
+    bench, doctor, encode, estimate, ffmpeg, function, images, job, pool, probe, quality, queue, rules, server,
+    service, submit, text, up, worker,
 };
 
 /// Cuts films into chunks, encodes them side by side, joins them frame-exactly.
@@ -34,6 +34,9 @@ pub enum Command {
     /// Look at job templates, or submit one
     #[command(subcommand)]
     Template(submit::template::TemplateCommand),
+    /// Functions of your own: write, test, push and run them
+    #[command(subcommand)]
+    Function(function::FunctionCommand),
     /// Look at jobs and steer them
     #[command(subcommand)]
     Job(job::JobCommand),
@@ -74,6 +77,9 @@ pub enum Command {
     /// Run the sections of a rule set for the process that started this one
     #[command(hide = true)]
     RulesExec,
+    /// Lock a user's program in and start it, for the worker that started this process
+    #[command(hide = true)]
+    Launch,
 }
 
 impl Command {
@@ -108,3 +114,15 @@ fn sandbox() -> impl TypedValueParser<Value = Sandbox> {
 }
 
 pub const DEFAULT_URL: &str = "http://127.0.0.1:7400";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn commands_and_their_options_do_not_clash() {
+        Cli::command().debug_assert();
+    }
+}

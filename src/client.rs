@@ -1,6 +1,7 @@
-//! Talking to a server: over the network, or over the in-memory pipe of an embedded one. Jobs and workers here, [`pools`] and
-//! queues, and services made of [`rules`] apart.
+//! Talking to a server: over the network, or over the in-memory pipe of an embedded one. Jobs and workers here, [`pools`] with
+//! queues, [`functions`], and services made of [`rules`] apart.
 
+pub mod functions;
 pub mod pools;
 pub mod rules;
 
@@ -10,6 +11,7 @@ use spool_proto::failure::Failure;
 use spool_proto::view::{Explanation, JobView, LogLine, WorkerView};
 use spool_proto::wire::status::failure_of;
 use spool_proto::wire::v1;
+use spool_proto::wire::v1::function_service_client::FunctionServiceClient;
 use spool_proto::wire::v1::job_service_client::JobServiceClient;
 use spool_proto::wire::v1::pool_service_client::PoolServiceClient;
 use spool_proto::wire::v1::queue_service_client::QueueServiceClient;
@@ -24,6 +26,9 @@ use crate::exit::{Exit, Stop};
 /// Frames of a day's film at a time are far below this; tasks of the largest jobs are not.
 const MESSAGE_MAX: usize = 256 << 20;
 
+/// A function's files with their paths.
+const FUNCTION_MAX: usize = 80 << 20;
+
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
@@ -33,6 +38,7 @@ pub struct Client {
     pools: PoolServiceClient<Channel>,
     queues: QueueServiceClient<Channel>,
     rules: RuleServiceClient<Channel>,
+    functions: FunctionServiceClient<Channel>,
     /// As the user gave it, for errors.
     url: String,
 }
@@ -62,7 +68,10 @@ impl Client {
             workers: WorkerServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
             pools: PoolServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
             queues: QueueServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
-            rules: RuleServiceClient::new(channel).max_decoding_message_size(MESSAGE_MAX),
+            rules: RuleServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_MAX),
+            functions: FunctionServiceClient::new(channel)
+                .max_decoding_message_size(MESSAGE_MAX)
+                .max_encoding_message_size(FUNCTION_MAX),
             url: url.into(),
         }
     }

@@ -138,7 +138,7 @@ fn asked(job: &JobSpec) -> Trim {
     match &job.service {
         Service::VideoEncode(spec) => spec.trim,
         Service::Title(spec) => spec.trim,
-        Service::Rules(_) | Service::Bench(_) => Trim::default(),
+        Service::Rules(_) | Service::Function(_) | Service::Bench(_) => Trim::default(),
     }
 }
 
@@ -170,7 +170,7 @@ async fn sample(
             spec.trim = trim;
             spec.output = uri::prefix_from_path(&place);
         }
-        Service::Rules(_) | Service::Bench(_) => {}
+        Service::Rules(_) | Service::Function(_) | Service::Bench(_) => {}
     }
     let (id, _) = client.submit("", &job).await?;
     let mut watch = client.watch(&id).await?;

@@ -1,7 +1,7 @@
 //! `spool`: one binary that plays every role. Parses, calls the API, prints.
 //!
 //! Reading order: [`cli`] (nouns and verbs), [`argv`] (ffmpeg's single dashes), [`exit`] (how it ends); then a file per noun
-//! ([`encode`], [`submit`], [`estimate`], [`ffmpeg`], [`job`], [`pool`], [`service`], [`rules`], [`queue`], [`worker`], [`probe`], [`quality`], [`images`], [`text`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`], [`rules_exec`]), over
+//! ([`encode`], [`submit`], [`estimate`], [`ffmpeg`], [`function`], [`job`], [`pool`], [`service`], [`rules`], [`queue`], [`worker`], [`probe`], [`quality`], [`images`], [`text`], [`doctor`], [`bench`]) and per role ([`server`], [`worker`], [`up`], [`exec`], [`rules_exec`]), over
 //! [`run`] (a job to its end), [`roles`] (starting servers and workers), [`client`], [`follow`], [`progress`], [`output`], [`quantity`].
 
 mod argv;
@@ -15,6 +15,7 @@ mod exec;
 mod exit;
 mod ffmpeg;
 mod follow;
+mod function;
 mod images;
 mod job;
 mod logging;
@@ -58,6 +59,9 @@ fn main() -> ExitCode {
     }
     if matches!(cli.command, Command::RulesExec) {
         rules_exec::main();
+    }
+    if matches!(cli.command, Command::Launch) {
+        spool_worker::function::main();
     }
     if let Command::Ffmpeg(args) = &cli.command {
         return ffmpeg::main(&args.words);
@@ -103,6 +107,7 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Submit(args) => submit::run(&args).await,
         Command::Estimate(args) => estimate::run(&args).await,
         Command::Template(command) => submit::template::run(command).await,
+        Command::Function(command) => function::run(command).await,
         Command::Job(command) => job::run(command).await,
         Command::Pool(command) => pool::run(command).await,
         Command::Queue(command) => queue::run(command).await,
@@ -117,6 +122,8 @@ async fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Text(args) => text::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Bench(command) => bench::run(command).await,
-        Command::Exec | Command::RulesExec | Command::Ffmpeg(_) => unreachable!("they are served before"),
+        Command::Exec | Command::RulesExec | Command::Launch | Command::Ffmpeg(_) => {
+            unreachable!("they are served before")
+        }
     }
 }

@@ -183,6 +183,9 @@ fn rates(job: &JobView, figures: &Figures) -> String {
 fn plain(job: &JobView, figures: &Figures) -> String {
     let p = &job.progress;
     let mut line = format!("{} {}", job.job, job.phase);
+    if p.frames_total > 0 && job.service == "function" {
+        return format!("{line}  {} %", p.frames * 100 / p.frames_total);
+    }
     if p.frames_total > 0 {
         line.push_str(&format!("  frame {}/{}", p.frames, p.frames_total));
     }

@@ -10,6 +10,7 @@ use spool_proto::ids::WorkerName;
 use spool_proto::spec::VideoCodec;
 use spool_scheduler::{Server, ServerError, ServerHandle, ServerOptions};
 use spool_worker::executor::Sandbox;
+use spool_worker::function::FunctionOptions;
 use spool_worker::{BATCH_TARGET, Worker, WorkerHandle, WorkerOptions, capacity, stores};
 use tonic::transport::Channel;
 
@@ -26,6 +27,14 @@ pub fn program() -> anyhow::Result<PathBuf> {
 /// What makes the program an executor.
 pub fn exec_args() -> Vec<OsString> {
     vec!["exec".into()]
+}
+
+/// What makes it the launcher of programs that users wrote, and what those get beside the system's: folders named in
+/// `SPOOL_FUNCTION_PATHS`, with colons between them.
+pub fn function_options() -> FunctionOptions {
+    let paths = std::env::var_os("SPOOL_FUNCTION_PATHS").unwrap_or_default();
+    let programs = std::env::split_paths(&paths).filter(|path| path.is_absolute()).collect();
+    FunctionOptions { args: vec!["launch".into()], programs }
 }
 
 /// Every backend a worker may offer once it has proved it.
@@ -51,11 +60,13 @@ pub struct WorkerTerms {
     /// Executor time that a batch of calls should fill.
     pub batch_target: Duration,
     pub sandbox: Sandbox,
+    /// Functions that users wrote are run, too.
+    pub functions: bool,
 }
 
 impl WorkerTerms {
     pub fn new(slots: Option<u16>, backends: Vec<String>, sandbox: Sandbox) -> WorkerTerms {
-        WorkerTerms { slots, backends, batch_target: BATCH_TARGET, sandbox }
+        WorkerTerms { slots, backends, batch_target: BATCH_TARGET, sandbox, functions: false }
     }
 }
 
@@ -66,7 +77,7 @@ pub async fn start_worker(
     scratch: PathBuf,
     terms: WorkerTerms,
 ) -> anyhow::Result<WorkerHandle> {
-    let WorkerTerms { slots, backends, batch_target, sandbox } = terms;
+    let WorkerTerms { slots, backends, batch_target, sandbox, functions } = terms;
     let capacity = capacity::of_this_machine(
         slots.map(u32::from),
         scratch.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")),
@@ -82,6 +93,7 @@ pub async fn start_worker(
         batch_target,
         sandbox,
         read_cache: read_cache()?,
+        functions: functions.then(function_options),
     };
     Ok(Worker::start(options).await?)
 }

@@ -204,7 +204,7 @@ impl Prepared {
                 let ladder = spec.ladder.iter().flat_map(|ladder| ladder.codecs.iter().copied());
                 spec.video.iter().map(|rendition| rendition.video.codec).chain(ladder).collect()
             }
-            Service::Rules(_) | Service::Bench(_) => Vec::new(),
+            Service::Rules(_) | Service::Function(_) | Service::Bench(_) => Vec::new(),
         };
         codecs.sort_unstable();
         codecs.dedup();
@@ -242,7 +242,7 @@ fn hash(service: &Service, source: &Source) -> anyhow::Result<String> {
     match &mut plain {
         Service::VideoEncode(spec) => spec.overwrite = false,
         Service::Title(spec) => spec.overwrite = false,
-        Service::Rules(_) | Service::Bench(_) => {}
+        Service::Rules(_) | Service::Function(_) | Service::Bench(_) => {}
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update(&serde_json::to_vec(&plain)?);

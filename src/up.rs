@@ -23,6 +23,9 @@ pub struct UpArgs {
     slots: Option<u16>,
     #[command(flatten)]
     sandbox: SandboxArg,
+    /// Run no functions that users wrote
+    #[arg(long)]
+    no_functions: bool,
 }
 
 pub async fn run(args: &UpArgs) -> anyhow::Result<Exit> {
@@ -36,7 +39,10 @@ pub async fn run(args: &UpArgs) -> anyhow::Result<Exit> {
         eprintln!("spool is up at http://{addr}, data in {}; Ctrl-C drains and stops", data.display());
     }
     let scratch = data.join("scratch");
-    let terms = WorkerTerms::new(args.slots, roles::all_backends(), args.sandbox.mode);
+    let terms = WorkerTerms {
+        functions: !args.no_functions,
+        ..WorkerTerms::new(args.slots, roles::all_backends(), args.sandbox.mode)
+    };
     let worker = roles::start_worker(roles::host_name(), server.connect(), scratch, terms).await?;
     roles::serve(server, Some(worker), &mut interrupts).await
 }

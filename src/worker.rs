@@ -45,6 +45,9 @@ pub struct RoleArgs {
     batch_target: Span,
     #[command(flatten)]
     sandbox: SandboxArg,
+    /// Run no functions that users wrote
+    #[arg(long)]
+    no_functions: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -114,6 +117,7 @@ async fn role(args: RoleArgs) -> anyhow::Result<Exit> {
     let channel = spool_worker::channel(&args.server.server)?;
     let terms = WorkerTerms {
         batch_target: args.batch_target.into(),
+        functions: !args.no_functions,
         ..WorkerTerms::new(args.slots, roles::all_backends(), args.sandbox.mode)
     };
     let mut worker = roles::start_worker(name, channel, scratch, terms).await?;

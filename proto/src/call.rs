@@ -3,9 +3,11 @@
 
 mod encode;
 mod plan;
+mod user;
 
 pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, Target, TrackArgs, TrackManifest};
 pub use plan::{ChunkSummary, Edit, PlanArgs, PlanSummary, VideoPlan};
+pub use user::{UserArgs, UserOrder, backend};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,8 @@ pub mod function {
     pub const PUBLISH_PACKAGE: &str = "spool.publish_package";
     /// Run by the worker itself, too.
     pub const LIST: &str = "spool.list";
+    /// A function that somebody pushed. Each is placed under its own name: [`super::UserOrder::function`].
+    pub const USER: &str = "user.function";
 }
 
 /// One call: function, typed arguments, where inputs are and where outputs go. A task's payload, as JSON.
@@ -121,6 +125,9 @@ pub enum Args {
     /// no inputs
     #[serde(rename = "spool.list")]
     List(ListArgs),
+    /// inputs: one for each of [`UserArgs::files`]. Leaves each file that the function left, named by its path
+    #[serde(rename = "user.function")]
+    User(UserArgs),
 }
 
 impl Args {
@@ -145,6 +152,7 @@ impl Args {
             Args::Manifest(_) => function::MANIFEST,
             Args::PublishPackage(_) => function::PUBLISH_PACKAGE,
             Args::List(_) => function::LIST,
+            Args::User(_) => function::USER,
         }
     }
 }
@@ -207,6 +215,13 @@ pub enum Value {
     /// Sorted by URI.
     Listed {
         files: Vec<ListedFile>,
+    },
+    /// What a user's function answered: of the form its manifest says.
+    User {
+        result: serde_json::Value,
+        /// The end of what it said on stderr, and its messages.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        log: String,
     },
 }
 

@@ -32,6 +32,8 @@ pub enum Service {
     Title(title::TitleSpec),
     /// Rules that somebody pushed.
     Rules(RulesSpec),
+    /// One call of a function that somebody pushed.
+    Function(FunctionSpec),
     /// Measures dispatch: `tasks` calls of `bench.noop`.
     Bench(BenchSpec),
 }
@@ -42,6 +44,7 @@ impl Service {
             Service::VideoEncode(_) => "video-encode",
             Service::Title(_) => "title",
             Service::Rules(rules) => &rules.name,
+            Service::Function(_) => "function",
             Service::Bench(_) => "bench",
         }
     }
@@ -119,6 +122,28 @@ pub struct RulesSpec {
     /// What the service's input says it may be.
     #[serde(default)]
     pub input: serde_json::Value,
+}
+
+/// A job of one function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FunctionSpec {
+    pub name: String,
+    /// Hash of the version, the beginning of it, or what its author calls it. Empty: the one pushed last. Once the job is accepted,
+    /// the whole hash.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// What the function's manifest says it may be.
+    #[serde(default)]
+    pub input: serde_json::Value,
+    /// URI prefix (ends in `/`) of a folder for the files that the function leaves. `None`: they go with the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// Replace objects that are there, in a store. A folder with other files in it is never touched.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub overwrite: bool,
+    /// Made by the server of all the above when it accepts the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Box<crate::call::UserOrder>>,
 }
 
 /// One film in, one film out.

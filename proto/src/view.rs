@@ -3,7 +3,10 @@
 
 mod output;
 
-pub use output::{ChunkView, EncodeOutput, FilmRate, PackageOutput, SourceFetch, TitleOutput, TrackOutput};
+pub use output::{
+    ChunkView, EncodeOutput, FilmRate, FunctionFileView, FunctionOutput, PackageOutput, SourceFetch, TitleOutput,
+    TrackOutput,
+};
 
 use serde::{Deserialize, Serialize};
 

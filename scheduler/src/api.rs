@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod fleet;
+mod functions;
 mod jobs;
 mod logs;
 mod pools;
@@ -20,6 +21,7 @@ use tonic::{Code, Status};
 
 pub(crate) use artifacts::Artifacts;
 pub(crate) use fleet::Fleet;
+pub(crate) use functions::Functions;
 pub(crate) use jobs::Jobs;
 pub(crate) use pools::{Pools, TREE_BYTES_MAX};
 pub(crate) use queues::Queues;
@@ -32,7 +34,8 @@ const TEXT_MAX: usize = 1_024;
 /// The status of a failure that is the server's answer, not a job's end.
 fn status(failure: &Failure) -> Status {
     let code = match failure.code.as_str() {
-        "no_such_job" | "no_such_worker" | "no_such_pool" | "no_such_service" | "no_such_version" => Code::NotFound,
+        "no_such_job" | "no_such_worker" | "no_such_pool" | "no_such_service" | "no_such_function"
+        | "no_such_version" => Code::NotFound,
         "wrong_state" | "pool_in_use" | "pool_drains" | "not_a_leaf" => Code::FailedPrecondition,
         "pools_changed" => Code::Aborted,
         "store_full" => Code::ResourceExhausted,

@@ -243,7 +243,9 @@ async fn on_disk(
     let (stop, stopped) = watch::channel(false);
     // No rules are run here.
     let keeper = spool_dialect::Keeper::new("spool".into(), Vec::new());
-    let rules = Rules::new(Arc::new(Registry::open(directory.path().join("services"), keeper)?), inbox.clone());
+    let services = Arc::new(Registry::open(directory.path().join("services"), keeper)?);
+    let functions = crate::functions::Registry::open(&directory.path().join("functions"))?;
+    let rules = Rules::new(services, functions, inbox.clone());
     let artifacts = directory.path().join("artifacts");
     let run_loop = RunLoop::new(engine, store, Limits::default(), messages, artifacts, rules);
     let run_loop = tokio::spawn(run_loop.run(stopped));

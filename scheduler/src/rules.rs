@@ -11,6 +11,7 @@
 mod built_in;
 mod canary;
 mod children;
+mod events;
 mod log;
 mod orders;
 pub(crate) mod registry;
@@ -27,7 +28,7 @@ use spool_core::engine::Engine;
 use spool_core::io::{Input, Next, Record, Step, Token};
 use spool_core::job::Job;
 use spool_proto::failure::{Class, Failure};
-use spool_proto::ids::{JobId, TaskId};
+use spool_proto::ids::JobId;
 use spool_proto::spec::RulesSpec;
 use spool_proto::time::Timestamp;
 use spool_proto::uri;
@@ -37,6 +38,7 @@ use spool_rules::instance::{Instance, Status};
 use spool_rules::value::Value;
 use tracing::{info, warn};
 
+use crate::functions;
 use crate::run_loop::inbox::{Inbox, Message};
 use crate::workflow;
 pub(crate) use canary::Tally;
@@ -45,7 +47,7 @@ pub(crate) use log::Log;
 use orders::Orders;
 use registry::Registry;
 use sections::Hosts;
-pub(crate) use spec::{freeze, spec};
+pub(crate) use spec::{freeze, spec, spec_of};
 pub(crate) use work::Fired;
 use work::{Done, Stand, Work};
 
@@ -109,6 +111,7 @@ impl Slot {
 
 pub(crate) struct Rules {
     registry: Arc<Registry>,
+    functions: functions::Registry,
     hosts: Arc<Hosts>,
     inbox: Inbox,
     slots: HashMap<JobId, Slot>,
@@ -128,10 +131,11 @@ impl fmt::Debug for Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(registry: Arc<Registry>, inbox: Inbox) -> Rules {
+    pub(crate) fn new(registry: Arc<Registry>, functions: functions::Registry, inbox: Inbox) -> Rules {
         let hosts = Arc::new(Hosts::new(registry.clone()));
         Rules {
             registry,
+            functions,
             hosts,
             inbox,
             slots: HashMap::new(),
@@ -223,90 +227,6 @@ impl Rules {
         self.begin(now, engine, job, stand, Vec::new(), 0);
     }
 
-    /// What is new, in order, and up to which signal.
-    fn events(&mut self, now: Timestamp, engine: &Engine, job: &Job, instance: &Instance) -> (Vec<Event>, u64) {
-        let id = job.id();
-        let is_swept = self.slots.get_mut(&id).is_some_and(|slot| std::mem::take(&mut slot.sweep));
-        let lost = if is_swept { children::lost(engine, id, instance) } else { Vec::new() };
-        for (effect, start) in lost {
-            self.start(engine, job, effect, start);
-        }
-        let slot = self.slots.get_mut(&id).expect("it is open");
-        let (mut events, mut taken) = (Vec::new(), 0);
-        if job.log().is_empty()
-            && let Some(spec) = spec(job)
-        {
-            let input = serde_json::from_value(spec.input).unwrap_or_default();
-            events.push(Event::Started { input });
-        }
-        if is_swept {
-            slot.arrived.extend(instance.waits_for());
-            slot.children.extend(children::over(engine, id, instance));
-        }
-        while let Some(index) = slot.arrived.pop_first() {
-            if !instance.awaits_task(index) {
-                continue;
-            }
-            let Some(task) = engine.task(TaskId { job: id, index }) else { continue };
-            events.extend(match task.state {
-                TaskState::Done => Some(match orders::value(&task) {
-                    Ok(value) => Event::TaskDone { task: index, value },
-                    Err(failure) => Event::TaskFailed { task: index, failure },
-                }),
-                TaskState::Failed | TaskState::Cancelled => {
-                    let failure = task.failure().cloned();
-                    let failure =
-                        failure.unwrap_or_else(|| Failure::new(Class::Transient, "cancelled", "it was called off"));
-                    Some(Event::TaskFailed { task: index, failure })
-                }
-                _ => None,
-            });
-            if events.len() >= EVENTS {
-                slot.again = true;
-                return (events, taken);
-            }
-        }
-        for (effect, outcome) in slot.children.drain(..) {
-            events.push(match outcome {
-                Ok(value) => Event::ChildDone { effect, value },
-                Err(failure) => Event::ChildFailed { effect, failure },
-            });
-        }
-        for signal in job.signals() {
-            if events.len() >= EVENTS || (signal.name == MIGRATE && !events.is_empty()) {
-                // Another rule set has another process: it begins with what migrates to it.
-                slot.again = true;
-                return (events, taken);
-            }
-            taken = signal.number;
-            let payload: Value = serde_json::from_slice(&signal.payload).unwrap_or_default();
-            let text = || payload.as_text().unwrap_or_default().to_owned();
-            match signal.name.as_str() {
-                CANCEL => events.push(Event::Cancel { reason: text() }),
-                RESUME => events.push(Event::Resume),
-                MIGRATE => {
-                    slot.again = true;
-                    events.push(Event::Migrated { rules: text().into() });
-                    return (events, taken);
-                }
-                name => {
-                    let (name, dedupe) = (name.to_owned(), signal.dedupe.to_string());
-                    events.push(Event::Signal { name, payload, dedupe });
-                }
-            }
-        }
-        if instance.next_alarm().is_some_and(|at| at <= now) {
-            let waits = |task: &u32| {
-                let task = engine.task(TaskId { job: id, index: *task });
-                let is_new = |state| matches!(state, TaskState::Queued | TaskState::Prefetched);
-                task.is_some_and(|task| is_new(task.state) && task.history.is_empty())
-            };
-            let unstarted = instance.starts_due(now).into_iter().filter(waits).collect();
-            events.push(Event::Tick { unstarted });
-        }
-        (events, taken)
-    }
-
     fn begin(
         &mut self,
         now: Timestamp,
@@ -330,19 +250,24 @@ impl Rules {
             pages: if matches!(stand, Stand::Here(_)) { Vec::new() } else { job.log().to_vec() },
             stand,
             logged_bytes: job.log().iter().map(|page| page.len()).sum(),
+            is_built_in: self.registry.is_built_in(&slot.hash),
             hash: slot.hash.clone(),
             now,
             events,
             signals_taken,
-            orders: Orders { artifacts: uri::prefix_of_job(id), threads: workflow::unsplit_threads(engine) },
+            orders: Orders {
+                artifacts: uri::prefix_of_job(id),
+                threads: workflow::unsplit_threads(engine),
+                functions: self.functions.clone(),
+            },
             registry: self.registry.clone(),
         };
         let (host, inbox) = (self.hosts.of(&hash), self.inbox.clone());
         tokio::spawn(async move {
             let fired = match host {
                 Ok(host) => {
-                    let mut hosted = host.lock_owned().await;
-                    let ran = tokio::task::spawn_blocking(move || work.run(&mut hosted)).await;
+                    let mut runner = host.lock_owned().await;
+                    let ran = tokio::task::spawn_blocking(move || work.run(&mut runner)).await;
                     ran.unwrap_or_else(|e| {
                         let why =
                             Failure::new(Class::Internal, "rules_broke", format!("evaluating the rules broke: {e}"));

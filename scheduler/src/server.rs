@@ -21,7 +21,8 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 use tracing::{error, info};
 
-use crate::api::{Artifacts, Fleet, Jobs, Pools, Queues, RuleServices, TREE_BYTES_MAX, Workers};
+use crate::api::{Artifacts, Fleet, Functions, Jobs, Pools, Queues, RuleServices, TREE_BYTES_MAX, Workers};
+use crate::functions;
 use crate::lock::{DataLock, LockError};
 use crate::recovery::recover;
 use crate::rules::Rules;
@@ -159,9 +160,10 @@ impl Server {
         let archive = store.reader();
         let (inbox, messages) = Inbox::new();
         let (stop, stopped) = watch::channel(false);
+        let functions = functions::Registry::open(&data.join("functions")).map_err(unusable)?;
         let pieces = Artifacts::new(inbox.clone(), artifacts.clone()).map_err(unusable)?;
         let registry = Arc::new(Registry::open(data.join("services"), rules).map_err(unusable)?);
-        let rules = Rules::new(registry.clone(), inbox.clone());
+        let rules = Rules::new(registry.clone(), functions.clone(), inbox.clone());
         let run_loop = RunLoop::new(engine, store, limits, messages, artifacts, rules);
         let trouble = run_loop.trouble();
         let loop_stopped = stopped.clone();
@@ -178,13 +180,14 @@ impl Server {
         health.set_serving::<v1::rule_service_server::RuleServiceServer<RuleServices<S::Archive>>>().await;
         health.set_serving::<v1::queue_service_server::QueueServiceServer<Queues>>().await;
         health.set_serving::<v1::fleet_service_server::FleetServiceServer<Fleet>>().await;
+        health.set_serving::<v1::function_service_server::FunctionServiceServer<Functions>>().await;
         health.set_serving::<v1::artifact_service_server::ArtifactServiceServer<Artifacts>>().await;
         let reflection = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1()
             .map_err(|e| ServerError::Died(format!("reflection: {e}")))?;
-        let jobs = Jobs { inbox: inbox.clone(), archive, services: registry.clone() };
+        let jobs = Jobs { inbox: inbox.clone(), archive, services: registry.clone(), functions: functions.clone() };
         let rule_services = RuleServices { jobs: jobs.clone(), registry };
         let router = || {
             tonic::transport::Server::builder()
@@ -203,6 +206,7 @@ impl Server {
                         .max_decoding_message_size(TREE_BYTES_MAX),
                 )
                 .add_service(v1::queue_service_server::QueueServiceServer::new(Queues { inbox: inbox.clone() }))
+                .add_service(Functions { registry: functions.clone() }.service())
                 .add_service(v1::artifact_service_server::ArtifactServiceServer::new(pieces.clone()))
                 .add_service(v1::fleet_service_server::FleetServiceServer::new(Fleet { inbox: inbox.clone() }))
         };

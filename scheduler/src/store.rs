@@ -21,7 +21,7 @@ use std::fmt;
 use std::future::Future;
 
 use spool_core::engine::Engine;
-use spool_core::io::Record;
+use spool_core::io::{Blob, Record};
 use spool_core::snapshot::{AttemptEnd, EngineSnapshot, HistoryPart, JobSnapshot, TaskPart};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId, WorkerName};
@@ -66,6 +66,9 @@ pub trait Archive: Clone + Send + Sync + 'static {
 
     /// The job that was made for a request.
     fn find_request(&self, request_id: &str) -> impl Future<Output = Result<Option<JobId>, StoreError>> + Send;
+    /// The log of a job's workflow. Empty: it kept none, or there is no such job.
+    fn history(&self, job: JobId) -> impl Future<Output = Result<Vec<Blob>, StoreError>> + Send;
+
     /// Jobs that rules of this one started.
     fn children(&self, parent: JobId) -> impl Future<Output = Result<Vec<JobId>, StoreError>> + Send;
 
@@ -141,6 +144,8 @@ pub struct ArchivedJob {
     pub request_id: String,
     pub attempts: Vec<AttemptRow>,
     pub events: Vec<LogLine>,
+    /// The log of a reactive job's workflow.
+    pub history: Vec<Blob>,
 }
 
 /// One attempt of a task, for the archive.

@@ -22,6 +22,9 @@ pub use logs::job_logs;
 /// Jobs with more tasks than this are bulk work: of their tasks, logs and archive keep only those that did not go smoothly.
 pub const DETAILED_TASKS: u32 = 10_000;
 
+/// All of a call of a user's function, as its worker counts what is done.
+const WHOLE: u64 = 1_000;
+
 /// The job now. `tasks`: with its tasks.
 pub fn job(engine: &Engine, job: &Job, now: Timestamp, tasks: bool) -> JobView {
     let request = job.request();
@@ -68,7 +71,13 @@ pub fn archived(engine: &Engine, job: &Job, now: Timestamp) -> ArchivedJob {
             });
         }
     }
-    ArchivedJob { view, request_id: job.request().request_id.clone(), attempts, events: job_logs(engine, job) }
+    ArchivedJob {
+        view,
+        request_id: job.request().request_id.clone(),
+        attempts,
+        events: job_logs(engine, job),
+        history: job.log().to_vec(),
+    }
 }
 
 /// In order of their beginning. A reactive job starts phases of one name again and again: for people they are one.
@@ -130,9 +139,20 @@ fn progress(engine: &Engine, job: &Job, now: Timestamp) -> Progress {
     let Some(current) = job.phases().last() else { return Progress::default() };
     let named = |name: &str| job.phases().iter().find(|phase| phase.name == name);
     let Some(encoding) = named("encoding").or_else(|| named("analysing")) else {
+        // Of a film nothing that counts has begun.
+        if matches!(job.request().service.as_str(), "video-encode" | "title") {
+            return Progress::default();
+        }
         // What a reactive job has begun is all that is known of it.
         let counts = if job.request().reactive { job.counts() } else { &current.counts };
-        return Progress { chunks_done: counts.done, chunks_total: counts.total(), ..Progress::default() };
+        let mut progress = Progress { chunks_done: counts.done, chunks_total: counts.total(), ..Progress::default() };
+        if job.request().service == "function" {
+            // Functions that users wrote tell how much of their work is done: workers count it in thousandths.
+            let calls = engine.tasks(job).filter(|task| task.shape.function.starts_with("user."));
+            (progress.frames, progress.frames_total) =
+                calls.fold((0, 0), |(done, all), task| (done + task.advance.frames.min(WHOLE), all + WHOLE));
+        }
+        return progress;
     };
     let mut progress = Progress { bytes: encoding.progress().bytes, ..Progress::default() };
     let coding = [function::ENCODE, function::ANALYSE];

@@ -7,6 +7,7 @@ mod bench;
 mod chunks;
 pub(crate) mod limits;
 mod title;
+mod user_function;
 
 use spool_core::engine::Engine;
 use spool_core::io::{Blob, NewTask, Next, Shape, TaskRun};
@@ -109,7 +110,7 @@ fn unknown_phase(service: &str, phase: &str) -> Failure {
 
 /// Whether jobs of the service leave pieces, and so need a place for them.
 pub fn leaves_pieces(service: &str) -> bool {
-    matches!(service, "video-encode" | "title")
+    matches!(service, "video-encode" | "title" | "function")
 }
 
 /// What the job wants next. A workflow that cannot go on fails its job.
@@ -123,6 +124,9 @@ pub fn next(engine: &Engine, job: &Job, place: &Place) -> Next {
     let phase = job.phases().last().map(|phase| phase.name.as_str());
     let next = match &spec {
         Service::Bench(bench) => Ok(bench::next(bench, phase)),
+        Service::Function(spec) => {
+            done_tasks(engine, job).and_then(|tasks| user_function::next(spec, Work { place, tasks: &tasks }, phase))
+        }
         Service::VideoEncode(_) | Service::Rules(_) => {
             let why =
                 "its workflow is rules, and it was not submitted so; the job is from an older server: submit it anew";

@@ -95,7 +95,7 @@ impl Client {
 }
 
 /// Who asks: `ada@build7`, kept with every change.
-fn by() -> String {
+pub(super) fn by() -> String {
     let name = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|n| !n.is_empty()));
     let name = name.unwrap_or_else(|| format!("uid{}", rustix::process::getuid().as_raw()));
     format!("{name}@{}", crate::roles::host_name())

@@ -206,7 +206,7 @@ impl Request {
     pub fn backends(&self) -> Vec<String> {
         match &self.job.service {
             Service::VideoEncode(spec) => spec.video.iter().map(|video| roles::backend(video.codec)).collect(),
-            Service::Title(_) | Service::Rules(_) | Service::Bench(_) => Vec::new(),
+            Service::Title(_) | Service::Rules(_) | Service::Function(_) | Service::Bench(_) => Vec::new(),
         }
     }
 

@@ -37,7 +37,7 @@ pub enum TemplateCommand {
     /// Submit a job made of a template alone
     Apply {
         /// Such as hls-h264@1, or the path of a file
-        #[arg(value_name = "TEMPLATE")]
+        #[arg(id = "of", value_name = "TEMPLATE")]
         name: String,
         #[command(flatten)]
         args: Box<SubmitArgs>,

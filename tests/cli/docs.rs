@@ -55,7 +55,8 @@ fn every_failure_is_listed_in_docs_errors() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let listed = fs::read_to_string(root.join("docs/errors.md")).expect("the list");
     let mut files = Vec::new();
-    for folder in ["proto/src", "scheduler/core/src", "scheduler/src", "media/src", "worker/src", "src"] {
+    for folder in ["proto/src", "scheduler/core/src", "scheduler/src", "media/src", "function/src", "worker/src", "src"]
+    {
         sources(&root.join(folder), &mut files);
     }
     let mut seen = 0;

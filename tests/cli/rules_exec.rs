@@ -59,7 +59,10 @@ fn refused(text: &str) -> (String, String) {
 #[test]
 fn files_that_take_for_ever_to_read_are_given_up() {
     let (code, message) = refused(&format!("def f():\n    {ENDLESS}\nf()\n"));
-    assert_eq!((code.as_str(), message.as_str()), ("too_slow", "reading the files took more than 3 s"));
+    assert_eq!(
+        (code.as_str(), message.as_str()),
+        ("too_slow", "reading the files took more than 3 s of a processor's time")
+    );
 }
 
 #[test]
@@ -126,9 +129,6 @@ fn the_process_is_locked_in() {
     let limits = of("limits");
     let space = limits.lines().find(|line| line.starts_with("Max address space")).unwrap();
     assert_eq!(space.split_whitespace().filter(|word| *word == "1073741824").count(), 2, "{space}");
-    let stat = of("stat");
-    let nice = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap();
-    assert!(nice.parse::<i32>().unwrap() >= 10, "{stat}");
     let handles = std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap().count();
     assert_eq!(handles, 3, "stdin, stdout, stderr");
     child.kill().unwrap();

@@ -69,7 +69,7 @@ fn what_is_wrong_is_told_as_editors_find_it() {
         (
             "load(\"no.star\", \"x\")",
             1,
-            "bad/main.star:1:1: error: there is no file \"no.star\" in the service's folder",
+            "bad/main.star:1:6: error: there is no file \"no.star\" in the service's folder",
             "[no_file]",
         ),
         (

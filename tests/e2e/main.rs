@@ -13,6 +13,7 @@ mod ebml;
 mod exact;
 mod faults;
 mod films;
+mod functions;
 mod http;
 mod images;
 mod pools;

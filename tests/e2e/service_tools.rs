@@ -83,7 +83,7 @@ fn from_an_empty_folder_to_a_result() {
     tools.fleet.sandbox.spool().args(["service", "init"]).arg(tools.fleet.sandbox.path("lengths")).status().unwrap();
     let dry = tools.ok(&["service", "push", "lengths", "--dry-run"]);
     assert!(dry.starts_with("lengths@") && dry.ends_with(": good; nothing was kept\n"), "{dry}");
-    assert!(!tools.ok(&["service", "list"]).contains("lengths"), "a dry run keeps nothing");
+    assert!(!tools.ok(&["service", "list"]).contains("lengths"), "nothing was kept");
     let pushed = tools.ok(&["service", "push", "lengths"]);
     assert!(pushed.contains("is kept; it takes new jobs"), "{pushed}");
     let film = films::clip(&films::PLAIN);

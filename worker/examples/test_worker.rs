@@ -147,6 +147,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let program = std::env::current_exe()?;
     match args.as_slice() {
+        ["launch"] => spool_worker::function::main(),
         ["exec"] => executor::main(&Scripted),
         ["worker", url, scratch] => tokio::runtime::Runtime::new()?.block_on(async {
             let mut handle = spool_worker::Worker::start(spool_worker::WorkerOptions {
@@ -160,6 +161,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 batch_target: spool_worker::BATCH_TARGET,
                 sandbox: Sandbox::default(),
                 read_cache: spool_worker::stores::CACHE_DEFAULT,
+                functions: None,
             })
             .await?;
             handle.wait().await;

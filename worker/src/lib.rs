@@ -3,7 +3,7 @@
 //! Reading order: [`worker`] (options, start, handle), `agent` (the leases, and the stream in `agent/session`), `slots` (what
 //! may start when), `batch` (how many short calls go together), `outbox` (reports until the server has them), `runner` (calls
 //! from inputs to stored outputs),
-//! `transfer` and `publish` (files by URI), [`stores`] (what is not a file of this machine), `scratch`, [`capacity`], [`executor`] (the child processes, both ends). [`local`]
+//! `transfer` and `publish` (files by URI), [`stores`] (what is not a file of this machine), `scratch`, [`capacity`], [`executor`] (the child processes, both ends), [`function`] (programs that users wrote). [`local`]
 //! runs one call without a server; [`bench`] measures executors alone.
 //!
 //! This crate and the scheduler do not know each other; both know `spool-proto`. Nothing here is unsafe: handles are passed
@@ -16,6 +16,7 @@ mod batch;
 pub mod bench;
 pub mod capacity;
 pub mod executor;
+pub mod function;
 mod list;
 pub mod local;
 mod outbox;

@@ -38,7 +38,7 @@ pub async fn call(options: LocalOptions, call: &Call, progress: Progress) -> Res
     let directory = scratch.directory().to_owned();
     let _removed = Removed(directory.clone());
     let executors = Executors::new(ExecutorOptions { program, args, directory, sandbox }, 0);
-    let runner = Runner { scratch: Arc::new(scratch), executors, stores: Stores::default() };
+    let runner = Runner { scratch: Arc::new(scratch), executors, stores: Stores::default(), functions: None };
     let (_never, stop) = watch::channel(Stops::NONE);
     let work = Work { call: Arc::new(call.clone()), fence: Fence(0), limits, progress };
     let (ended, result) = std::sync::mpsc::channel();
@@ -56,7 +56,8 @@ pub async fn call(options: LocalOptions, call: &Call, progress: Progress) -> Res
     }
 }
 
-struct Removed(PathBuf);
+/// Removed, with all in it, when this is dropped.
+pub(crate) struct Removed(pub(crate) PathBuf);
 
 impl Drop for Removed {
     fn drop(&mut self) {

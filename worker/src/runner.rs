@@ -16,6 +16,7 @@ use crate::executor::{
     self, Advance, CallOutput, Executors, Job, Limits, Pulse, Stops, Unanswered, WarmKey, asked, stopped,
     watch as watch_limits,
 };
+use crate::function::Functions;
 use crate::scratch::{Folder, Scratch};
 use crate::stores::Stores;
 use crate::transfer::{self, Input};
@@ -30,6 +31,8 @@ pub struct Runner {
     pub scratch: Arc<Scratch>,
     pub executors: Executors,
     pub stores: Stores,
+    /// `None`: functions that users wrote are not run here.
+    pub(crate) functions: Option<Functions>,
 }
 
 /// Told how far a call is.
@@ -91,6 +94,11 @@ pub fn is_inline(args: &Args) -> bool {
     )
 }
 
+/// Does it go in no batch?
+pub fn is_alone(args: &Args) -> bool {
+    is_inline(args) || matches!(args, Args::User(_))
+}
+
 impl Runner {
     /// Runs calls, one after the other, all of one key and equal limits. Those that the worker runs by itself come alone. Their
     /// scratch is gone when their end is told, and so is an executor that had to be killed.
@@ -100,7 +108,7 @@ impl Runner {
     pub async fn run(&self, work: Vec<Work>, mut terms: Terms, tell: Tell) {
         assert!(work.len() <= Stops::MOST, "each call of a batch has its bit");
         match work.as_slice() {
-            [Work { call, .. }] if is_inline(&call.args) => {
+            [Work { call, .. }] if is_alone(&call.args) => {
                 tell(0, Told::Begun(Start::Inline));
                 let result = self.inline(work[0].clone(), &terms.stop).await;
                 tell(0, Told::Ended { result, busy: None });
@@ -194,7 +202,7 @@ impl Runner {
     }
 
     async fn inline(&self, work: Work, stop: &watch::Receiver<Stops>) -> Result<(Answer, Advance), Unanswered> {
-        let Work { call, limits, progress, .. } = work;
+        let Work { call, fence, limits, progress } = work;
         match &call.args {
             Args::Noop { sleep_us, .. } => tokio::select! {
                 () = tokio::time::sleep(Duration::from_micros(*sleep_us)) => Ok(bare(Value::Noop)),
@@ -211,6 +219,15 @@ impl Runner {
             Args::Publish(_) | Args::PublishPackage(_) => {
                 let (progress, stop) = (Arc::clone(&progress), stop.clone());
                 self.publish(Arc::clone(&call), limits, progress, stop).await
+            }
+            Args::User(args) => {
+                let functions = self.functions.as_ref().ok_or_else(|| {
+                    let text = format!("{} is a function that somebody wrote, and none are run here", args.name);
+                    Failure::new(Class::Host, "no_functions", text)
+                })?;
+                let work = Work { call: Arc::clone(&call), fence, limits, progress };
+                // Large, and rare.
+                Box::pin(functions.call(&work, &self.scratch, &self.stores, stop)).await
             }
             _ => {
                 let text = format!("{} is nothing that a worker runs by itself", call.args.function());

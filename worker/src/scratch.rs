@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -88,8 +89,26 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+        let removed = std::fs::remove_dir_all(&self.path).or_else(|error| match error.kind() {
+            // A program may have made folders that nobody may enter.
+            io::ErrorKind::PermissionDenied => {
+                open_up(&self.path);
+                std::fs::remove_dir_all(&self.path)
+            }
+            _ => Err(error),
+        });
+        if let Err(error) = removed {
             tracing::warn!(path = %self.path.display(), %error, "scratch of a call could not be removed");
+        }
+    }
+}
+
+/// Makes every folder from here down one's own to enter and change. As far as it goes.
+fn open_up(folder: &Path) {
+    drop(std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)));
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
         }
     }
 }
@@ -97,6 +116,19 @@ impl Drop for Folder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn closed_folders_are_opened() {
+        let root = tempfile::tempdir().unwrap();
+        let closed = root.path().join("a/b");
+        std::fs::create_dir_all(&closed).unwrap();
+        for folder in [&closed, &root.path().join("a")] {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o0)).unwrap();
+        }
+        open_up(root.path());
+        let mode = std::fs::metadata(&closed).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
 
     #[test]
     fn scratch_is_one_process_s_own_and_starts_empty() {

@@ -69,6 +69,7 @@ impl Input {
             },
             Args::Noop { .. } | Args::Validate(_) | Args::Index(_) | Args::Publish(_) | Args::QualityReport(_) => 0,
             Args::Segment(_) | Args::Manifest(_) | Args::PublishPackage(_) | Args::List(_) => 0,
+            Args::User(args) => args.files.len(),
         };
         let owner = |index| if index < from_users { Owner::User } else { Owner::Spool };
         let version = |at| call.source_version.clone().filter(|_| at == 0 && from_users > 0);
@@ -180,7 +181,23 @@ pub async fn store(
 /// # Errors
 /// As [`Stores::open`]; `disk_full`, `store_failed` (host).
 pub async fn fetch(input: &Input, stores: &Stores, to: &Path) -> Result<(), Failure> {
+    fetch_at_most(input, stores, to, u64::MAX).await.map(drop)
+}
+
+/// As [`fetch`], of no more than so many bytes. Answers how many there were.
+///
+/// # Errors
+/// And `input_too_large` (spec).
+pub async fn fetch_at_most(input: &Input, stores: &Stores, to: &Path, most: u64) -> Result<u64, Failure> {
     let mut remote = stores.open(&input.uri, input.version.as_deref()).await?;
+    if remote.bytes() > most {
+        let text = format!(
+            "{} has {} bytes, and there is room for {most} (resources.scratch in the function's manifest)",
+            uri::shown(&input.uri),
+            remote.bytes()
+        );
+        return Err(Failure::new(Class::Spec, "input_too_large", text));
+    }
     let failed = |error: &io::Error| write_failure(error, to.parent().unwrap_or(Path::new("/")), "store_failed");
     let mut file = tokio::fs::File::create(to).await.map_err(|error| failed(&error))?;
     let mut position = 0;
@@ -189,7 +206,8 @@ pub async fn fetch(input: &Input, stores: &Stores, to: &Path) -> Result<(), Fail
         file.write_all(&bytes).await.map_err(|error| failed(&error))?;
         position += bytes.len() as u64;
     }
-    file.flush().await.map_err(|error| failed(&error))
+    file.flush().await.map_err(|error| failed(&error))?;
+    Ok(position)
 }
 
 /// A file that a call left, read once: its path, BLAKE3 in hex, bytes.

@@ -15,6 +15,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::agent::{Agent, Identity};
 use crate::batch::Batching;
 use crate::executor::{ExecutorOptions, Executors, GOLDEN_WITHIN, Sandbox};
+use crate::function::{FunctionOptions, Functions, Launcher, Runtime};
 use crate::runner::Runner;
 use crate::scratch::Scratch;
 use crate::stores::Stores;
@@ -44,6 +45,8 @@ pub struct WorkerOptions {
     pub sandbox: Sandbox,
     /// Bytes of what it fetched that are kept in memory: [`crate::stores::CACHE_DEFAULT`].
     pub read_cache: u64,
+    /// How functions that users wrote are started. `None`: they are not run here.
+    pub functions: Option<FunctionOptions>,
 }
 
 /// A lazy channel to a server.
@@ -122,12 +125,21 @@ impl Worker {
             batch_target,
             sandbox,
             read_cache,
+            functions,
         } = options;
         let taken = name.clone();
         let scratch = blocking(move || Scratch::take(&scratch, &taken)).await?;
         let capacity = capacity.unwrap_or_else(|| capacity::of_this_machine(None, scratch.directory()));
         let slots = usize::try_from(capacity.cpu / 1000).unwrap_or(WARM).clamp(1, WARM);
         let directory = scratch.directory().to_owned();
+        let functions = match functions {
+            None => None,
+            Some(options) => {
+                let launcher = Launcher { program: program.clone(), options, sandbox };
+                let runtime = Runtime::find(&name.0).await;
+                Some(Functions::new(launcher, server.clone(), directory.join("functions"), runtime))
+            }
+        };
         let executors = Executors::new(ExecutorOptions { program, args, directory, sandbox }, slots);
         let walls = executors.walls().await?;
         if walls.is_whole() {
@@ -135,15 +147,18 @@ impl Worker {
         } else {
             tracing::warn!(%sandbox, %walls, "executors are not fully locked in");
         }
-        let backends = prove(&executors, backends, slots).await;
+        let mut backends = prove(&executors, backends, slots).await;
+        if let Some(functions) = &functions {
+            backends.extend(functions.offers(scratch.directory()).await);
+        }
         executors.fill().await?;
         let identity =
             Identity { name: name.0.as_ref().into(), incarnation: incarnation(), backends: backends.clone() };
         tracing::info!(worker = identity.name, %capacity, ?backends, "worker started");
         let (mode, asked) = watch::channel(Mode::Work);
         let (registers, registered) = watch::channel(false);
-        let runner =
-            Runner { scratch: Arc::new(scratch), executors, stores: Stores::new(read_cache, Some(server.clone())) };
+        let stores = Stores::new(read_cache, Some(server.clone()));
+        let runner = Runner { scratch: Arc::new(scratch), executors, stores, functions };
         let batching = Batching { target: batch_target, ..Batching::default() };
         let agent = Agent::new(server, identity, capacity, runner, batching, asked, registers);
         Ok(WorkerHandle { mode, registered, agent: tokio::spawn(agent.serve()), backends })

@@ -7,8 +7,8 @@ mod sound;
 use encoder::Encoder;
 
 use super::{
-    AudioSpec, Container, EncodeSpec, Filter, HOPS_MAX, JobSpec, Overlay, PRIORITY_MAX, QualitySpec, Service, Size,
-    Subtitles, TextCodec, VideoCodec, VideoSpec, clip,
+    AudioSpec, Container, EncodeSpec, Filter, FunctionSpec, HOPS_MAX, JobSpec, Overlay, PRIORITY_MAX, QualitySpec,
+    Service, Size, Subtitles, TextCodec, VideoCodec, VideoSpec, clip,
 };
 use crate::failure::{Class, Failure};
 use crate::pool::{Class as PoolClass, PoolName};
@@ -61,6 +61,7 @@ impl JobSpec {
             Service::Title(spec) => spec.check(),
             Service::Rules(rules) if rules.name.is_empty() => Err(refused("the service has no name")),
             Service::Rules(_) => Ok(()),
+            Service::Function(spec) => check_function(spec),
             Service::Bench(spec) if spec.tasks == 0 => Err(refused("--tasks 0: a benchmark needs at least one task")),
             Service::Bench(_) => Ok(()),
         }
@@ -97,6 +98,21 @@ impl JobSpec {
                 pair[1].pool, pair[0].pool
             ))),
             None => Ok(()),
+        }
+    }
+}
+
+/// What can be known of it without the function.
+fn check_function(spec: &FunctionSpec) -> Result<(), Failure> {
+    if spec.name.is_empty() {
+        return Err(refused("the function has no name"));
+    }
+    let Some(output) = &spec.output else { return Ok(()) };
+    match Location::parse(output)? {
+        Location::File(_) | Location::S3 { .. } if output.ends_with('/') => Ok(()),
+        Location::File(_) | Location::S3 { .. } => Err(refused(format!("--out {output}: a folder ends in /"))),
+        Location::Http(_) | Location::Spool { .. } => {
+            Err(refused(format!("--out {}: files are left in a folder or under s3://", uri::shown(output))))
         }
     }
 }

@@ -43,6 +43,40 @@ pub struct EncodeOutput {
     pub source: Option<SourceFetch>,
 }
 
+/// The `output` of a finished `function`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FunctionOutput {
+    pub function: String,
+    /// Hash of the version that ran.
+    pub version: String,
+    /// What it answered: of the form its manifest says.
+    pub result: serde_json::Value,
+    /// Files it left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FunctionFileView>,
+    /// The end of what it said on stderr, and its messages.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log: String,
+    pub worker: WorkerName,
+    /// The attempt that counted.
+    pub attempt: u32,
+    /// That it took.
+    pub seconds: f64,
+}
+
+/// A file that a function left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FunctionFileView {
+    /// Its path in the folder of outputs.
+    pub name: String,
+    pub bytes: u64,
+    /// BLAKE3, hex.
+    pub hash: String,
+    /// Where it was published. `None`: nobody asked for it, and it went with the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+}
+
 /// What was fetched of a source over a network, by the attempts that counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceFetch {

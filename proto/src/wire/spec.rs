@@ -6,8 +6,8 @@ use super::{BadField, from_name, name_of, narrow, v1};
 use crate::pool::{Class, Hop, PoolName};
 use crate::spec::picture::{Overlay, Place};
 use crate::spec::{
-    AudioSpec, AudioTrack, BenchSpec, EncodeSpec, JobSpec, Loudness, MAX_ATTEMPTS_DEFAULT, OnDamage, PRIORITY_DEFAULT,
-    PRIORITY_MAX, QualitySpec, Rational, RulesSpec, Service, Trim, Verify, VideoSpec, parse,
+    AudioSpec, AudioTrack, BenchSpec, EncodeSpec, FunctionSpec, JobSpec, Loudness, MAX_ATTEMPTS_DEFAULT, OnDamage,
+    PRIORITY_DEFAULT, PRIORITY_MAX, QualitySpec, Rational, RulesSpec, Service, Trim, Verify, VideoSpec, parse,
 };
 use crate::time::{Span, Timestamp};
 
@@ -23,6 +23,13 @@ impl From<&JobSpec> for v1::JobSpec {
                 service: rules.name.clone(),
                 version: rules.version.clone(),
                 input: rules.input.to_string(),
+            }),
+            Service::Function(function) => v1::job_spec::Service::Function(v1::FunctionSpec {
+                function: function.name.clone(),
+                version: function.version.clone(),
+                input: function.input.to_string(),
+                output: function.output.clone().unwrap_or_default(),
+                overwrite: function.overwrite,
             }),
             Service::Bench(bench) => v1::job_spec::Service::Bench(v1::BenchSpec {
                 tasks: bench.tasks,
@@ -52,13 +59,17 @@ impl TryFrom<v1::JobSpec> for JobSpec {
             v1::job_spec::Service::VideoEncode(encode) => Service::VideoEncode(encode.try_into()?),
             v1::job_spec::Service::Title(title) => Service::Title(title.try_into()?),
             v1::job_spec::Service::Rules(rules) => Service::Rules(RulesSpec {
-                input: match rules.input.as_str() {
-                    "" => serde_json::Value::Null,
-                    json => serde_json::from_str(json)
-                        .map_err(|e| BadField::new("spec.rules.input", format!("no JSON: {e}")))?,
-                },
+                input: json("spec.rules.input", &rules.input)?,
                 name: rules.service,
                 version: rules.version,
+            }),
+            v1::job_spec::Service::Function(function) => Service::Function(FunctionSpec {
+                input: json("spec.function.input", &function.input)?,
+                name: function.function,
+                version: function.version,
+                output: Some(function.output).filter(|output| !output.is_empty()),
+                overwrite: function.overwrite,
+                order: None,
             }),
             v1::job_spec::Service::Bench(bench) => Service::Bench(BenchSpec {
                 tasks: bench.tasks,
@@ -82,6 +93,14 @@ impl TryFrom<v1::JobSpec> for JobSpec {
             preemptible: !wire.not_preemptible,
             hop: wire.hop.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+/// Empty: null.
+fn json(field: &str, text: &str) -> Result<serde_json::Value, BadField> {
+    match text {
+        "" => Ok(serde_json::Value::Null),
+        text => serde_json::from_str(text).map_err(|e| BadField::new(field, format!("no JSON: {e}"))),
     }
 }
 
@@ -458,6 +477,29 @@ mod tests {
             preemptible: false,
             hop: vec![Hop { after: Span::from_secs(60), pool: "studio".into(), priority: Some(80) }],
         }
+    }
+
+    #[test]
+    fn a_call_of_a_function_survives_the_wire_without_what_the_server_makes_of_it() {
+        let function = FunctionSpec {
+            name: "check".into(),
+            version: "1.0".into(),
+            input: serde_json::json!({"video": "file:///v", "n": [1, null]}),
+            output: Some("file:///out/".into()),
+            overwrite: true,
+            order: None,
+        };
+        let spec = JobSpec::new("x", Service::Function(function));
+        assert_eq!(JobSpec::try_from(v1::JobSpec::from(&spec)).unwrap(), spec);
+        assert_eq!(spec.check(), Ok(()));
+        let Service::Function(function) = spec.service else { unreachable!() };
+        for output in ["file:///out", "https://host/out/", "out/"] {
+            let to = FunctionSpec { output: Some(output.into()), ..function.clone() };
+            assert!(JobSpec::new("x", Service::Function(to)).check().is_err(), "{output}");
+        }
+        let bad = v1::FunctionSpec { function: "check".into(), input: "{".into(), ..Default::default() };
+        let bad = v1::JobSpec { service: Some(v1::job_spec::Service::Function(bad)), ..Default::default() };
+        assert_eq!(JobSpec::try_from(bad).unwrap_err().field, "spec.function.input");
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Config {
     pub copy_percent: u32,
     /// Functions of which two must not run at once.
     pub never_copied: Vec<String>,
+    /// How names of functions begin that users wrote: a failure there is the author's, and no strike against the host.
+    pub users_prefix: String,
     /// A silent worker without leases is shown for this long, then forgotten.
     pub keep_silent_workers: Span,
 }
@@ -84,6 +86,7 @@ impl Default for Config {
             straggler_after: Span::from_secs(2),
             copy_percent: 5,
             never_copied: vec!["spool.publish".into()],
+            users_prefix: "user.".into(),
             keep_silent_workers: Span::from_secs(3600),
         }
     }

@@ -116,7 +116,10 @@ impl Engine {
         failure: &Failure,
         out: &mut Vec<Effect>,
     ) {
-        if !is_suspicious(failure.class) || !self.was_fast(now, worker, id) {
+        let held = self.state.workers.get(worker).and_then(|worker| worker.held.get(&id));
+        let users =
+            held.is_some_and(|held| self.state.shapes.get(held.shape).function.starts_with(&self.config.users_prefix));
+        if !is_suspicious(failure.class) || users || !self.was_fast(now, worker, id) {
             return;
         }
         let elsewhere = |task: &task::Task| task.history().iter().any(|end| end.counted && end.worker != *worker);

@@ -293,7 +293,10 @@ impl Job {
     pub fn phase_name(&self) -> &str {
         let going_on = self.open.last().map(|phase| &self.phases[at(*phase)]);
         match (&self.life, going_on.or(self.phases.last())) {
-            (Life::Queued | Life::Running, _) if self.new.reactive && going_on.is_none() => "waiting",
+            // While its workflow decides, people are shown what was last.
+            (Life::Queued | Life::Running, _) if self.new.reactive && going_on.is_none() && !self.reaction.asked => {
+                "waiting"
+            }
             (Life::Queued | Life::Running | Life::Ending(_), Some(phase)) => &phase.name,
             (life, _) => life.state().name(),
         }

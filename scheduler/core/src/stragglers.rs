@@ -163,7 +163,9 @@ impl Engine {
         let spent = watch.copied.contains(&straggler.index) || watch.copied.len() >= self.copy_budget(job);
         // Room that somebody is owed by a guarantee is not for copies.
         let owed = self.short > 0;
-        if spent || owed || self.overload() > 0 || self.config.never_copied.contains(&shape.function) {
+        // What may be tried but once is not tried twice at a time.
+        let once = job.run_of(straggler.index).is_some_and(|run| run.max_attempts == Some(1));
+        if spent || owed || once || self.overload() > 0 || self.config.never_copied.contains(&shape.function) {
             return false;
         }
         let (pools, need) = (&self.state.pools, self.state.shapes.need(straggler.shape));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use spool_rules::effect::Effect;
 use spool_rules::history::SectionFailure;
@@ -22,12 +22,18 @@ const LINE: u64 = 256 << 20;
 /// Where the loader looks for libraries, on machines that have them elsewhere.
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
 
+/// Deadlines are of processor time, so that a busy machine ends nobody's rules. A process that does not even compute is waited for so many
+/// times as long.
+const IDLE: u32 = 10;
+/// How often is looked how much time a process has taken.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// How sections' processes are started.
 #[derive(Debug, Clone)]
 pub struct Keeper {
     pub program: PathBuf,
     pub args: Vec<OsString>,
-    /// For reading the files.
+    /// For reading the files. Processor time, as the next.
     pub read_within: Duration,
     /// For one section.
     pub run_within: Duration,
@@ -90,9 +96,10 @@ impl Hosted {
             Ok(Said::Checked(set, warnings)) => Ok((*set, warnings)),
             Ok(Said::Problems(problems)) => Err(problems),
             Ok(_) => Err(whole("internal", "the process that reads rules answered something else".into())),
-            Err(Silence::Late(limit)) => {
-                Err(whole("too_slow", format!("reading the files took more than {} s", limit.as_secs_f64())))
-            }
+            Err(Silence::Late(limit)) => Err(whole(
+                "too_slow",
+                format!("reading the files took more than {} s of a processor's time", limit.as_secs_f64()),
+            )),
             Err(Silence::Gone(how)) => Err(whole("too_large", format!("the process that read the files {how}"))),
         }
     }
@@ -117,7 +124,8 @@ impl Hosted {
             Ok(Said::Broke(broke)) => Err(broke),
             Ok(_) => Err(SectionFailure::new("internal", "the process that runs rules answered something else")),
             Err(Silence::Late(limit)) => {
-                let message = format!("it took more than {} s and was ended", limit.as_secs_f64());
+                let message =
+                    format!("it took more than {} s of a processor's time and was ended", limit.as_secs_f64());
                 Err(SectionFailure::new("section_too_slow", message))
             }
             Err(Silence::Gone(how)) => {
@@ -184,13 +192,33 @@ impl Process {
         if self.input.write_all(&line).and_then(|()| self.input.flush()).is_err() {
             return Err(self.gone());
         }
-        match self.lines.recv_timeout(within) {
-            Ok(Ok(line)) if line.ends_with('\n') => {
-                serde_json::from_str(&line).map_err(|e| Silence::Gone(format!("said what cannot be read: {e}")))
+        let (begun, taken) = (Instant::now(), self.processor_time());
+        loop {
+            match self.lines.recv_timeout(LOOK.min(within)) {
+                Ok(Ok(line)) if line.ends_with('\n') => {
+                    return serde_json::from_str(&line)
+                        .map_err(|e| Silence::Gone(format!("said what cannot be read: {e}")));
+                }
+                Ok(_) | Err(RecvTimeoutError::Disconnected) => return Err(self.gone()),
+                Err(RecvTimeoutError::Timeout) => {
+                    let computed = self.processor_time().saturating_sub(taken);
+                    if computed >= within || begun.elapsed() >= within * IDLE {
+                        return Err(Silence::Late(within));
+                    }
+                }
             }
-            Ok(_) | Err(RecvTimeoutError::Disconnected) => Err(self.gone()),
-            Err(RecvTimeoutError::Timeout) => Err(Silence::Late(within)),
         }
+    }
+
+    /// That it has taken so far, in all its threads. What cannot be read counts as none.
+    fn processor_time(&self) -> Duration {
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())) else {
+            return Duration::ZERO;
+        };
+        // Behind the name, which may hold anything: user and system time are the 12th and 13th, in hundredths of a second.
+        let ticks = stat.rsplit(')').next().map(|rest| rest.split_ascii_whitespace().skip(11).take(2));
+        let sum: u64 = ticks.into_iter().flatten().filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        Duration::from_millis(sum * 10)
     }
 
     fn gone(&mut self) -> Silence {

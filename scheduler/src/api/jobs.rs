@@ -22,6 +22,7 @@ use super::logs::LogStream;
 use super::pools::pool_name;
 use super::watch::WatchStream;
 use super::{TEXT_MAX, accepted, job_id, no_such_job, refused_submission, status};
+use crate::functions;
 use crate::rules::registry::Registry;
 use crate::rules::{self, CANCEL};
 use crate::run_loop::inbox::Inbox;
@@ -38,6 +39,7 @@ pub(crate) struct Jobs<A> {
     pub(crate) inbox: Inbox,
     pub(crate) archive: A,
     pub(crate) services: Arc<Registry>,
+    pub(crate) functions: functions::Registry,
 }
 
 impl<A: Archive> Jobs<A> {
@@ -162,7 +164,8 @@ impl<A: Archive> JobService for Jobs<A> {
             let why = "child: is for jobs that rules start; choose another beginning";
             return Err(BadField::new("request_id", why).into());
         }
-        let spec = JobSpec::try_from(spec)?;
+        let mut spec = JobSpec::try_from(spec)?;
+        super::functions::freeze(&self.functions, &mut spec).map_err(|f| status(&f))?;
         check(&spec).map_err(|f| status(&f))?;
         let span = info_span!("submit", service = spec.service.name(), traceparent);
         let submitted = async {
@@ -302,6 +305,7 @@ fn default_name(service: &Service) -> String {
             uri::file_name(source).unwrap_or_else(|| uri::shown(source))
         }
         Service::Rules(rules) => rules.name.clone(),
+        Service::Function(function) => function.name.clone(),
         Service::Bench(bench) => format!("{} no-ops", bench.tasks),
     }
 }

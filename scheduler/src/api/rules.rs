@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
-use spool_core::io::Input;
+use spool_core::io::{Blob, Input};
 use spool_dialect::{Problem, Severity, Sources};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::JobId;
+use spool_proto::spec::RulesSpec;
 use spool_proto::time::Timestamp;
 use spool_proto::wire::{BadField, v1};
 use spool_rules::instance::{Instance, Status as Stand};
@@ -17,7 +18,7 @@ use v1::rule_service_server::RuleService;
 
 use super::{Jobs, TEXT_MAX, job_id, no_such_job, status};
 use crate::rules::registry::{Change, Registry, ServiceState, Version, short};
-use crate::rules::{Log, MIGRATE, OWN, RESUME, Tally, children_of};
+use crate::rules::{self, Log, MIGRATE, OWN, RESUME, Tally, children_of};
 use crate::store::Archive;
 
 /// To a job's rules.
@@ -94,13 +95,25 @@ impl<A: Archive> RuleServices<A> {
         }))
     }
 
-    async fn history(&self, job: JobId) -> Result<Json, Failure> {
+    /// The log of a job's rules, from memory or the archive, and what it was submitted with.
+    async fn log(&self, job: JobId) -> Result<(Vec<Blob>, RulesSpec), Failure> {
         let live = self.jobs.inbox.query(move |engine, _| {
             let job = engine.job(job)?;
-            Some((job.log().to_vec(), crate::rules::spec(job)))
+            Some((job.log().to_vec(), rules::spec(job)))
         });
-        let Some((pages, spec)) = live.await? else { return Err(self.gone(job).await) };
-        let Some(spec) = spec else { return Err(no_rules(job)) };
+        let (pages, spec) = match live.await? {
+            Some(live) => live,
+            None => {
+                let view = self.jobs.view(job, true).await?.ok_or_else(|| no_such_job(job))?;
+                let pages = self.jobs.archive.history(job).await.map_err(|e| e.failure())?;
+                (pages, rules::spec_of(&view.spec))
+            }
+        };
+        spec.map(|spec| (pages, spec)).ok_or_else(|| no_rules(job))
+    }
+
+    async fn history(&self, job: JobId) -> Result<Json, Failure> {
+        let (pages, spec) = self.log(job).await?;
         let log = Log::read(&pages)?;
         let hash = log.kept.as_ref().map_or(spec.version.clone(), |kept| kept.rules.to_string());
         let version = self.registry.resolve(&spec.name, &hash)?;
@@ -111,13 +124,24 @@ impl<A: Archive> RuleServices<A> {
         Ok(history)
     }
 
-    /// Why nothing can be seen inside a job that is not in memory.
+    /// Asks a job's rules; of one that has left memory as they stood at its end.
+    async fn ask(&self, job: JobId, question: Question) -> Result<Json, Failure> {
+        let is_here = self.jobs.inbox.query(move |engine, _| engine.job(job).is_some()).await?;
+        if is_here {
+            return self.jobs.inbox.look(job, question).await;
+        }
+        let (pages, spec) = self.log(job).await?;
+        let registry = self.registry.clone();
+        let asked = move || question(&Log::read(&pages)?.bring_back(&registry, &spec.version)?);
+        let asked = tokio::task::spawn_blocking(asked).await;
+        asked.unwrap_or_else(|e| Err(Failure::new(Class::Internal, "rules_broke", e.to_string())))
+    }
+
+    /// Why nothing can be done with a job that is not in memory.
     async fn gone(&self, job: JobId) -> Failure {
         match self.jobs.view(job, true).await {
             Ok(Some(view)) => {
-                let state = view.state.name();
-                let why =
-                    format!("job {job} is {state} and in the archive, which keeps no facts and no history of rules");
+                let why = format!("job {job} is {} and in the archive", view.state.name());
                 Failure::new(Class::Spec, "wrong_state", why)
             }
             Ok(None) => no_such_job(job),
@@ -127,10 +151,6 @@ impl<A: Archive> RuleServices<A> {
 
     async fn look_at(&self, job: JobId, at: v1::look_request::At) -> Result<Json, Failure> {
         use v1::look_request::At;
-        let look = async |question: Question| match self.jobs.inbox.look(job, question).await {
-            Err(failure) if failure.code == "no_such_job" => Err(self.gone(job).await),
-            other => other,
-        };
         match at {
             At::Facts(v1::LookFacts { kind }) => {
                 let facts = move |rules: &Instance| {
@@ -142,7 +162,7 @@ impl<A: Archive> RuleServices<A> {
                     });
                     Ok(Json::Array(shown.collect()))
                 };
-                look(Box::new(facts)).await
+                self.ask(job, Box::new(facts)).await
             }
             At::WhyNot(v1::LookWhyNot { rule }) => {
                 let why_not = move |rules: &Instance| match rules.why_not(&rule) {
@@ -154,7 +174,7 @@ impl<A: Archive> RuleServices<A> {
                         Err(Failure::new(Class::Spec, "no_such_rule", why))
                     }
                 };
-                look(Box::new(why_not)).await
+                self.ask(job, Box::new(why_not)).await
             }
             At::History(v1::LookHistory {}) => self.history(job).await,
             At::Tree(v1::LookTree {}) => self.tree(job).await,

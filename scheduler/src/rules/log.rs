@@ -59,7 +59,7 @@ impl Log {
     }
 
     /// Where a job with this log stands. `hash`: of the rule set it began with.
-    pub(super) fn bring_back(self, registry: &Registry, hash: &str) -> Result<Instance, Failure> {
+    pub(crate) fn bring_back(self, registry: &Registry, hash: &str) -> Result<Instance, Failure> {
         let mut instance = self.begin(registry, hash)?;
         for entry in effective(&self.entries) {
             replay(&mut instance, entry, registry)?;

@@ -2,7 +2,7 @@
 
 use spool_core::io::{Blob, NewTask, Shape};
 use spool_core::query::TaskInfo;
-use spool_proto::call::{Answer, Args, Call};
+use spool_proto::call::{self, Answer, Args, Call, function};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::resources::Resources;
 use spool_proto::spec::VideoCodec;
@@ -11,7 +11,30 @@ use spool_rules::effect;
 use spool_rules::history::SectionFailure;
 use spool_rules::value::Value;
 
+use crate::functions;
 use crate::workflow::limits;
+
+/// Functions that workers have themselves.
+const OWN_FUNCTIONS: [&str; 18] = [
+    function::NOOP,
+    function::PROBE,
+    function::PLAN,
+    function::ENCODE,
+    function::ANALYSE,
+    function::AUDIO,
+    function::SUBTITLE,
+    function::TEXT,
+    function::IMAGES,
+    function::ASSEMBLE,
+    function::VALIDATE,
+    function::INDEX,
+    function::QUALITY,
+    function::QUALITY_REPORT,
+    function::PUBLISH,
+    function::SEGMENT,
+    function::MANIFEST,
+    function::PUBLISH_PACKAGE,
+];
 
 /// Resources and times of a function when a call names none.
 struct Usual {
@@ -27,6 +50,7 @@ pub(super) struct Orders {
     pub(super) artifacts: String,
     /// Cores of the largest worker.
     pub(super) threads: u16,
+    pub(super) functions: functions::Registry,
 }
 
 impl Orders {
@@ -42,24 +66,52 @@ impl Orders {
         effect: &str,
         rule: &str,
     ) -> Result<(String, NewTask), SectionFailure> {
-        let mut args = args(call)?;
+        let mut task = match args(call)? {
+            Some(args) => self.own(call, args),
+            None => self.pushed(call)?,
+        };
+        for (name, amount) in &call.resources {
+            task.shape.resources.set(name, *amount);
+        }
+        let asked = |asked: Span, usual: &mut Span| {
+            if asked.0 > 0 {
+                *usual = asked;
+            }
+        };
+        asked(call.timeouts.start_to_close_us, &mut task.shape.timeout);
+        asked(call.timeouts.no_progress_us, &mut task.shape.no_progress);
+        if !call.backend.is_empty() {
+            task.shape.backend.clone_from(&call.backend);
+        }
+        match (call.label.as_str(), effect.split_once('/')) {
+            ("", Some((_, key))) if key.parse::<usize>().is_err() => task.label = key.to_owned(),
+            ("", _) => {}
+            (label, _) => task.label = label.to_owned(),
+        }
+        if call.weight > 0 {
+            task.weight = call.weight;
+        }
+        if call.attempts > 0 {
+            task.max_attempts = Some(call.attempts);
+        }
+        let phase = if call.phase.is_empty() { rule } else { &call.phase };
+        Ok((phase.to_owned(), task))
+    }
+
+    /// A call of a function that comes with the workers.
+    fn own(&self, call: &effect::Call, mut args: Args) -> NewTask {
         if let Args::Plan(plan) = &mut args
             && plan.unsplit_threads == 0
         {
             plan.unsplit_threads = self.threads;
         }
         let usual = usual(&args);
-        let mut resources = Resources::cpu_memory(self.cores(&args) * limits::CORE, usual.memory_mib);
-        for (name, amount) in &call.resources {
-            resources.set(name, *amount);
-        }
-        let asked = |asked: Span, usual: Span| if asked.0 > 0 { asked } else { usual };
         let shape = Shape {
             function: args.function().into(),
-            backend: if call.backend.is_empty() { backend(&args) } else { call.backend.clone() },
-            resources,
-            timeout: asked(call.timeouts.start_to_close_us, usual.timeout),
-            no_progress: asked(call.timeouts.no_progress_us, usual.no_progress),
+            backend: backend(&args),
+            resources: Resources::cpu_memory(self.cores(&args) * limits::CORE, usual.memory_mib),
+            timeout: usual.timeout,
+            no_progress: usual.no_progress,
         };
         let payload = Call {
             inputs: call.inputs.clone(),
@@ -68,13 +120,27 @@ impl Orders {
             args,
         };
         let payload: Blob = serde_json::to_vec(&payload).expect("a call is plain data with string keys").into();
-        let label = match (call.label.as_str(), effect.split_once('/')) {
-            ("", Some((_, key))) if key.parse::<usize>().is_err() => key.to_owned(),
-            (label, _) => label.to_owned(),
+        NewTask { shape, label: String::new(), payload, weight: 0, max_attempts: None }
+    }
+
+    /// A call of a function that somebody pushed: its manifest says what it takes.
+    fn pushed(&self, call: &effect::Call) -> Result<NewTask, SectionFailure> {
+        let name = &call.function;
+        if !call.inputs.is_empty() {
+            let why = format!("call({name:?}, inputs = …): a function that was pushed has its files among its args");
+            return Err(SectionFailure::new("bad_arguments", why));
+        }
+        let refused = |failure: Failure| match failure.code.as_str() {
+            "no_such_function" | "no_such_version" => {
+                let own = OWN_FUNCTIONS.join(", ");
+                SectionFailure::new("unknown_function", format!("{}; and there are {own}", failure.message))
+            }
+            _ => SectionFailure::new("bad_arguments", format!("call({name:?}, args = …): {}", failure.message)),
         };
-        let phase = if call.phase.is_empty() { rule } else { &call.phase };
-        let max_attempts = (call.attempts > 0).then_some(call.attempts);
-        Ok((phase.to_owned(), NewTask { shape, label, payload, weight: call.weight, max_attempts }))
+        let entry = self.functions.resolve(name).map_err(refused)?;
+        let input = serde_json::to_value(&call.args).expect("a value is plain data with string keys");
+        let order = entry.order(&input).map_err(refused)?;
+        Ok(functions::task(&order, self.artifacts.clone()))
     }
 }
 
@@ -88,24 +154,22 @@ impl Orders {
     }
 }
 
-fn args(call: &effect::Call) -> Result<Args, SectionFailure> {
+/// `None`: workers have no function of the name themselves.
+fn args(call: &effect::Call) -> Result<Option<Args>, SectionFailure> {
     let name = &call.function;
-    let bad = |code: &str, message: String| SectionFailure::new(code, message);
+    if !OWN_FUNCTIONS.contains(&name.as_str()) {
+        return Ok(None);
+    }
+    let bad = |message: String| SectionFailure::new("bad_arguments", message);
     let mut args = match serde_json::to_value(&call.args) {
         Ok(serde_json::Value::Object(args)) => args,
         Ok(serde_json::Value::Null) => serde_json::Map::new(),
-        Ok(other) => return Err(bad("bad_arguments", format!("call({name:?}, args = …) takes a dict, not {other}"))),
-        Err(e) => return Err(bad("bad_arguments", format!("call({name:?}, args = …): {e}"))),
+        Ok(other) => return Err(bad(format!("call({name:?}, args = …) takes a dict, not {other}"))),
+        Err(e) => return Err(bad(format!("call({name:?}, args = …): {e}"))),
     };
     args.insert("function".into(), name.as_str().into());
-    serde_json::from_value(serde_json::Value::Object(args)).map_err(|e: serde_json::Error| {
-        let why = e.to_string();
-        // The text goes on with all that there are.
-        if let Some((_, expected)) = why.split_once("expected one of ").filter(|_| why.starts_with("unknown variant")) {
-            return bad("unknown_function", format!("there is no function {name:?}; there are {expected}"));
-        }
-        bad("bad_arguments", format!("call({name:?}, args = …): {why}"))
-    })
+    let args = serde_json::from_value(serde_json::Value::Object(args));
+    args.map(Some).map_err(|e| bad(format!("call({name:?}, args = …): {e}")))
 }
 
 fn usual(args: &Args) -> Usual {
@@ -133,14 +197,41 @@ fn backend(args: &Args) -> String {
     codec.map_or_else(String::new, |codec: VideoCodec| format!("cpu/{}", codec.name()))
 }
 
+/// Whether a function gives answers of the kind.
+fn fits(name: &str, value: &call::Value) -> bool {
+    use call::Value as Kind;
+    match name {
+        function::PROBE => matches!(value, Kind::Probe(_)),
+        function::PLAN => matches!(value, Kind::Plan(_)),
+        function::ENCODE | function::AUDIO | function::SUBTITLE => matches!(value, Kind::Track(_)),
+        function::ANALYSE => matches!(value, Kind::Analysis(_)),
+        function::ASSEMBLE | function::VALIDATE => matches!(value, Kind::Film(_)),
+        function::INDEX => matches!(value, Kind::Index(_)),
+        function::QUALITY | function::QUALITY_REPORT => matches!(value, Kind::Quality(_)),
+        function::PUBLISH => matches!(value, Kind::Published { .. }),
+        _ => true,
+    }
+}
+
 /// What a rule sees of a task that is done: the fields of its answer's value, and with them `artifacts` by name, `warnings`, `read` (of a
 /// source over a network) and `run` (who did it, and when).
 pub(super) fn value(task: &TaskInfo<'_>) -> Result<Value, Failure> {
     let bad = |why: String| Failure::new(Class::Internal, "bad_answer", format!("an answer cannot be read: {why}"));
     let answer = task.answer.ok_or_else(|| bad("there is none".into()))?;
     let answer: Answer = serde_json::from_slice(answer).map_err(|e| bad(e.to_string()))?;
+    if !fits(&task.shape.function, &answer.value) {
+        let function = &task.shape.function;
+        return Err(bad(format!(
+            "{function} answered something else than was asked; its worker is of another version, or this is a bug"
+        )));
+    }
     let json = serde_json::to_value(&answer).map_err(|e| bad(e.to_string()))?;
-    let mut fields = match json.get("value") {
+    // What a user's function answered is its result alone.
+    let value = match &answer.value {
+        call::Value::User { result, .. } => Some(result),
+        _ => json.get("value"),
+    };
+    let mut fields = match value {
         Some(serde_json::Value::Object(fields)) => fields.clone(),
         Some(other) => serde_json::Map::from_iter([("value".to_owned(), other.clone())]),
         None => serde_json::Map::new(),

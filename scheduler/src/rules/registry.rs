@@ -7,13 +7,13 @@
 //!
 //! A file is written aside, synced and renamed, so that what was acknowledged is there whole or, unacknowledged, not at all.
 
+mod service;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use spool_dialect::{Hosted, Keeper, Problem, Severity, Sources};
 use spool_proto::failure::{Class, Failure};
@@ -23,6 +23,9 @@ use spool_rules::ruleset::RuleSet;
 
 use super::built_in;
 use super::canary::{Canary, Routes, Tally};
+use super::sections::Runner;
+pub(crate) use service::short;
+use service::{Service, find, write};
 
 /// Digits of a hash that name a version at least.
 const PREFIX_MIN: usize = 6;
@@ -45,17 +48,6 @@ pub(crate) struct Version {
     pub(crate) files: Sources,
     /// Read from the files when they were pushed; the same language reads the same.
     pub(crate) set: RuleSet,
-}
-
-#[derive(Debug, Default)]
-struct Service {
-    /// In order of being pushed.
-    versions: Vec<Arc<Version>>,
-    routes: Routes,
-    /// Since the server started.
-    tallies: HashMap<String, Tally>,
-    /// Jobs that were routed while there was a canary.
-    routed: u64,
 }
 
 /// What people see of a service.
@@ -104,11 +96,6 @@ impl fmt::Debug for Registry {
 
 fn refused(code: &str, message: impl Into<String>) -> Failure {
     Failure::new(Class::Spec, code, message)
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    let message = format!("{} cannot be written: {error}; see to the data directory, then push again", path.display());
-    Failure::new(Class::Host, "store_unwritable", message)
 }
 
 impl Registry {
@@ -161,12 +148,22 @@ impl Registry {
         self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The process that runs the sections of a rule set.
+    /// What runs the sections of a rule set.
     ///
     /// # Errors
     /// When there is no such version.
-    pub(super) fn host(&self, hash: &str) -> Result<Hosted, Failure> {
-        Ok(Hosted::new(self.keeper.clone(), self.version(hash)?.files.clone()))
+    pub(super) fn runner(&self, hash: &str) -> Result<Runner, Failure> {
+        let version = self.version(hash)?;
+        let files = version.files.clone();
+        Ok(if version.is_built_in {
+            Runner::Here(files, None)
+        } else {
+            Runner::Process(Hosted::new(self.keeper.clone(), files))
+        })
+    }
+
+    pub(super) fn is_built_in(&self, hash: &str) -> bool {
+        self.version(hash).is_ok_and(|version| version.is_built_in)
     }
 
     fn version(&self, hash: &str) -> Result<Arc<Version>, Failure> {
@@ -357,71 +354,6 @@ impl Registry {
     }
 }
 
-impl Service {
-    fn read(folder: &Path) -> std::io::Result<Service> {
-        let mut service = Service::default();
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            match path.file_name().and_then(|name| name.to_str()) {
-                Some("routes.json") => service.routes = read(&path)?,
-                Some(name) if name.ends_with(".json") => service.versions.push(Arc::new(read(&path)?)),
-                _ => {}
-            }
-        }
-        service.versions.sort_by_key(|version| version.pushed);
-        Ok(service)
-    }
-
-    fn state(&self, name: &str) -> ServiceState {
-        let tally = |version: &Arc<Version>| self.tallies.get(&version.hash).copied().unwrap_or_default();
-        let versions = self.versions.iter().rev().map(|version| (version.clone(), tally(version))).collect();
-        ServiceState { name: name.to_owned(), routes: self.routes.clone(), versions }
-    }
-
-    /// The version a new job gets: of 100 in a row the canary's share.
-    fn route(&mut self) -> String {
-        let Some(canary) = &self.routes.canary else { return self.routes.stable.clone() };
-        self.routed += 1;
-        // 61 and 100 have no common divisor: each hundred goes through all places, well mixed.
-        let is_canary = self.routed * 61 % 100 < u64::from(canary.percent);
-        if is_canary { canary.hash.clone() } else { self.routes.stable.clone() }
-    }
-
-    fn find(&self, name: &str, version: &str) -> Result<&Arc<Version>, Failure> {
-        let is_hash = version.len() >= PREFIX_MIN && version.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let mut found: Vec<_> = self.versions.iter().filter(|v| is_hash && v.hash.starts_with(version)).collect();
-        if found.is_empty() {
-            // Of several with one name the newest.
-            found.extend(self.versions.iter().rev().find(|v| v.version == version));
-        }
-        match found[..] {
-            [one] => Ok(one),
-            [] => {
-                let known: Vec<_> =
-                    self.versions.iter().rev().take(8).map(|v| format!("{} ({})", short(&v.hash), v.version)).collect();
-                let known = known.join(", ");
-                Err(refused("no_such_version", format!("{name} has no version {version:?}; the newest are {known}")))
-            }
-            _ => Err(refused(
-                "ambiguous_version",
-                format!("{} versions of {name} begin with {version}: give more of it", found.len()),
-            )),
-        }
-    }
-}
-
-fn find<'a>(services: &'a BTreeMap<String, Service>, name: &str) -> Result<&'a Service, Failure> {
-    services.get(name).ok_or_else(|| {
-        let known: Vec<_> = services.keys().map(String::as_str).collect();
-        let known =
-            if known.is_empty() { "none was pushed yet".to_owned() } else { format!("there are {}", known.join(", ")) };
-        refused(
-            "no_such_service",
-            format!("there is no service {name:?}: {known}; `spool service push FOLDER` adds one"),
-        )
-    })
-}
-
 fn check_name(name: &str) -> Result<(), String> {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     if name.is_empty()
@@ -436,28 +368,4 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("the server has a service of this name itself; {advice}"));
     }
     Ok(())
-}
-
-/// As people are shown hashes.
-pub(crate) fn short(hash: &str) -> String {
-    hash.chars().take(12).collect()
-}
-
-fn read<T: DeserializeOwned>(path: &Path) -> std::io::Result<T> {
-    let text = std::fs::read(path)?;
-    serde_json::from_slice(&text).map_err(|e| std::io::Error::other(format!("{}: {e}", path.display())))
-}
-
-fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
-    let folder = path.parent().expect("a file lies in a folder");
-    let written = || {
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer(&mut file, value)?;
-        file.flush()?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        std::fs::File::open(folder)?.sync_all()
-    };
-    written().map_err(|e| unwritable(path, &e))
 }

@@ -1,9 +1,10 @@
-//! The processes that run sections: one a rule set, shared by its jobs, so that a rule set that hangs holds up nobody else's.
+//! What runs sections: for each rule set one, shared by its jobs, so that a rule set that hangs holds up nobody else's. Rules of strangers run in
+//! a process of their own; those that come with the server run in it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use spool_dialect::Hosted;
+use spool_dialect::{Compiled, Hosted, Sources};
 use spool_proto::failure::Failure;
 use spool_rules::effect::Effect;
 use spool_rules::history::SectionFailure;
@@ -12,11 +13,34 @@ use spool_rules::instance::{Ask, Sections};
 use super::orders::Orders;
 use super::registry::Registry;
 
-/// Processes that are kept, of rule sets that were used last.
+/// Of rule sets that were used last, so many are kept.
 const KEPT: usize = 16;
 
-/// Whoever has the lock has the process.
-pub(super) type Host = Arc<tokio::sync::Mutex<Hosted>>;
+/// Whoever has the lock may run sections.
+pub(super) type Host = Arc<tokio::sync::Mutex<Runner>>;
+
+#[derive(Debug)]
+pub(super) enum Runner {
+    Process(Hosted),
+    /// Compiled when first needed.
+    Here(Sources, Option<Box<Compiled>>),
+}
+
+impl Sections for Runner {
+    fn run(&mut self, ask: &Ask<'_>) -> Result<Vec<Effect>, SectionFailure> {
+        match self {
+            Runner::Process(hosted) => hosted.run(ask),
+            Runner::Here(_, Some(compiled)) => (&mut &**compiled).run(ask),
+            Runner::Here(files, none) => {
+                let compiled = Compiled::new(files).map_err(|problems| {
+                    let first = problems.first().map_or_else(String::new, ToString::to_string);
+                    SectionFailure::new("rules_unreadable", first)
+                })?;
+                (&mut &**none.insert(Box::new(compiled))).run(ask)
+            }
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Hosts {
@@ -43,7 +67,7 @@ impl Hosts {
             *used = now;
             return Ok(host.clone());
         }
-        let host: Host = Arc::new(tokio::sync::Mutex::new(self.registry.host(hash)?));
+        let host: Host = Arc::new(tokio::sync::Mutex::new(self.registry.runner(hash)?));
         pool.by_hash.insert(hash.to_owned(), (now, host.clone()));
         let is_idle = |host: &Host| Arc::strong_count(host) == 1;
         while pool.by_hash.len() > KEPT {
@@ -57,13 +81,13 @@ impl Hosts {
 
 /// A job's sections, whose calls are judged before they count: a section that calls what is not there has not answered.
 pub(super) struct Judged<'a> {
-    pub(super) hosted: &'a mut Hosted,
+    pub(super) runner: &'a mut Runner,
     pub(super) orders: &'a Orders,
 }
 
 impl Sections for Judged<'_> {
     fn run(&mut self, ask: &Ask<'_>) -> Result<Vec<Effect>, SectionFailure> {
-        let effects = self.hosted.run(ask)?;
+        let effects = self.runner.run(ask)?;
         for effect in &effects {
             if let Effect::Call(call) = effect {
                 self.orders.judge(call)?;

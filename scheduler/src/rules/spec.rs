@@ -26,7 +26,12 @@ pub(crate) fn spec(job: &Job) -> Option<RulesSpec> {
     if !job.request().reactive {
         return None;
     }
-    let mut spec: serde_json::Map<String, Json> = serde_json::from_slice(&job.request().spec).ok()?;
+    spec_of(&serde_json::from_slice(&job.request().spec).ok()?)
+}
+
+/// As [`spec`], of a spec as people are shown it.
+pub(crate) fn spec_of(spec: &Json) -> Option<RulesSpec> {
+    let mut spec = spec.as_object()?.clone();
     match spec.remove(RULES) {
         Some(Json::String(version)) => {
             let name = spec.remove("service")?.as_str()?.to_owned();

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use spool_core::io::{Blob, Group, Outcome, Step, TaskRun};
-use spool_dialect::Hosted;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::JobId;
 use spool_proto::time::Timestamp;
@@ -17,7 +16,7 @@ use tracing::warn;
 use super::log::{self, Log};
 use super::orders::Orders;
 use super::registry::Registry;
-use super::sections::Judged;
+use super::sections::{Judged, Runner};
 
 /// Where the job's state comes from.
 #[derive(Debug)]
@@ -40,6 +39,8 @@ pub(super) struct Work {
     pub(super) logged_bytes: usize,
     /// Of the rule set it began with.
     pub(super) hash: String,
+    /// Nobody but a newer server can mend its rules: where others would pause, the job fails.
+    pub(super) is_built_in: bool,
     pub(super) now: Timestamp,
     pub(super) events: Vec<Event>,
     pub(super) signals_taken: u64,
@@ -75,13 +76,25 @@ pub(super) struct Word {
 }
 
 impl Work {
-    pub(super) fn run(self, hosted: &mut Hosted) -> Fired {
+    pub(super) fn run(self, runner: &mut Runner) -> Fired {
         let job = self.job;
-        Fired { job, outcome: self.done(hosted) }
+        Fired { job, outcome: self.done(runner) }
     }
 
-    fn done(self, hosted: &mut Hosted) -> Result<Done, Failure> {
-        let Work { job, stand, pages, logged_bytes, hash, now, mut events, signals_taken, orders, registry } = self;
+    fn done(self, runner: &mut Runner) -> Result<Done, Failure> {
+        let Work {
+            job,
+            stand,
+            pages,
+            logged_bytes,
+            hash,
+            is_built_in,
+            now,
+            mut events,
+            signals_taken,
+            orders,
+            registry,
+        } = self;
         let mut instance = match stand {
             Stand::Here(instance) => instance,
             Stand::Log => Box::new(Log::read(&pages)?.bring_back(&registry, &hash)?),
@@ -89,12 +102,15 @@ impl Work {
                 let (instance, undo) = Log::read(&pages)?.before_end(&registry, &hash)?;
                 let tasks_again = unfinished.into_iter().filter(|task| instance.awaits_task(*task)).collect();
                 events.insert(0, Event::Retried { undo, tasks: tasks_again, next: tasks });
+                if matches!(instance.status(), Status::Paused(_)) {
+                    events.insert(1, Event::Resume);
+                }
                 Box::new(instance)
             }
         };
         let mut plan = Plan::new(&orders);
         let mut entries: Vec<Entry> = Vec::new();
-        let mut sections = Judged { hosted, orders: &orders };
+        let mut sections = Judged { runner, orders: &orders };
         for event in events {
             if let Event::Migrated { rules } = &event {
                 let moved = registry.program(rules).and_then(|program| log::put_under(&mut instance, program));
@@ -122,7 +138,7 @@ impl Work {
                 steps[first].snapshot = snapshot;
             }
             steps[last].signals_taken = signals_taken;
-            steps[last].outcome = outcome(&instance);
+            steps[last].outcome = outcome(&instance, is_built_in);
             for step in &mut steps {
                 step.wake = instance.next_alarm();
             }
@@ -131,8 +147,18 @@ impl Work {
     }
 }
 
-fn outcome(instance: &Instance) -> Option<Outcome> {
-    let Status::Ended(end) = instance.status() else { return None };
+fn outcome(instance: &Instance, is_built_in: bool) -> Option<Outcome> {
+    let end = match instance.status() {
+        Status::Ended(end) => end,
+        Status::Paused(pause) if is_built_in => {
+            let message = format!(
+                "{}; this is a bug: please report it with what `spool job history` tells; `spool job retry` goes on where it stopped",
+                pause.message
+            );
+            return Some(Outcome::Failed { failure: Failure::new(Class::Internal, &pause.code, message) });
+        }
+        _ => return None,
+    };
     Some(match end {
         End::Done(value) => {
             let output = serde_json::to_vec(value).expect("a value is plain data with string keys");

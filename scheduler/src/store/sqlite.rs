@@ -66,9 +66,11 @@ impl SqliteStore {
 fn migrations() -> Migrator {
     let store = include_str!("../../migrations/0001_store.sql").into_sql_str();
     let pieces = include_str!("../../migrations/0002_pieces.sql").into_sql_str();
+    let history = include_str!("../../migrations/0003_history.sql").into_sql_str();
     Migrator::with_migrations(vec![
         Migration::new(1, "store".into(), MigrationType::Simple, store, false),
         Migration::new(2, "pieces".into(), MigrationType::Simple, pieces, false),
+        Migration::new(3, "history".into(), MigrationType::Simple, history, false),
     ])
 }
 

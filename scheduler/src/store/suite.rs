@@ -392,7 +392,13 @@ fn archived(id: u64, state: JobState, request_id: &str) -> ArchivedJob {
         text: "started".into(),
     };
     let plain = LogLine { at: Timestamp(1), task: None, attempt: None, worker: None, ..line.clone() };
-    ArchivedJob { view, request_id: request_id.into(), attempts: vec![row], events: vec![plain, line] }
+    ArchivedJob {
+        view,
+        request_id: request_id.into(),
+        attempts: vec![row],
+        events: vec![plain, line],
+        history: vec![Blob::from(&b"one"[..]), Blob::from(&b"two"[..])],
+    }
 }
 
 async fn the_archive_gives_back_what_it_got<F: Factory>(factory: F) {
@@ -413,6 +419,9 @@ async fn the_archive_gives_back_what_it_got<F: Factory>(factory: F) {
     assert_eq!(archive.get(JobId(5), false).await.expect("get"), Some(done.view));
     assert_eq!(archive.find_request("r5").await.expect("find"), Some(JobId(5)));
     assert_eq!(archive.find_request("r6").await.expect("find"), None);
+    let pages = archive.history(JobId(5)).await.expect("history");
+    assert_eq!(pages, [Blob::from(&b"one"[..]), Blob::from(&b"two"[..])]);
+    assert_eq!(archive.history(JobId(6)).await.expect("history"), []);
 }
 
 async fn the_archive_lists_newest_first<F: Factory>(factory: F) {

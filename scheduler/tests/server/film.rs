@@ -12,12 +12,16 @@ use spool_proto::quality::{Metric, MetricSummary};
 use spool_proto::spec::{
     AudioCodec, AudioSpec, Container, EncodeSpec, JobSpec, QualitySpec, Rational, Service, VideoCodec, VideoSpec,
 };
+use spool_proto::time::Span;
 use spool_proto::uri;
 use spool_proto::view::{EncodeOutput, JobState};
 use spool_proto::wire::v1;
+use spool_proto::wire::v1::look_request::At;
+use spool_proto::wire::v1::rule_service_client::RuleServiceClient;
+use spool_scheduler::{Limits, Server, ServerOptions};
 
 use super::worker::{Fate, Worker};
-use super::{Client, start};
+use super::{Client, start, until};
 
 pub const CHUNKS: u32 = 4;
 const FRAMES: u64 = 48;
@@ -215,7 +219,7 @@ fn plan() -> VideoPlan {
 
 fn piece(chunk: Option<u32>) -> TrackManifest {
     TrackManifest {
-        codec: String::new(),
+        codec: if chunk.is_some() { "h264" } else { "aac" }.into(),
         chunk,
         units: FRAMES,
         packets: FRAMES,
@@ -310,4 +314,33 @@ async fn an_answer_of_the_wrong_kind_fails_the_job_with_its_class() {
     let view = client.wait(&job).await;
     assert_eq!(view.state, JobState::Failed);
     assert_eq!(view.failure.expect("a failure").code, "bad_answer");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_its_rules_did_is_seen_when_the_job_has_left_memory() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut options = ServerOptions::new(data.path());
+    options.limits = Limits { keep_done: Span::ZERO, keep_done_least: Span::ZERO, ..Limits::default() };
+    let server = Server::start(options).await.expect("the server starts");
+    let mut client = Client::of(&server);
+    let _worker = Worker::attach(&server, "w1", 1, answers).await;
+    let (job, _) = client.submit("", &spec(data.path())).await.expect("submitted");
+    client.wait_done(&job).await;
+    let mut rules = RuleServiceClient::new(server.connect());
+    until("the job has left memory", async || {
+        let request = v1::MigrateJobRequest { job_id: job.clone(), dry_run: true, ..Default::default() };
+        rules.migrate(request).await.is_err_and(|refused| refused.message().contains("in the archive"))
+    })
+    .await;
+    let mut look = async |at| {
+        let request = v1::LookRequest { job_id: job.clone(), at: Some(at) };
+        let json = rules.look(request).await.expect("it is kept").into_inner().json;
+        serde_json::from_str::<serde_json::Value>(&json).expect("JSON")
+    };
+    let facts = look(At::Facts(v1::LookFacts { kind: "published".into() })).await;
+    assert_eq!(facts[0]["bytes"], 7_000, "{facts}");
+    let why = look(At::WhyNot(v1::LookWhyNot { rule: "analyse".into() })).await;
+    assert_eq!((&why["verdict"], &why["number"]), (&"no_fact".into(), &4.into()), "one pass: {why}");
+    let history = look(At::History(v1::LookHistory {})).await;
+    assert_eq!(history["entries"][0]["event"]["event"], "started");
 }

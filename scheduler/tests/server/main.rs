@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod crashes;
 mod durability;
 mod film;
 mod jobs;

@@ -20,11 +20,11 @@ use super::{Agent, Event, Held, Lane, Last, Running};
 use crate::batch::{Candidate, Estimates};
 use crate::executor::{Advance, Limits, Stops, Unanswered};
 use crate::outbox::Key;
-use crate::runner::{Start, Tell, Terms, Told, Work, is_inline};
+use crate::runner::{Start, Tell, Terms, Told, Work, is_alone};
 
 impl Held {
     fn candidate<'a>(&'a self, estimates: &Estimates) -> Candidate<'a> {
-        let shares = self.call.as_ref().is_some_and(|call| !is_inline(&call.args));
+        let shares = self.call.as_ref().is_some_and(|call| !is_alone(&call.args));
         let key = self.warm_key.as_ref().filter(|_| shares);
         let told = || self.lease.estimate_us.map(Duration::from_micros);
         Candidate {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::Agent;
 use crate::executor::{Executor, ExecutorOptions, Executors, GOLDEN_WITHIN, Target, WarmKey};
+use crate::function::is_backend;
 
 /// Between two reports at least.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -117,7 +118,7 @@ impl Agent {
 
 /// Each in a process that has done nothing else, one after the other: what runs goes on beside one more process, no more.
 async fn prove_anew(options: &ExecutorOptions, backends: &[String]) -> Result<(), Failure> {
-    for backend in backends {
+    for backend in backends.iter().filter(|backend| !is_backend(backend)) {
         let mut executor = Executor::spawn(options).await?;
         let proved = executor.golden(backend, GOLDEN_WITHIN).await;
         executor.kill().await;

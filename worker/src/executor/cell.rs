@@ -3,13 +3,10 @@
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::child::leave_when_closed;
 use super::sandbox::{self, Open, Sandbox, Walls};
-
-/// Whoever waits for an answer has a deadline of its own; what else runs on the machine goes first.
-const NICENESS: i32 = 10;
 
 /// Locks this process in, holds it to so many bytes of addresses, and ends it at once when its standard input is closed at the other
 /// end: without whoever started it, it has nobody to work for. Before any other thread is started.
@@ -19,7 +16,6 @@ const NICENESS: i32 = 10;
 /// # Errors
 /// When it cannot be bounded, or nothing can watch its standard input. Walls that this kernel lacks are told in the answer.
 pub fn enter(address_space: u64) -> io::Result<Walls> {
-    let _not_so_important = setpriority_process(None, NICENESS);
     let Rlimit { maximum, .. } = getrlimit(Resource::As);
     let most = Some(maximum.map_or(address_space, |maximum| maximum.min(address_space)));
     setrlimit(Resource::As, Rlimit { current: most, maximum: most })?;

@@ -83,7 +83,7 @@ pub(super) fn describe(status: Option<ExitStatus>) -> String {
     }
 }
 
-fn signal_name(number: i32) -> Option<&'static str> {
+pub(crate) fn signal_name(number: i32) -> Option<&'static str> {
     let names = [
         (Signal::HUP, "SIGHUP"),
         (Signal::INT, "SIGINT"),

@@ -33,8 +33,10 @@ use spool_proto::failure::Failure;
 pub use child::main;
 #[doc(hidden)]
 pub use ended::read_messages;
+pub(crate) use ended::signal_name;
 pub use pool::{Executors, Taken};
 pub use process::{CallOutput, Executor, ExecutorOptions, Job, Produced, Tell, Told, Unanswered};
+pub(crate) use sandbox::program;
 pub use sandbox::{Sandbox, Walls};
 pub use stops::Stops;
 pub(crate) use stops::{asked, stopped};

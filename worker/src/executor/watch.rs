@@ -50,11 +50,11 @@ impl Pulse {
         self.heard.store(now, Ordering::Relaxed);
     }
 
-    fn elapsed(&self) -> Duration {
+    pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
-    fn silence(&self) -> Duration {
+    pub fn silence(&self) -> Duration {
         self.elapsed().saturating_sub(Duration::from_micros(self.heard.load(Ordering::Relaxed)))
     }
 }

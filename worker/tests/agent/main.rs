@@ -48,6 +48,7 @@ async fn bench_batching(cpu: u64, backends: &[&str], batch_target: Duration) -> 
         batch_target,
         sandbox: Sandbox::default(),
         read_cache: spool_worker::stores::CACHE_DEFAULT,
+        functions: None,
     });
     Bench { worker: worker.await.unwrap(), fleet, dir }
 }

@@ -10,15 +10,33 @@ use crate::harness::*;
 
 /// Workers of one slot, and a job whose tasks are known to take 20 s.
 fn fleet(workers: &[&str]) -> (Shell, JobId) {
+    fleet_of(workers, "bench.noop")
+}
+
+/// As [`fleet`], of tasks of a function.
+fn fleet_of(workers: &[&str], function: &str) -> (Shell, JobId) {
     let mut shell = Shell::patient();
     for worker in workers {
         shell.worker(worker, 1000);
     }
-    let id = shell.submit(job(), vec![vec![run(100, 1000)]]);
+    let mut tasks = run(100, 1000);
+    tasks.task.shape.function = function.into();
+    let id = shell.submit(job(), vec![vec![tasks]]);
     for worker in workers {
         finish_on(&mut shell, worker);
     }
     (shell, id)
+}
+
+#[test]
+fn what_users_wrote_may_fail_as_it_likes_and_the_host_is_not_blamed() {
+    for (function, throttled) in [("user.check", false), ("media.probe", true)] {
+        let (mut shell, _) = fleet_of(&["a", "b"], function);
+        for _ in 0..3 {
+            fail_on(&mut shell, "a");
+        }
+        assert_eq!(is_throttled(&shell, "a") || is_quarantined(&shell, "a"), throttled, "{function}");
+    }
 }
 
 /// The task that runs there, of those it holds.

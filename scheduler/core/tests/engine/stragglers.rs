@@ -10,10 +10,18 @@ use crate::harness::*;
 
 /// Two workers of two slots; a job of four tasks: three took 10 s, task 3 has run on `b` since. Nothing is looked at yet.
 fn tail() -> (Shell, JobId, (TaskId, Fence)) {
+    tail_of(None)
+}
+
+/// As [`tail`], of tasks with so many attempts.
+fn tail_of(max_attempts: Option<u8>) -> (Shell, JobId, (TaskId, Fence)) {
     let mut shell = Shell::patient();
     shell.worker("a", 2000);
     shell.worker("b", 2000);
-    let id = shell.submit(job(), vec![vec![run(4, 1000)], vec![run(1, 1000)]]);
+    let id = shell.submit(
+        job(),
+        vec![vec![TaskRun { task: NewTask { max_attempts, ..run(4, 1000).task }, count: 4 }], vec![run(1, 1000)]],
+    );
     for index in 0..4 {
         shell.start(task(id, index));
     }
@@ -62,6 +70,13 @@ fn a_task_far_beyond_its_estimate_gets_a_second_copy_elsewhere() {
     }
     shell.wait(Span::from_secs(100));
     assert_eq!(shell.leases(), [], "one copy is enough");
+}
+
+#[test]
+fn a_task_that_may_be_tried_but_once_gets_no_second_copy() {
+    let (mut shell, ..) = tail_of(Some(1));
+    shell.wait(Span::from_secs(100));
+    assert_eq!(shell.leases(), []);
 }
 
 #[test]

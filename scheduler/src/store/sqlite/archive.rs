@@ -1,5 +1,6 @@
 //! The archive tables: written once a job is final, read by the API and by people.
 
+use spool_core::io::Blob;
 use spool_proto::ids::{JobId, TaskId};
 use spool_proto::time::Timestamp;
 use spool_proto::view::{JobView, LogLine, TaskView};
@@ -14,7 +15,7 @@ const ROWS: usize = 1_000;
 
 /// Replaces what the archive has of the job, in one transaction.
 pub(super) async fn write(writer: &mut SqliteConnection, archived: ArchivedJob) -> Result<(), StoreError> {
-    let ArchivedJob { mut view, request_id, attempts, events } = archived;
+    let ArchivedJob { mut view, request_id, attempts, events, history } = archived;
     let job = row_id(view.job)?;
     let tasks = std::mem::take(&mut view.tasks);
     let failure = view.failure.as_ref();
@@ -24,6 +25,7 @@ pub(super) async fn write(writer: &mut SqliteConnection, archived: ArchivedJob) 
         "DELETE FROM task WHERE job = ?",
         "DELETE FROM attempt WHERE job = ?",
         "DELETE FROM event WHERE job = ?",
+        "DELETE FROM history WHERE job = ?",
     ] {
         sqlx::query(delete).bind(job).execute(&mut *tx).await?;
     }
@@ -62,6 +64,14 @@ pub(super) async fn write(writer: &mut SqliteConnection, archived: ArchivedJob) 
                 .push_bind(view);
         });
         insert.build().persistent(false).execute(&mut *tx).await?;
+    }
+    for (page, body) in (0i64..).zip(&history) {
+        sqlx::query("INSERT INTO history VALUES (?, ?, ?)")
+            .bind(job)
+            .bind(page)
+            .bind(&body[..])
+            .execute(&mut *tx)
+            .await?;
     }
     for rows in attempts.chunks(ROWS) {
         let mut insert = QueryBuilder::<Sqlite>::new("INSERT INTO attempt ");
@@ -148,6 +158,14 @@ impl Archive for SqliteArchive {
             .fetch_optional(&self.readers)
             .await?;
         job.map(job_id).transpose()
+    }
+
+    async fn history(&self, job: JobId) -> Result<Vec<Blob>, StoreError> {
+        let pages: Vec<Vec<u8>> = sqlx::query_scalar("SELECT body FROM history WHERE job = ? ORDER BY page")
+            .bind(row_id(job)?)
+            .fetch_all(&self.readers)
+            .await?;
+        Ok(pages.into_iter().map(Blob::from).collect())
     }
 
     async fn children(&self, parent: JobId) -> Result<Vec<JobId>, StoreError> {

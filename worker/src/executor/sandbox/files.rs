@@ -9,7 +9,7 @@ use landlock::{
 };
 
 /// The newest whose rules are known here. An older kernel enforces those it has.
-const ABI_KNOWN: ABI = ABI::V7;
+pub(super) const ABI_KNOWN: ABI = ABI::V7;
 /// How many cores there are, for glibc and through it the encoders. It is the one place of the system they ask at run time.
 const CORES: &str = "/sys/devices/system/cpu";
 
@@ -26,7 +26,11 @@ pub enum Open {
 /// # Errors
 /// Why nothing is enforced.
 pub fn lock(open: Open) -> Result<u32, String> {
-    let status = restrict(open).map_err(|error| format!("Landlock refused: {error}"))?;
+    enforced(&restrict(open).map_err(|error| format!("Landlock refused: {error}"))?)
+}
+
+/// The version of Landlock that enforces something, or why nothing is.
+pub(super) fn enforced(status: &landlock::RestrictionStatus) -> Result<u32, String> {
     let abi = match status.landlock {
         LandlockStatus::Available { effective_abi, kernel_abi } => {
             kernel_abi.map_or(effective_abi as i32, |newer| newer)

@@ -1,6 +1,7 @@
 //! What an executor is locked in with, before it sees a byte of anybody's film: `spool exec` does it to itself, once, at its start.
 //!
-//! Reading order: `process` (handles, capabilities, fixed limits), `files` (Landlock), `syscalls` (seccomp). What a call may use of
+//! Reading order: `process` (handles, capabilities, fixed limits), `files` (Landlock), `syscalls` (seccomp); `program` and `program_syscalls` are
+//! the wider walls of programs that users wrote. What a call may use of
 //! memory, time and disk the worker sets from outside, see `bounds`. docs/security.md says what all of it is for.
 //!
 //! Kernels differ. What is missing is told, not assumed: every wall is tried once it stands, and the executor reports what held to
@@ -8,6 +9,8 @@
 
 mod files;
 mod process;
+pub mod program;
+mod program_syscalls;
 mod syscalls;
 
 use std::fmt;
@@ -15,7 +18,7 @@ use std::io;
 use std::str::FromStr;
 
 use rustix::net::{AddressFamily, SocketType};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::wire;
 
@@ -58,7 +61,7 @@ impl FromStr for Sandbox {
 }
 
 /// The walls around one executor, each tried after it was put up.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Walls {
     /// Version of Landlock in use; 0: none.
     pub landlock_abi: u32,

@@ -13,10 +13,10 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch,
 };
 
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Passed whatever their arguments.
-const PASSED: &[c_long] = &[
+pub(super) const PASSED: &[c_long] = &[
     // Memory.
     libc::SYS_brk,
     libc::SYS_mmap,
@@ -116,7 +116,7 @@ const PASSED: &[c_long] = &[
 
 /// The older names of the same, which newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
-const PASSED_OLD: &[c_long] = &[
+pub(super) const PASSED_OLD: &[c_long] = &[
     libc::SYS_open,
     libc::SYS_stat,
     libc::SYS_lstat,
@@ -131,7 +131,7 @@ const PASSED_OLD: &[c_long] = &[
     libc::SYS_getrlimit,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const PASSED_OLD: &[c_long] = &[];
+pub(super) const PASSED_OLD: &[c_long] = &[];
 
 /// Refused by name.
 const REFUSED: &[c_long] = &[
@@ -248,12 +248,12 @@ fn programs(arch: TargetArch, pid: u64) -> Result<[BpfProgram; 2], BackendError>
     Ok([passed.try_into()?, refused.try_into()?])
 }
 
-fn always(calls: &[&[c_long]]) -> Rules {
+pub(super) fn always(calls: &[&[c_long]]) -> Rules {
     calls.concat().into_iter().map(|call| (call, Vec::new())).collect()
 }
 
 /// A rule for each of `values` of one argument.
-fn one_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, BackendError> {
+pub(super) fn one_of(argument: u8, values: &[u64]) -> Result<Vec<SeccompRule>, BackendError> {
     let rule = |value: &u64| SeccompRule::new(vec![SeccompCondition::new(argument, Width::Dword, Op::Eq, *value)?]);
     values.iter().map(rule).collect()
 }
