@@ -44,10 +44,10 @@ fn inspect_says_what_a_source_is_and_what_is_odd_about_it() {
         assert_eq!((&facts["seconds"], &facts["video"][0]["width"]), (&json!(2), &json!(320)), "{facts}");
     }
 
-    let odd = fleet.sandbox.path("odd.mkv");
+    let odd = fleet.sandbox.path("odd.mov");
     let pictures = ["-f", "lavfi", "-i", "testsrc2=s=321x180:r=25:d=2,format=yuv444p", "-f", "lavfi", "-i", "sine=d=2"];
     let coded = ["-c:v", "libx264", "-preset", "ultrafast", "-flags", "+ilme+ildct", "-x264-params", "tff=1"];
-    let marked = ["-color_trc", "smpte2084", "-color_primaries", "bt2020", "-colorspace", "bt2020nc", "-c:a", "flac"];
+    let marked = ["-color_trc", "smpte2084", "-color_primaries", "bt2020", "-colorspace", "bt2020nc", "-c:a", "aac"];
     ffmpeg(&[&pictures[..], &coded, &marked].concat(), &odd);
     let result = run(&fleet, "inspect", &json!({"source": odd, "max_seconds": 1}));
     assert_eq!(result["ok"], false, "{result}");

@@ -15,7 +15,7 @@ use crate::functions;
 use crate::workflow::limits;
 
 /// Functions that workers have themselves.
-const OWN_FUNCTIONS: [&str; 18] = [
+const OWN_FUNCTIONS: [&str; 19] = [
     function::NOOP,
     function::PROBE,
     function::PLAN,
@@ -34,6 +34,7 @@ const OWN_FUNCTIONS: [&str; 18] = [
     function::SEGMENT,
     function::MANIFEST,
     function::PUBLISH_PACKAGE,
+    function::LIST,
 ];
 
 /// Resources and times of a function when a call names none.
