@@ -103,7 +103,7 @@ pub fn run(args: &Args, host: &mut dyn Host) -> Result<Product, Failure> {
             std::thread::sleep(std::time::Duration::from_micros(*sleep_us));
             Ok(Product { files: Vec::new(), warnings: Vec::new(), value: Value::Noop })
         }
-        Args::Publish(_) | Args::PublishPackage(_) | Args::User(_) => {
+        Args::Publish(_) | Args::PublishPackage(_) | Args::List(_) | Args::User(_) => {
             Err(Failure::new(Class::Internal, "not_media", format!("{} is not a media function", args.function())))
         }
     }

@@ -40,6 +40,8 @@ pub mod function {
     pub const MANIFEST: &str = "media.manifest";
     /// As `spool.publish`, of a folder.
     pub const PUBLISH_PACKAGE: &str = "spool.publish_package";
+    /// Run by the worker itself, too.
+    pub const LIST: &str = "spool.list";
     /// A function that somebody pushed. Each is placed under its own name: [`super::UserOrder::function`].
     pub const USER: &str = "user.function";
 }
@@ -120,6 +122,9 @@ pub enum Args {
     /// inputs: as [`PublishPackageArgs::entries`] say
     #[serde(rename = "spool.publish_package")]
     PublishPackage(PublishPackageArgs),
+    /// no inputs
+    #[serde(rename = "spool.list")]
+    List(ListArgs),
     /// inputs: one for each of [`UserArgs::files`]. Leaves each file that the function left, named by its path
     #[serde(rename = "user.function")]
     User(UserArgs),
@@ -146,6 +151,7 @@ impl Args {
             Args::Segment(_) => function::SEGMENT,
             Args::Manifest(_) => function::MANIFEST,
             Args::PublishPackage(_) => function::PUBLISH_PACKAGE,
+            Args::List(_) => function::LIST,
             Args::User(_) => function::USER,
         }
     }
@@ -205,6 +211,10 @@ pub enum Value {
     Published {
         uri: String,
         bytes: u64,
+    },
+    /// Sorted by URI.
+    Listed {
+        files: Vec<ListedFile>,
     },
     /// What a user's function answered: of the form its manifest says.
     User {
@@ -581,6 +591,32 @@ pub struct PublishArgs {
     /// Where the other inputs go, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<String>,
+}
+
+// ---- listings ----
+
+/// Files of one listing; more are refused.
+pub const LIST_MAX: usize = 5_000;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListArgs {
+    /// `file:///folder` or `s3://bucket/prefix`.
+    pub folder: String,
+    /// What names end in, capital or not. Empty: anything.
+    #[serde(default)]
+    pub suffixes: Vec<String>,
+    /// Also what lies in folders of it.
+    #[serde(default)]
+    pub recursive: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedFile {
+    pub uri: String,
+    pub bytes: u64,
+    /// Microseconds since the epoch.
+    pub modified_us: u64,
 }
 
 // ---- packages ----

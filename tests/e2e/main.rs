@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bench;
+mod built_in;
 mod burn;
 mod clips;
 mod concat;

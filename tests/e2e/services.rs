@@ -133,6 +133,11 @@ impl Services {
         self.runtime.block_on(self.jobs.explain(request)).unwrap().into_inner()
     }
 
+    fn state(&mut self, service: &str) -> v1::ServiceState {
+        let all = self.runtime.block_on(self.rules.list(v1::ListServicesRequest {})).unwrap().into_inner().services;
+        all.into_iter().find(|state| state.service == service).unwrap()
+    }
+
     fn route(&mut self, service: &str, change: Change) -> v1::ServiceState {
         let request = v1::RouteServiceRequest { service: service.into(), change: Some(change) };
         self.runtime.block_on(self.rules.route(request)).unwrap().into_inner()
@@ -181,8 +186,10 @@ fn what_cannot_be_taken_is_refused_with_the_place() {
         ("main.star", 2, "error"),
         "{problem:?}"
     );
-    let named = s.push("service(name = \"title\", version = \"1\")\nrule(name = \"r\", match = [fact(\"input\")], action = lambda: [])\n");
-    assert!(named.problems[0].message.contains("the server has a service of this name"), "{named:?}");
+    for taken in ["title", "inspect"] {
+        let named = s.push(&format!("service(name = \"{taken}\", version = \"1\")\nrule(name = \"r\", match = [fact(\"input\")], action = lambda: [])\n"));
+        assert!(named.problems[0].message.contains("the server has a service of this name"), "{named:?}");
+    }
 
     let status = s.try_submit("map", "", &json!({"n": 1})).unwrap_err();
     assert_eq!(status.code(), Code::NotFound, "{status:?}");
@@ -473,13 +480,11 @@ fn a_canary_is_promoted_or_rolled_back_by_itself() {
         for _ in 0..60 {
             let job = s.submit("map", &json!({"n": 1}));
             taken += u32::from(s.fleet.finished(&job)["spec"]["version"] == **canary);
-            let state = s.runtime.block_on(s.rules.list(v1::ListServicesRequest {})).unwrap().into_inner();
-            if state.services[0].canary.is_empty() {
+            if s.state("map").canary.is_empty() {
                 break;
             }
         }
-        let state =
-            s.runtime.block_on(s.rules.list(v1::ListServicesRequest {})).unwrap().into_inner().services.remove(0);
+        let state = s.state("map");
         assert_eq!((&state.stable, state.canary.as_str()), (stable, ""), "{taken} {state:?}");
         assert!(state.verdict.contains(if canary == stable { "promoted" } else { "rolled back" }), "{state:?}");
     }

@@ -17,6 +17,7 @@ pub mod bench;
 pub mod capacity;
 pub mod executor;
 pub mod function;
+mod list;
 pub mod local;
 mod outbox;
 mod publish;

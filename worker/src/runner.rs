@@ -20,7 +20,7 @@ use crate::function::Functions;
 use crate::scratch::{Folder, Scratch};
 use crate::stores::Stores;
 use crate::transfer::{self, Input};
-use crate::{blocking, publish};
+use crate::{blocking, list, publish};
 
 /// Progress of what the worker itself runs is told at most this often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -88,7 +88,10 @@ pub type Tell = Arc<dyn Fn(usize, Told) + Send + Sync>;
 
 /// Does the worker run it by itself?
 pub fn is_inline(args: &Args) -> bool {
-    matches!(args, Args::Noop { through_executor: false, .. } | Args::Publish(_) | Args::PublishPackage(_))
+    matches!(
+        args,
+        Args::Noop { through_executor: false, .. } | Args::Publish(_) | Args::PublishPackage(_) | Args::List(_)
+    )
 }
 
 /// Does it go in no batch?
@@ -205,6 +208,14 @@ impl Runner {
                 () = tokio::time::sleep(Duration::from_micros(*sleep_us)) => Ok(bare(Value::Noop)),
                 () = stopped(stop, 0) => Err(Unanswered::Stopped),
             },
+            Args::List(args) => {
+                let pulse = Pulse::new();
+                tokio::select! {
+                    listed = list::list(args, &self.stores) => Ok(bare(listed?)),
+                    () = stopped(stop, 0) => Err(Unanswered::Stopped),
+                    failure = watch_limits(None, limits, &pulse) => Err(failure.into()),
+                }
+            }
             Args::Publish(_) | Args::PublishPackage(_) => {
                 let (progress, stop) = (Arc::clone(&progress), stop.clone());
                 self.publish(Arc::clone(&call), limits, progress, stop).await

@@ -29,7 +29,7 @@ use tonic::transport::Channel;
 use artifacts::Artifacts;
 use cache::Cache;
 pub(crate) use connect::Object;
-pub(crate) use refusal::{advice, cause, http_status};
+pub(crate) use refusal::{advice, cause, http_status, refusal};
 use remote::Origin;
 pub use remote::Remote;
 

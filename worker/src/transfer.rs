@@ -70,7 +70,7 @@ impl Input {
                 Pairing::Chunk { .. } => 1,
             },
             Args::Noop { .. } | Args::Validate(_) | Args::Index(_) | Args::Publish(_) | Args::QualityReport(_) => 0,
-            Args::Segment(_) | Args::Manifest(_) | Args::PublishPackage(_) => 0,
+            Args::Segment(_) | Args::Manifest(_) | Args::PublishPackage(_) | Args::List(_) => 0,
             Args::User(args) => args.files.len(),
         };
         let owner = |index| if index < from_users { Owner::User } else { Owner::Spool };

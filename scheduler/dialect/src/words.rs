@@ -408,7 +408,8 @@ pub(crate) fn effects(builder: &mut GlobalsBuilder) {
         Ok(effect(heap, "call", rest))
     }
 
-    /// Start a job of another service. `close`: what becomes of it if its parent ends first: terminate, cancel, abandon.
+    /// Start a job of another service. `close`: what becomes of it if its parent ends first: terminate, cancel, abandon. `opportunistic`: seconds
+    /// for which it runs only on what nobody else uses.
     fn start<'v>(
         #[starlark(require = pos)] service: &str,
         #[starlark(require = named, default = NoneOr::None)] input: NoneOr<Value<'v>>,
@@ -417,6 +418,7 @@ pub(crate) fn effects(builder: &mut GlobalsBuilder) {
         #[starlark(require = named, default = "")] pool: &str,
         #[starlark(require = named, default = NoneOr::None)] priority: NoneOr<i32>,
         #[starlark(require = named, default = "")] name: &str,
+        #[starlark(require = named, default = NoneOr::None)] opportunistic: NoneOr<Value<'v>>,
         heap: &'v Heap,
     ) -> starlark::Result<Value<'v>> {
         let mut rest = vec![
@@ -428,6 +430,9 @@ pub(crate) fn effects(builder: &mut GlobalsBuilder) {
             ("name", heap.alloc(name)),
         ];
         rest.extend(priority.into_option().map(|priority| ("priority", heap.alloc(priority))));
+        if let NoneOr::Other(seconds) = opportunistic {
+            rest.push(("opportunistic_us", heap.alloc(micros(seconds, "opportunistic")?)));
+        }
         Ok(effect(heap, "start", rest))
     }
 

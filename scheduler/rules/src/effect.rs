@@ -134,6 +134,9 @@ pub struct Start {
     pub pool: String,
     pub priority: Option<u8>,
     pub name: String,
+    /// It runs on what nobody else uses, so long; then as any other. `None`: as its parent.
+    #[serde(rename = "opportunistic_us", skip_serializing_if = "Option::is_none")]
+    pub opportunistic: Option<Span>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

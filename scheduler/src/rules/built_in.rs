@@ -6,16 +6,28 @@ use spool_dialect::Sources;
 
 macro_rules! services {
     ($($name:literal: $($file:literal),+;)+) => {
-        &[$(&[$(($file, include_str!(concat!("../../../services/", $name, "/", $file)))),+]),+]
+        &[$(($name, &[$(($file, include_str!(concat!("../../../services/", $name, "/", $file)))),+])),+]
     };
 }
 
-const SERVICES: &[&[(&str, &str)]] = services! {
+const SERVICES: &[Service] = services! {
+    "clip": "main.star";
+    "inspect": "main.star";
+    "reencode": "main.star";
     "video-encode": "main.star";
+    "watch": "main.star";
 };
 
+/// Its name, and its files.
+type Service = (&'static str, &'static [(&'static str, &'static str)]);
+
+/// Whether a service of this name comes with the server.
+pub(super) fn has(name: &str) -> bool {
+    SERVICES.iter().any(|(own, _)| *own == name)
+}
+
 pub(super) fn all() -> impl Iterator<Item = Sources> {
-    SERVICES.iter().map(|files| {
+    SERVICES.iter().map(|(_, files)| {
         let files = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
         Sources(files.collect::<BTreeMap<_, _>>())
     })
@@ -27,9 +39,10 @@ mod tests {
 
     #[test]
     fn they_read_well_and_nothing_about_them_is_suspicious() {
-        for files in all() {
+        for (files, (name, _)) in all().zip(SERVICES) {
             let (compiled, warnings) = spool_dialect::check(&files).expect("it reads");
-            assert_eq!(warnings, [], "{}", compiled.set.service);
+            assert_eq!(warnings, [], "{name}");
+            assert_eq!(&*compiled.set.service, *name, "a service is named as its folder");
         }
     }
 }

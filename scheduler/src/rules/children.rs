@@ -7,6 +7,7 @@ use spool_core::job::Job;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::JobId;
 use spool_proto::spec::{JobSpec, RulesSpec, Service};
+use spool_proto::time::Timestamp;
 use spool_proto::view::JobState;
 use spool_rules::effect::{Close, Start};
 use spool_rules::instance::Instance;
@@ -221,7 +222,10 @@ fn new_child(registry: &Registry, parent: &Job, effect: &str, start: Start) -> R
         name: if start.name.is_empty() { format!("{} of {}", start.service, of.name) } else { start.name },
         priority: start.priority.unwrap_or(of.priority).min(spool_proto::spec::PRIORITY_MAX),
         pool,
-        class: of.class,
+        class: match start.opportunistic {
+            Some(span) => spool_proto::pool::Class::Opportunistic { start_by: Timestamp::now() + span },
+            None => of.class,
+        },
         preemptible: of.preemptible,
         deadline: of.deadline,
         max_attempts: of.max_attempts,

@@ -15,7 +15,7 @@ use crate::functions;
 use crate::workflow::limits;
 
 /// Functions that workers have themselves.
-const OWN_FUNCTIONS: [&str; 18] = [
+const OWN_FUNCTIONS: [&str; 19] = [
     function::NOOP,
     function::PROBE,
     function::PLAN,
@@ -34,6 +34,7 @@ const OWN_FUNCTIONS: [&str; 18] = [
     function::SEGMENT,
     function::MANIFEST,
     function::PUBLISH_PACKAGE,
+    function::LIST,
 ];
 
 /// Resources and times of a function when a call names none.
@@ -182,6 +183,7 @@ fn usual(args: &Args) -> Usual {
         Args::Audio(_) => usual(limits::AUDIO_MEMORY, limits::CODEC_TIMEOUT, limits::NO_PROGRESS),
         Args::Subtitle(_) | Args::Text(_) => usual(limits::SUBTITLE_MEMORY, limits::READ_TIMEOUT, Span::ZERO),
         Args::Publish(_) | Args::PublishPackage(_) => usual(limits::PUBLISH_MEMORY, limits::READ_TIMEOUT, Span::ZERO),
+        Args::List(_) => usual(0, limits::READ_TIMEOUT, Span::ZERO),
         Args::Noop { .. } => usual(0, Span::ZERO, Span::ZERO),
         _ => usual(limits::TABLES_MEMORY, limits::READ_TIMEOUT, Span::ZERO),
     }

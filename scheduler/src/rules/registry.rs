@@ -363,8 +363,9 @@ fn check_name(name: &str) -> Result<(), String> {
     {
         return Err(format!("a name is 1 to {NAME_MAX} lower-case letters, digits, - and _, a letter first"));
     }
-    if TAKEN.contains(&name) {
-        return Err("the server has a service of this name itself; choose another".into());
+    if TAKEN.contains(&name) || built_in::has(name) {
+        let advice = "choose another; what it does may be changed by pushing a copy of its files under that";
+        return Err(format!("the server has a service of this name itself; {advice}"));
     }
     Ok(())
 }

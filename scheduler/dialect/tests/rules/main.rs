@@ -1,5 +1,6 @@
 //! Rule files, read and run.
 
+mod built_in;
 mod harness;
 mod host;
 mod language;
