@@ -12,9 +12,9 @@ use spool_rules::rehearsal::{Script, rehearse};
 /// A service of `services/`, as a job with limits of its own would run it.
 fn play(service: &str, script: &str, limits: Limits) -> spool_rules::rehearsal::Told {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../services").join(service).join("main.star");
-    let compiled = Compiled::new(&Sources::of(std::fs::read_to_string(file).unwrap())).unwrap();
-    let program = Arc::new(Program::new(compiled.set.clone()).unwrap());
-    let script: Script = serde_json::from_str(script).unwrap();
+    let compiled = Compiled::new(&Sources::of(std::fs::read_to_string(file).expect("it reads"))).expect("it reads");
+    let program = Arc::new(Program::new(compiled.set.clone()).expect("it reads"));
+    let script: Script = serde_json::from_str(script).expect("it reads");
     rehearse(&program, &mut &compiled, &script, limits)
 }
 
@@ -26,7 +26,7 @@ fn catalogue(titles: usize, looks_per_event: u64) -> spool_rules::rehearsal::Tol
             r#"{{"id":"t{n}","source":"/m/{n}.mov","output":"/f/{n}.mp4","version":{},"score":40,"spec":{spec}}}"#,
             n % 3
         );
-        write!(signals, r#"{{"name":"title","payload":{title}}},"#).unwrap();
+        write!(signals, r#"{{"name":"title","payload":{title}}},"#).expect("it reads");
     }
     for _ in 0..150 {
         signals += r#"{"name":"title","payload":null},"#;
