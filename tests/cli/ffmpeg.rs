@@ -111,7 +111,7 @@ fn progress_has_ffmpegs_line_and_keys() {
     assert_eq!((&*value("frame"), &*value("progress")), ("48", "end"));
     assert_eq!(value("total_size"), fs::metadata(dir.join("out.mp4")).expect("written").len().to_string());
     let told = stderr(&ours);
-    assert!(told.contains("  Duration: 00:00:02.0") && told.contains("\nframe=   48 fps="), "{told}");
+    assert!(told.contains("  Duration: 00:00:02.0") && told.contains("frame=   48 fps="), "{told}");
     assert!(told.contains("Lsize=") && told.contains("time=00:00:02.") && told.contains("kbits/s speed="), "{told}");
     let quiet = call(dir, &link, "-y -nostats -v warning -i in.mp4 -preset ultrafast -progress log.txt out.mp4");
     assert_eq!((stderr(&quiet), stdout(&quiet)), (String::new(), String::new()));

@@ -47,7 +47,7 @@ impl<A: Archive> RuleServices<A> {
         if dry_run {
             return Ok(v1::PushServiceResponse { service, hash, problems: warnings, ..Default::default() });
         }
-        let pushed = self.registry.keep(files, set, problems, Timestamp::now(), false)?;
+        let pushed = self.registry.keep(files, set, problems, Timestamp::now())?;
         info!(service, hash, existing = pushed.existing, "service pushed");
         Ok(v1::PushServiceResponse {
             state: Some(state(&self.registry.get(&service)?)),
@@ -262,7 +262,8 @@ impl<A: Archive> RuleService for RuleServices<A> {
     }
 
     async fn list(&self, _: Request<v1::ListServicesRequest>) -> Result<Response<v1::ListServicesResponse>, Status> {
-        let services = self.registry.list().iter().map(state).collect();
+        let services = self.registry.list().map_err(|f| status(&f))?;
+        let services = services.iter().map(state).collect();
         Ok(Response::new(v1::ListServicesResponse { services }))
     }
 

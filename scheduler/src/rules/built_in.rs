@@ -26,10 +26,11 @@ pub(super) fn has(name: &str) -> bool {
     SERVICES.iter().any(|(own, _)| *own == name)
 }
 
-pub(super) fn all() -> impl Iterator<Item = Sources> {
-    SERVICES.iter().map(|(_, files)| {
+/// Each with its name.
+pub(super) fn all() -> impl Iterator<Item = (&'static str, Sources)> {
+    SERVICES.iter().map(|(name, files)| {
         let files = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-        Sources(files.collect::<BTreeMap<_, _>>())
+        (*name, Sources(files.collect::<BTreeMap<_, _>>()))
     })
 }
 
@@ -39,10 +40,10 @@ mod tests {
 
     #[test]
     fn they_read_well_and_nothing_about_them_is_suspicious() {
-        for (files, (name, _)) in all().zip(SERVICES) {
+        for (name, files) in all() {
             let (compiled, warnings) = spool_dialect::check(&files).expect("it reads");
             assert_eq!(warnings, [], "{name}");
-            assert_eq!(&*compiled.set.service, *name, "a service is named as its folder");
+            assert_eq!(&*compiled.set.service, name, "a service is named as its folder");
         }
     }
 }

@@ -50,6 +50,20 @@ pub(crate) struct Version {
     pub(crate) set: RuleSet,
 }
 
+impl Version {
+    fn new(files: Sources, set: RuleSet, pushed: Timestamp, is_built_in: bool) -> Version {
+        Version {
+            hash: set.hash.to_string(),
+            version: set.version.to_string(),
+            pushed,
+            rules: u32::try_from(set.rules.len()).unwrap_or(u32::MAX),
+            is_built_in,
+            files,
+            set,
+        }
+    }
+}
+
 /// What people see of a service.
 #[derive(Debug, Clone)]
 pub(crate) struct ServiceState {
@@ -84,6 +98,8 @@ pub(crate) struct Registry {
     folder: PathBuf,
     keeper: Keeper,
     services: Mutex<BTreeMap<String, Service>>,
+    /// That come with the server and were not asked for yet, by name.
+    unread: Mutex<BTreeMap<String, Sources>>,
     /// By hash; made when first needed.
     programs: Mutex<HashMap<String, Arc<Program>>>,
 }
@@ -113,35 +129,56 @@ impl Registry {
                 }
             }
         }
-        let registry = Registry { folder, keeper, services: Mutex::new(services), programs: Mutex::default() };
-        for files in built_in::all() {
-            registry.bring(files).map_err(|failure| std::io::Error::other(failure.message))?;
-        }
-        Ok(registry)
+        let unread = built_in::all().map(|(name, files)| (name.to_owned(), files)).collect();
+        Ok(Registry {
+            folder,
+            keeper,
+            services: Mutex::new(services),
+            unread: Mutex::new(unread),
+            programs: Mutex::default(),
+        })
     }
 
-    /// A service that comes with the server. Versions of servers before stay for the jobs they have.
-    fn bring(&self, files: Sources) -> Result<(), Failure> {
+    /// Reads a service that comes with the server when it is first asked for: most runs of a film need one of them. Versions of servers before
+    /// stay for the jobs they have.
+    fn bring(&self, name: &str) -> Result<(), Failure> {
+        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(files) = unread.remove(name) else { return Ok(()) };
+        let mut services = self.services();
+        let service = services.entry(name.to_owned()).or_default();
         let hash = files.hash();
-        let is_known = |services: &BTreeMap<String, Service>| {
-            services.values().flat_map(|service| &service.versions).any(|version| version.hash == hash)
-        };
-        if is_known(&self.services()) {
-            return Ok(());
+        if !service.versions.iter().any(|version| version.hash == hash) {
+            // Its sections are run in this process, too.
+            let read = spool_dialect::Compiled::new(&files).map_err(|problems| {
+                let first = problems.first().map_or_else(String::new, ToString::to_string);
+                let message = format!("the service {name}, which comes with this server: {first}");
+                Failure::new(Class::Internal, "bad_rules", message)
+            })?;
+            service.versions.push(Arc::new(Version::new(files, read.set, Timestamp::now(), true)));
         }
-        // Its sections are run like all others'; reading it here costs no process.
-        let read = spool_dialect::Compiled::new(&files).map_err(|problems| {
-            let first = problems.first().map_or_else(String::new, ToString::to_string);
-            Failure::new(Class::Internal, "bad_rules", format!("a service that comes with this server: {first}"))
-        })?;
-        let (name, kept) =
-            (read.set.service.to_string(), self.keep(files, read.set, Vec::new(), Timestamp::now(), true)?);
-        let stands = self.get(&name)?;
-        let is_ours = |version: &Version| version.hash == stands.routes.stable && version.is_built_in;
-        if stands.versions.iter().any(|(version, _)| is_ours(version)) && stands.routes.stable != kept.version.hash {
-            self.change(&name, &Change::Promote(kept.version.hash.clone()))?;
+        let is_ours = |version: &Arc<Version>| version.hash == service.routes.stable && version.is_built_in;
+        let takes_over = service.routes.stable.is_empty() || service.versions.iter().any(is_ours);
+        if takes_over && service.routes.stable != hash {
+            // Not written: the next start finds the same.
+            service.routes = match service.routes.stable.as_str() {
+                "" => Routes { stable: hash, ..Routes::default() },
+                _ => service.routes.promote(hash, String::new()),
+            };
         }
         Ok(())
+    }
+
+    /// As [`Registry::resolve`], for a job that is to have the version for as long as it lives.
+    ///
+    /// # Errors
+    /// As there; or when a version that comes with the server cannot be written, which is done at its first job.
+    pub(super) fn take(&self, name: &str, version: &str) -> Result<Arc<Version>, Failure> {
+        let version = self.resolve(name, version)?;
+        let path = self.folder.join(name).join(format!("{}.json", version.hash));
+        if version.is_built_in && !path.exists() {
+            write(&path, version.as_ref())?;
+        }
+        Ok(version)
     }
 
     fn services(&self) -> MutexGuard<'_, BTreeMap<String, Service>> {
@@ -213,7 +250,6 @@ impl Registry {
         set: RuleSet,
         problems: Vec<Problem>,
         now: Timestamp,
-        is_built_in: bool,
     ) -> Result<Pushed, Failure> {
         let mut services = self.services();
         let name = set.service.to_string();
@@ -221,15 +257,7 @@ impl Registry {
         if let Some(version) = service.versions.iter().find(|version| version.hash == *set.hash) {
             return Ok(Pushed { version: version.clone(), existing: true, problems });
         }
-        let version = Arc::new(Version {
-            hash: set.hash.to_string(),
-            version: set.version.to_string(),
-            pushed: now,
-            rules: u32::try_from(set.rules.len()).unwrap_or(u32::MAX),
-            is_built_in,
-            files,
-            set,
-        });
+        let version = Arc::new(Version::new(files, set, now, false));
         let folder = self.folder.join(&name);
         let written = write(&folder.join(format!("{}.json", version.hash)), version.as_ref());
         let written = written.and_then(|()| {
@@ -248,13 +276,19 @@ impl Registry {
         Ok(Pushed { version, existing: false, problems })
     }
 
-    pub(crate) fn list(&self) -> Vec<ServiceState> {
-        self.services().iter().map(|(name, service)| service.state(name)).collect()
+    /// # Errors
+    /// When one that comes with the server cannot be read.
+    pub(crate) fn list(&self) -> Result<Vec<ServiceState>, Failure> {
+        for (name, _) in built_in::all() {
+            self.bring(name)?;
+        }
+        Ok(self.services().iter().map(|(name, service)| service.state(name)).collect())
     }
 
     /// # Errors
     /// When there is no such service.
     pub(crate) fn get(&self, name: &str) -> Result<ServiceState, Failure> {
+        self.bring(name)?;
         let services = self.services();
         Ok(find(&services, name)?.state(name))
     }
@@ -264,6 +298,7 @@ impl Registry {
     /// # Errors
     /// When there is no such service or version.
     pub(crate) fn resolve(&self, name: &str, version: &str) -> Result<Arc<Version>, Failure> {
+        self.bring(name)?;
         let mut services = self.services();
         find(&services, name)?;
         let service = services.get_mut(name).expect("just found");
@@ -277,6 +312,7 @@ impl Registry {
     /// # Errors
     /// When there is nothing of the kind to change, or it cannot be written.
     pub(crate) fn change(&self, name: &str, change: &Change) -> Result<ServiceState, Failure> {
+        self.bring(name)?;
         let mut services = self.services();
         find(&services, name)?;
         let service = services.get_mut(name).expect("just found");

@@ -53,7 +53,7 @@ pub(crate) fn freeze(registry: &Registry, service: Service) -> Result<(Blob, boo
     let (spec, is_rules) = match service {
         Service::Rules(rules) => (json(&Service::Rules(freeze_rules(registry, rules)?)), true),
         own @ Service::VideoEncode(_) => {
-            let version = registry.resolve(own.name(), "")?;
+            let version = registry.take(own.name(), "")?;
             let mut spec = json(&own);
             spec[RULES] = version.hash.clone().into();
             (spec, true)
@@ -64,7 +64,7 @@ pub(crate) fn freeze(registry: &Registry, service: Service) -> Result<(Blob, boo
 }
 
 fn freeze_rules(registry: &Registry, spec: RulesSpec) -> Result<RulesSpec, Failure> {
-    let version = registry.resolve(&spec.name, &spec.version)?;
+    let version = registry.take(&spec.name, &spec.version)?;
     if version.is_built_in && super::registry::TAKEN.contains(&&*spec.name) {
         let why = format!("{} is submitted as what it is: `spool encode`, or a job file", spec.name);
         return Err(Failure::new(Class::Spec, "not_by_rules", why));
