@@ -278,7 +278,7 @@ fn a_full_disk_fails_the_job_and_the_server_lives() {
 fn a_run_that_cannot_be_written_down_ends_and_says_so() {
     let runs: Vec<_> = std::thread::scope(|scope| {
         let started: Vec<_> =
-            (160..=280).step_by(20).map(|kib| scope.spawn(move || encode_on_a_disk_of(kib))).collect();
+            (160..=400).step_by(20).map(|kib| scope.spawn(move || encode_on_a_disk_of(kib))).collect();
         started.into_iter().filter_map(|run| run.join().unwrap()).collect()
     });
     for (code, err) in &runs {

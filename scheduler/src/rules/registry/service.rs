@@ -89,7 +89,7 @@ pub(super) fn find<'a>(services: &'a BTreeMap<String, Service>, name: &str) -> R
 }
 
 fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
-    let message = format!("{} cannot be written: {error}; see to the data directory, then push again", path.display());
+    let message = format!("{} cannot be written: {error}; see to the data directory, then try again", path.display());
     Failure::new(Class::Host, "store_unwritable", message)
 }
 
