@@ -282,7 +282,8 @@ fn a_run_that_cannot_be_written_down_ends_and_says_so() {
         started.into_iter().filter_map(|run| run.join().unwrap()).collect()
     });
     for (code, err) in &runs {
-        assert_eq!(code, "1", "{err}");
+        // 3: there was room to start, and none for the job itself.
+        assert!(code == "1" || (code == "3" && err.contains("store_full")), "{code}: {err}");
     }
     let stuck = |err: &String| err.contains("(host: store_full)") && err.contains("the same command goes on");
     assert!(runs.is_empty() || runs.iter().any(|(_, err)| stuck(err)), "{runs:#?}");
