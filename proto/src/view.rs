@@ -239,7 +239,7 @@ pub struct Explanation {
     pub job: JobId,
     /// The single most severe reason, as a stable snake_case name: `held`, `no_such_backend`, `never_fits`, `no_workers`,
     /// `over_limit`, `waiting_for_quota`, `opportunistic`, `preempting`, `reserved`, `waiting_for_worker`, `backoff`, `sleeping`,
-    /// `waiting_for_signal`, `running`,
+    /// `waiting_for_signal`, `waiting_for_jobs`, `paused`, `running`,
     /// `cancelling`, `done`, `failed`, `cancelled`.
     pub reason: String,
     /// The same for people, with the numbers.

@@ -42,7 +42,7 @@ use crate::functions;
 use crate::run_loop::inbox::{Inbox, Message};
 use crate::workflow;
 pub(crate) use canary::Tally;
-pub(crate) use children::children_of;
+pub(crate) use children::{children_of, open_children};
 pub(crate) use log::Log;
 use orders::Orders;
 use registry::Registry;

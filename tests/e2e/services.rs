@@ -321,6 +321,9 @@ fn children_end_with_their_parent_unless_it_lets_them_go() {
             Some(tree["children"].get(1)?["job"].as_str()?.to_owned())
                 .and(tree["children"][0]["job"].as_str().map(str::to_owned))
         });
+        let explanation = s.explain(&job);
+        assert_eq!(explanation.reason, "waiting_for_jobs", "{explanation:?}");
+        assert!(explanation.text.contains(&format!("{child} (map, ")), "{explanation:?}");
         if close == "terminate" {
             // The parent is brought back with what it waits for.
             server.kill();

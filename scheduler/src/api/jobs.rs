@@ -265,6 +265,13 @@ impl<A: Archive> JobService for Jobs<A> {
                     "its rules pause ({}): {}; mend them and `spool service migrate {job}`, or `spool job resume {job}`",
                     pause.code, pause.message
                 );
+            } else if matches!(explanation.reason.as_str(), "waiting_for_signal" | "sleeping") {
+                let children = self.inbox.query(move |engine, _| rules::open_children(engine, job)).await;
+                let children = children.map_err(|f| status(&f))?;
+                if !children.is_empty() {
+                    explanation.reason = "waiting_for_jobs".into();
+                    explanation.text = format!("it waits for jobs that its rules started: {}", children.join(", "));
+                }
             }
             return Ok(Response::new((&explanation).into()));
         }

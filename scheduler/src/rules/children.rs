@@ -18,6 +18,9 @@ use super::spec::bad_input;
 use super::work::Word;
 use super::{Asked, CANCEL, Rules, Wish, freeze, spec};
 
+/// Children that an explanation names.
+const SHOWN: usize = 8;
+
 /// Levels of jobs that start jobs.
 const DEPTH: usize = 16;
 
@@ -48,6 +51,14 @@ fn close_of(request_id: &str) -> Close {
 /// Jobs in memory that this one started.
 pub(crate) fn children_of(engine: &Engine, parent: JobId) -> Vec<JobId> {
     engine.requests_with(&format!("child:{parent}:")).collect()
+}
+
+/// Of those that are not over the first few, for people: `j5 (video-encode, running)`.
+pub(crate) fn open_children(engine: &Engine, parent: JobId) -> Vec<String> {
+    let open = children_of(engine, parent).into_iter().filter_map(|id| engine.job(id));
+    let open = open.filter(|job| !job.state().is_final());
+    let shown = open.map(|job| format!("{} ({}, {})", job.id(), job.request().service, job.state().name()));
+    shown.take(SHOWN).collect()
 }
 
 fn child(engine: &Engine, parent: JobId, effect: &str) -> Option<JobId> {
