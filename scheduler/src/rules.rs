@@ -84,11 +84,14 @@ pub(crate) enum Asked {
     Signal { from: JobId, to: JobId },
 }
 
-#[derive(Default)]
 struct Slot {
     service: String,
     /// Of the rule set it began with.
     hash: String,
+    is_built_in: bool,
+    log_size: log::Size,
+    /// The evaluation that is under way.
+    turn: u64,
     state: Option<Box<Instance>>,
     is_at_work: bool,
     /// Something came while it was.
@@ -104,8 +107,22 @@ struct Slot {
 }
 
 impl Slot {
-    fn of(spec: RulesSpec) -> Slot {
-        Slot { service: spec.name, hash: spec.version, sweep: true, ..Slot::default() }
+    fn of(spec: RulesSpec, job: &Job, registry: &Registry) -> Slot {
+        Slot {
+            service: spec.name,
+            is_built_in: registry.is_built_in(&spec.version),
+            hash: spec.version,
+            log_size: log::Size::of(job.log()),
+            turn: 0,
+            state: None,
+            is_at_work: false,
+            again: false,
+            arrived: BTreeSet::new(),
+            sweep: true,
+            children: Vec::new(),
+            looks: Vec::new(),
+            is_counted: false,
+        }
     }
 }
 
@@ -122,6 +139,8 @@ pub(crate) struct Rules {
     to_load: VecDeque<JobId>,
     asked: BTreeMap<Token, Asked>,
     wishes: Vec<Wish>,
+    /// Evaluations begun.
+    turns: u64,
 }
 
 impl fmt::Debug for Rules {
@@ -144,6 +163,7 @@ impl Rules {
             to_load: VecDeque::new(),
             asked: BTreeMap::new(),
             wishes: Vec::new(),
+            turns: 0,
         }
     }
 
@@ -214,7 +234,7 @@ impl Rules {
         if job.log().is_empty() {
             self.registry.begun(&spec.name, &spec.version);
         }
-        self.slots.insert(id, Slot::of(spec));
+        self.slots.insert(id, Slot::of(spec, job, &self.registry));
     }
 
     /// A job that had ended: what ended it is undone, and calls that were called off are made again.
@@ -239,6 +259,9 @@ impl Rules {
         let id = job.id();
         let slot = self.slots.get_mut(&id).expect("it is open");
         slot.is_at_work = true;
+        self.turns += 1;
+        slot.turn = self.turns;
+        let turn = slot.turn;
         // A rule set that is migrated to runs the sections; else the one the job has.
         let hash = match (&events[..], &stand) {
             ([Event::Migrated { rules }, ..], _) => rules.to_string(),
@@ -249,8 +272,9 @@ impl Rules {
             job: id,
             pages: if matches!(stand, Stand::Here(_)) { Vec::new() } else { job.log().to_vec() },
             stand,
-            logged_bytes: job.log().iter().map(|page| page.len()).sum(),
-            is_built_in: self.registry.is_built_in(&slot.hash),
+            log_size: slot.log_size,
+            turn,
+            is_built_in: slot.is_built_in,
             hash: slot.hash.clone(),
             now,
             events,
@@ -271,10 +295,10 @@ impl Rules {
                     ran.unwrap_or_else(|e| {
                         let why =
                             Failure::new(Class::Internal, "rules_broke", format!("evaluating the rules broke: {e}"));
-                        Fired { job: id, outcome: Err(why) }
+                        Fired { job: id, turn, outcome: Err(why) }
                     })
                 }
-                Err(failure) => Fired { job: id, outcome: Err(failure) },
+                Err(failure) => Fired { job: id, turn, outcome: Err(failure) },
             };
             // The loop may have stopped: then it is asked again after the restart.
             drop(inbox.send(Message::Fired(Box::new(fired))).await);
@@ -283,13 +307,10 @@ impl Rules {
 
     /// What a job's rules decided, for the loop to carry out in one turn.
     pub(crate) fn fired(&mut self, engine: &Engine, fired: Fired) {
-        let Fired { job: id, outcome } = fired;
-        if self.loading.remove(&id)
-            && let Some(next) = self.to_load.pop_front()
-        {
-            self.wishes.push(Wish::AskJob(next));
-        }
-        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let Fired { job: id, turn, outcome } = fired;
+        self.loading.remove(&id);
+        self.load_more(engine);
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| slot.turn == turn) else { return };
         slot.is_at_work = false;
         let again = std::mem::take(&mut slot.again);
         for look in std::mem::take(&mut slot.looks) {
@@ -303,10 +324,11 @@ impl Rules {
             warn!(job = %id, code = failure.code, "{}", failure.message);
             self.wishes.push(Wish::Input(Input::Advance { job: id, next: Next::Fail { failure } }));
         };
-        let Done { instance, steps, starts, closes, signals } = match outcome {
+        let Done { instance, log_size, steps, starts, closes, signals } = match outcome {
             Ok(done) => done,
             Err(failure) => return fail(failure),
         };
+        slot.log_size = log_size;
         let asked: usize = steps.iter().flat_map(|step| &step.groups).map(|group| group.tasks.len()).sum();
         let known = usize::try_from(job.task_count()).unwrap_or(usize::MAX);
         if !steps.is_empty() && usize::try_from(instance.tasks_asked()) != Ok(known + asked) {
@@ -338,6 +360,19 @@ impl Rules {
         }
     }
 
+    /// Lets jobs that wait for their states have them, as far as there is room. Those that have ended meanwhile want none.
+    fn load_more(&mut self, engine: &Engine) {
+        let mut room = LOADING.saturating_sub(self.loading.len());
+        while room > 0
+            && let Some(next) = self.to_load.pop_front()
+        {
+            if engine.job(next).is_some_and(|job| !job.state().is_final()) {
+                room -= 1;
+                self.wishes.push(Wish::AskJob(next));
+            }
+        }
+    }
+
     fn put_back(&mut self, id: JobId, instance: Box<Instance>) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.state = Some(instance);
@@ -360,7 +395,7 @@ impl Rules {
         };
         let slot = match (self.slots.entry(id), spec(job)) {
             (Entry::Occupied(slot), _) => slot.into_mut(),
-            (Entry::Vacant(place), Some(spec)) => place.insert(Slot::of(spec)),
+            (Entry::Vacant(place), Some(spec)) => place.insert(Slot::of(spec, job, &self.registry)),
             (Entry::Vacant(_), None) => {
                 let why = format!("job {id} is of the service {}, which is not made of rules", job.request().service);
                 return look(Err(Failure::new(Class::Spec, "no_rules", why)));

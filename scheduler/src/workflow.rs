@@ -34,8 +34,7 @@ const UNSPLIT_THREADS_MAX: u64 = 16;
 
 /// Cores of the largest worker that is connected.
 pub fn unsplit_threads(engine: &Engine) -> u16 {
-    let connected = engine.workers().filter(|worker| worker.connected);
-    let cores = connected.map(|worker| worker.capacity.cpu / 1_000).max().unwrap_or(1);
+    let cores = engine.most_cpu() / 1_000;
     u16::try_from(cores.clamp(1, UNSPLIT_THREADS_MAX)).expect("at most 16")
 }
 

@@ -267,6 +267,31 @@ fn signals_are_facts_and_count_once() {
     assert_eq!(s.done(&job)["output"], json!({"text": "one two three"}));
 }
 
+/// More than are brought back at a time, and some of them end while others wait for it.
+#[test]
+fn all_that_sleep_go_on_after_a_restart() {
+    let mut s = Services::new();
+    let (mut server, _worker) = (s.fleet.server(), s.fleet.worker("w1"));
+    s.pushed(TALK);
+    let jobs: Vec<String> = (0..160).map(|_| s.submit("talk", &json!({}))).collect();
+    for job in &jobs {
+        for text in ["one", "two"] {
+            s.signal(job, "word", &json!({"text": text}), text);
+        }
+    }
+    server.kill();
+    server = s.fleet.server();
+    for pair in jobs.chunks(2) {
+        s.cancel(&pair[0]);
+        s.signal(&pair[1], "word", &json!({"text": "three"}), "three");
+    }
+    for pair in jobs.chunks(2) {
+        assert_eq!(s.fleet.finished(&pair[0])["state"], "cancelled");
+        assert_eq!(s.done(&pair[1])["output"], json!({"text": "one two three"}));
+    }
+    drop(server);
+}
+
 #[test]
 fn a_cancelled_job_cleans_up_first() {
     let mut s = Services::new();

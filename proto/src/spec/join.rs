@@ -37,7 +37,7 @@ impl EncodeSpec {
             source: source.clone(),
             clips: if clips.is_empty() { vec![Clip::default()] } else { clips.clone() },
             joined: Vec::new(),
-            // They would have to be cut and laid end to end; for now they are left out.
+            // They would have to be cut and laid end to end: they are left out, with a warning.
             subtitles: Subtitles::None,
             ..self.clone()
         }

@@ -143,6 +143,12 @@ impl Engine {
         self.state.workers.iter().map(|(name, worker)| self.view(name, worker))
     }
 
+    /// Thousandths of a core of the connected worker that has most; 0: there is none.
+    pub fn most_cpu(&self) -> u64 {
+        let connected = self.state.workers.values().filter(|worker| worker.connected && !worker.silent);
+        connected.map(|worker| worker.capacity.cpu).max().unwrap_or(0)
+    }
+
     pub fn worker(&self, name: &WorkerName) -> Option<WorkerView> {
         self.state.workers.get(name).map(|worker| self.view(name, worker))
     }

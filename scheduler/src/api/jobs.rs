@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use spool_core::io::{Input, NewJob, Reply};
 use spool_core::job::Job;
@@ -30,6 +31,8 @@ use crate::run_loop::inbox::Inbox;
 use crate::store::{Archive, JobFilter};
 use crate::view;
 
+/// How long a job's rules may take to say how they are.
+const GLANCE: Duration = Duration::from_millis(500);
 const LIST_DEFAULT: u32 = 100;
 const LIST_MAX: u32 = 1_000;
 /// Tasks of a `bench` job: what the engine is built for.
@@ -114,17 +117,26 @@ impl<A: Archive> Jobs<A> {
 
     /// Whether the job's rules are to be told that it is cancelled. When they are, and are told again, it ends at once.
     async fn cleans_up(&self, job: JobId) -> bool {
-        let cleans = self.inbox.look(job, |rules| Ok(rules.cleans_up() && *rules.status() == Stand::Running)).await;
-        cleans.unwrap_or(false)
+        self.glance(job, |rules| rules.cleans_up() && *rules.status() == Stand::Running).await.unwrap_or(false)
     }
 
     /// Why the job's rules do not go on, if they do not.
     async fn pause(&self, job: JobId) -> Option<Pause> {
         let pause = |rules: &Instance| match rules.status() {
-            Stand::Paused(pause) => Ok(Some(pause.clone())),
-            _ => Ok(None),
+            Stand::Paused(pause) => Some(pause.clone()),
+            _ => None,
         };
-        self.inbox.look(job, pause).await.ok().flatten()
+        self.glance(job, pause).await.flatten()
+    }
+
+    /// What a job's rules answer soon. `None`: it has none, or they are busy; then who explains or cancels it is not held up by them.
+    async fn glance<T: Send + 'static>(
+        &self,
+        job: JobId,
+        question: impl FnOnce(&Instance) -> T + Send + 'static,
+    ) -> Option<T> {
+        let looked = self.inbox.look(job, |rules| Ok(question(rules)));
+        tokio::time::timeout(GLANCE, looked).await.ok()?.ok()
     }
 
     async fn list_jobs(&self, filter: JobFilter) -> Result<Vec<JobView>, Failure> {
@@ -259,7 +271,8 @@ impl<A: Archive> JobService for Jobs<A> {
         let job = job_id("job_id", &request.into_inner().job_id)?;
         let live = self.inbox.query(move |engine, now| engine.explain(now, job)).await.map_err(|f| status(&f))?;
         if let Some(mut explanation) = live {
-            if let Some(pause) = self.pause(job).await {
+            let is_over = matches!(explanation.reason.as_str(), "done" | "failed" | "cancelled");
+            if let Some(pause) = if is_over { None } else { self.pause(job).await } {
                 explanation.reason = "paused".into();
                 explanation.text = format!(
                     "its rules pause ({}): {}; mend them and `spool service migrate {job}`, or `spool job resume {job}`",

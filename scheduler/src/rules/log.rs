@@ -103,13 +103,88 @@ pub(super) fn put_under(
     instance.migrate(program).map_err(|e| unreadable(&e.to_string()))
 }
 
-/// The next page of a log with so many bytes: entries, or a snapshot that takes the place of all.
-pub(super) fn page(instance: &Instance, entries: Vec<Entry>, logged_bytes: usize) -> (Blob, bool) {
-    let page = Page::Entries(entries).write();
-    let ended = matches!(instance.status(), Status::Ended(_));
-    if ended || logged_bytes + page.len() < TRIM_BYTES {
-        return (page, false);
+/// How large a job's log is, and when trimming it is worth another look: making a snapshot costs as much as the job's state is large, so
+/// it is tried when the log has doubled, not at every page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    bytes: usize,
+    trim_at: usize,
+}
+
+impl Size {
+    pub(super) fn of(pages: &[Blob]) -> Size {
+        let bytes = pages.iter().map(|page| page.len()).sum();
+        Size { bytes, trim_at: TRIM_BYTES.max(bytes) }
     }
-    let kept = Page::Kept(Box::new(instance.keep())).write();
-    if kept.len() * 4 < logged_bytes + page.len() { (kept, true) } else { (page, false) }
+
+    /// The next page: entries; or a snapshot, which takes the place of all (true).
+    pub(super) fn write(&mut self, instance: &Instance, entries: Vec<Entry>) -> (Blob, bool) {
+        let page = Page::Entries(entries).write();
+        self.bytes += page.len();
+        if self.bytes < self.trim_at || matches!(instance.status(), Status::Ended(_)) {
+            return (page, false);
+        }
+        let kept = Page::Kept(Box::new(instance.keep())).write();
+        let is_smaller = kept.len() * 4 < self.bytes;
+        if is_smaller {
+            self.bytes = kept.len();
+        }
+        self.trim_at = TRIM_BYTES.max(self.bytes * 2);
+        if is_smaller { (kept, true) } else { (page, false) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use spool_proto::time::Timestamp;
+    use spool_rules::history::SectionFailure;
+    use spool_rules::instance::{Ask, Sections};
+    use spool_rules::value::Value;
+
+    use super::*;
+
+    struct Silent;
+
+    impl Sections for Silent {
+        fn run(&mut self, _: &Ask<'_>) -> Result<Vec<spool_rules::effect::Effect>, SectionFailure> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// Of a job without rules, which waits.
+    fn instance() -> Instance {
+        let set = serde_json::json!({"service": "t", "version": "1", "hash": "0", "standing": true, "rules": []});
+        let set = serde_json::from_value(set).expect("a rule set");
+        Instance::new(Arc::new(Program::new(set).expect("it can be matched")), Limits::default())
+    }
+
+    fn event(n: u64, bytes: usize) -> Event {
+        Event::Signal { name: n.to_string(), payload: Value::text("x".repeat(bytes)), dedupe: String::new() }
+    }
+
+    #[test]
+    fn a_log_is_trimmed_behind_a_small_state() {
+        let (instance, mut size) = (instance(), Size::of(&[]));
+        let mut snapshots = 0;
+        for n in 0..1_000 {
+            let entry = Entry { at: Timestamp(n), event: event(n, 10_000), sections: Vec::new() };
+            snapshots += u32::from(size.write(&instance, vec![entry]).1);
+            assert!(size.bytes < TRIM_BYTES + 20_000, "{size:?}");
+        }
+        assert!((8..=11).contains(&snapshots), "ten megabytes: {snapshots}");
+    }
+
+    #[test]
+    fn a_state_as_large_as_its_log_is_not_written_at_every_page() {
+        let (mut instance, mut size) = (instance(), Size::of(&[]));
+        let mut looks = BTreeSet::new();
+        for n in 0..1_000 {
+            let step = instance.step(Timestamp(n), event(n, 10_000), &mut Silent);
+            assert!(!size.write(&instance, vec![step.entry]).1, "it would save nothing");
+            looks.insert(size.trim_at);
+        }
+        assert!((3..=6).contains(&looks.len()), "{looks:?}");
+    }
 }

@@ -256,3 +256,20 @@ pub(super) fn value(task: &TaskInfo<'_>) -> Result<Value, Failure> {
     }
     serde_json::from_value(serde_json::Value::Object(fields)).map_err(|e| bad(e.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_may_call_all_that_workers_have() {
+        // The refusal of a name that is none names all there are.
+        let refused = serde_json::from_str::<Args>(r#"{"function": "none"}"#).expect_err("there is none").to_string();
+        let (_, known) = refused.split_once("expected one of ").expect("a list");
+        let mut known: Vec<&str> = known.split('`').skip(1).step_by(2).filter(|name| *name != function::USER).collect();
+        let mut own = OWN_FUNCTIONS.to_vec();
+        known.sort_unstable();
+        own.sort_unstable();
+        assert_eq!(own, known);
+    }
+}

@@ -98,6 +98,8 @@ pub(crate) struct Registry {
     folder: PathBuf,
     keeper: Keeper,
     services: Mutex<BTreeMap<String, Service>>,
+    /// Held while files are written, which the run loop does not wait for.
+    writing: Mutex<()>,
     /// That come with the server and were not asked for yet, by name.
     unread: Mutex<BTreeMap<String, Sources>>,
     /// By hash; made when first needed.
@@ -134,6 +136,7 @@ impl Registry {
             folder,
             keeper,
             services: Mutex::new(services),
+            writing: Mutex::default(),
             unread: Mutex::new(unread),
             programs: Mutex::default(),
         })
@@ -251,26 +254,27 @@ impl Registry {
         problems: Vec<Problem>,
         now: Timestamp,
     ) -> Result<Pushed, Failure> {
-        let mut services = self.services();
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let name = set.service.to_string();
-        let service = services.entry(name.clone()).or_default();
-        if let Some(version) = service.versions.iter().find(|version| version.hash == *set.hash) {
-            return Ok(Pushed { version: version.clone(), existing: true, problems });
+        let known = |services: &BTreeMap<String, Service>| {
+            let versions = services.get(&name).map(|service| &service.versions)?;
+            versions.iter().find(|version| version.hash == *set.hash).cloned()
+        };
+        if let Some(version) = known(&self.services()) {
+            return Ok(Pushed { version, existing: true, problems });
         }
+        let is_first = self.services().get(&name).is_none_or(|service| service.routes.stable.is_empty());
         let version = Arc::new(Version::new(files, set, now, false));
         let folder = self.folder.join(&name);
-        let written = write(&folder.join(format!("{}.json", version.hash)), version.as_ref());
-        let written = written.and_then(|()| {
-            if service.routes.stable.is_empty() {
-                let routes = Routes { stable: version.hash.clone(), ..Routes::default() };
-                write(&folder.join("routes.json"), &routes)?;
-                service.routes = routes;
-            }
-            Ok(())
-        });
-        if let Err(failure) = written {
-            services.retain(|_, service| !service.versions.is_empty());
-            return Err(failure);
+        write(&folder.join(format!("{}.json", version.hash)), version.as_ref())?;
+        let routes = Routes { stable: version.hash.clone(), ..Routes::default() };
+        if is_first {
+            write(&folder.join("routes.json"), &routes)?;
+        }
+        let mut services = self.services();
+        let service = services.entry(name).or_default();
+        if is_first {
+            service.routes = routes;
         }
         service.versions.push(version.clone());
         Ok(Pushed { version, existing: false, problems })
@@ -313,9 +317,25 @@ impl Registry {
     /// When there is nothing of the kind to change, or it cannot be written.
     pub(crate) fn change(&self, name: &str, change: &Change) -> Result<ServiceState, Failure> {
         self.bring(name)?;
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = self.changed(name, change)?;
+        write(&self.folder.join(name).join("routes.json"), &routes)?;
         let mut services = self.services();
-        find(&services, name)?;
-        let service = services.get_mut(name).expect("just found");
+        let service = services.get_mut(name).expect("services are never taken away");
+        if let Change::Canary { .. } = change
+            && let Some(canary) = &routes.canary
+        {
+            // It is judged by what it does from now on.
+            service.tallies.remove(&canary.hash);
+        }
+        service.routes = routes;
+        Ok(service.state(name))
+    }
+
+    /// The routes after a change.
+    fn changed(&self, name: &str, change: &Change) -> Result<Routes, Failure> {
+        let services = self.services();
+        let service = find(&services, name)?;
         let mut routes = service.routes.clone();
         match change {
             Change::Canary { version, percent } => {
@@ -328,7 +348,6 @@ impl Registry {
                     let why = format!("version {} takes all new jobs of {name} already", short(&hash));
                     return Err(refused("already_stable", why));
                 }
-                service.tallies.remove(&hash);
                 routes.canary = Some(Canary { hash, percent: *percent });
             }
             Change::Promote(version) if version.is_empty() => match &routes.canary {
@@ -352,9 +371,7 @@ impl Registry {
                 }
             },
         }
-        write(&self.folder.join(name).join("routes.json"), &routes)?;
-        service.routes = routes;
-        Ok(service.state(name))
+        Ok(routes)
     }
 
     /// A job has begun. What is said of versions that are gone is not kept.

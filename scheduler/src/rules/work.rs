@@ -36,7 +36,9 @@ pub(super) struct Work {
     pub(super) stand: Stand,
     /// The job's log, where its state is to come from it.
     pub(super) pages: Vec<Blob>,
-    pub(super) logged_bytes: usize,
+    pub(super) log_size: log::Size,
+    /// Which evaluation it is: what comes of one that a job's end has overtaken counts no more.
+    pub(super) turn: u64,
     /// Of the rule set it began with.
     pub(super) hash: String,
     /// Nobody but a newer server can mend its rules: where others would pause, the job fails.
@@ -52,12 +54,14 @@ pub(super) struct Work {
 #[derive(Debug)]
 pub(crate) struct Fired {
     pub(super) job: JobId,
+    pub(super) turn: u64,
     pub(super) outcome: Result<Done, Failure>,
 }
 
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) instance: Box<Instance>,
+    pub(super) log_size: log::Size,
     /// In this order. None: the state was only brought back.
     pub(super) steps: Vec<Step>,
     /// Effect, and what it starts.
@@ -77,8 +81,8 @@ pub(super) struct Word {
 
 impl Work {
     pub(super) fn run(self, runner: &mut Runner) -> Fired {
-        let job = self.job;
-        Fired { job, outcome: self.done(runner) }
+        let (job, turn) = (self.job, self.turn);
+        Fired { job, turn, outcome: self.done(runner) }
     }
 
     fn done(self, runner: &mut Runner) -> Result<Done, Failure> {
@@ -86,7 +90,8 @@ impl Work {
             job,
             stand,
             pages,
-            logged_bytes,
+            mut log_size,
+            turn: _,
             hash,
             is_built_in,
             now,
@@ -133,7 +138,7 @@ impl Work {
             }
             let (first, last) = (0, steps.len() - 1);
             if !entries.is_empty() {
-                let (page, snapshot) = log::page(&instance, entries, logged_bytes);
+                let (page, snapshot) = log_size.write(&instance, entries);
                 steps[first].log = Some(page);
                 steps[first].snapshot = snapshot;
             }
@@ -143,7 +148,7 @@ impl Work {
                 step.wake = instance.next_alarm();
             }
         }
-        Ok(Done { instance, steps, starts: plan.starts, closes: plan.closes, signals: plan.signals })
+        Ok(Done { instance, log_size, steps, starts: plan.starts, closes: plan.closes, signals: plan.signals })
     }
 }
 
