@@ -7,6 +7,7 @@
 
 mod api;
 pub mod bench;
+mod files;
 pub mod functions;
 mod lock;
 mod notify;

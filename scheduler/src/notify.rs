@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +18,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
+
+use crate::files::write_json;
 
 /// A call that takes longer has failed.
 const CALL: Duration = Duration::from_secs(10);
@@ -136,13 +137,7 @@ impl Wait {
 
 /// All of it or nothing, also after a power cut.
 fn write(folder: &Path, notice: &Notice) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
-    let bytes = serde_json::to_vec(notice)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(&bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(folder.join(format!("{}.json", notice.event.id)))?;
-    std::fs::File::open(folder)?.sync_all()
+    write_json(&folder.join(format!("{}.json", notice.event.id)), notice)
 }
 
 /// Follows nobody elsewhere: an address is what its user named.

@@ -47,7 +47,9 @@ impl<A: Archive> RuleServices<A> {
         if dry_run {
             return Ok(v1::PushServiceResponse { service, hash, problems: warnings, ..Default::default() });
         }
-        let pushed = self.registry.keep(files, set, problems, Timestamp::now())?;
+        let registry = self.registry.clone();
+        let kept = tokio::task::spawn_blocking(move || registry.keep(files, set, problems, Timestamp::now())).await;
+        let pushed = kept.map_err(|e| Failure::new(Class::Internal, "rules_broke", e.to_string()))??;
         info!(service, hash, existing = pushed.existing, "service pushed");
         Ok(v1::PushServiceResponse {
             state: Some(state(&self.registry.get(&service)?)),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use spool_proto::failure::{Class, Failure};
 use tracing::error;
 
 use super::{Entry, Pushed};
+use crate::files::write_json;
 
 const FILES: &str = "files";
 const PUSHED: &str = "pushed.json";
@@ -99,14 +100,8 @@ pub(super) fn mark(root: &Path, name: &str, hash: &str, pushed: &Pushed) -> Resu
 }
 
 fn write_pushed(folder: &Path, pushed: &Pushed) -> Result<(), Failed> {
-    let (target, aside) = (folder.join(PUSHED), folder.join("pushed.json.new"));
-    let json = serde_json::to_vec(pushed).expect("plain data with string keys");
-    let written = File::create(&aside).and_then(|mut file| {
-        file.write_all(&json)?;
-        file.sync_all()
-    });
-    written.and_then(|()| fs::rename(&aside, &target)).map_err(|error| (target, error))?;
-    sync(folder)
+    let target = folder.join(PUSHED);
+    write_json(&target, pushed).map_err(|error| (target, error))
 }
 
 fn sync(folder: &Path) -> Result<(), Failed> {

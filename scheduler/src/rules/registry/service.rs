@@ -1,7 +1,6 @@
 //! One service: its versions, which of them takes new jobs, and the files both lie in.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use spool_proto::failure::{Class, Failure};
 
 use super::super::canary::{Routes, Tally};
 use super::{PREFIX_MIN, ServiceState, Version, refused};
+use crate::files::write_json;
 
 #[derive(Debug, Default)]
 pub(super) struct Service {
@@ -104,15 +104,5 @@ fn read<T: DeserializeOwned>(path: &Path) -> std::io::Result<T> {
 }
 
 pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), Failure> {
-    let folder = path.parent().expect("a file lies in a folder");
-    let written = || {
-        std::fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer(&mut file, value)?;
-        file.flush()?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        std::fs::File::open(folder)?.sync_all()
-    };
-    written().map_err(|e| unwritable(path, &e))
+    write_json(path, value).map_err(|e| unwritable(path, &e))
 }
