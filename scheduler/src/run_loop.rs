@@ -269,20 +269,25 @@ impl<S: Store> RunLoop<S> {
                     }
                     continue;
                 }
-                let folder = self.artifacts.join(job.to_string());
                 let place = Place {
                     artifacts: uri::prefix_of_job(job),
                     unsplit_threads: workflow::unsplit_threads(&self.engine),
                 };
                 let mut next = workflow::next(&self.engine, found, &place);
-                if workflow::leaves_pieces(&found.request().service) && starts_tasks(&next) {
-                    // Workers store pieces there and never make it: when it is gone, the job is over.
-                    if let Err(e) = std::fs::create_dir_all(&folder) {
-                        next = Next::Fail { failure: unwritable(&folder, &e) };
-                    }
+                if workflow::leaves_pieces(&found.request().service) {
+                    next = self.with_folder(job, next);
                 }
                 self.engine.handle(now, Input::Advance { job, next }, &mut self.effects);
             }
+        }
+    }
+
+    /// Workers store a job's pieces in its folder and never make it: when it is gone, the job is over.
+    fn with_folder(&self, job: JobId, next: Next) -> Next {
+        let folder = self.artifacts.join(job.to_string());
+        match starts_tasks(&next).then(|| std::fs::create_dir_all(&folder)) {
+            Some(Err(e)) => Next::Fail { failure: unwritable(&folder, &e) },
+            _ => next,
         }
     }
 
@@ -291,15 +296,10 @@ impl<S: Store> RunLoop<S> {
         for wish in self.rules.take_wishes() {
             match wish {
                 Wish::Input(input) => {
-                    if let Input::Advance { job, next } = &input
-                        && starts_tasks(next)
-                        && let Err(e) = std::fs::create_dir_all(self.artifacts.join(job.to_string()))
-                    {
-                        let failure = unwritable(&self.artifacts.join(job.to_string()), &e);
-                        let input = Input::Advance { job: *job, next: Next::Fail { failure } };
-                        self.engine.handle(now, input, &mut self.effects);
-                        continue;
-                    }
+                    let input = match input {
+                        Input::Advance { job, next } => Input::Advance { job, next: self.with_folder(job, next) },
+                        other => other,
+                    };
                     self.engine.handle(now, input, &mut self.effects);
                 }
                 Wish::Ask(request, asked) => {

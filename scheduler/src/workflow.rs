@@ -112,9 +112,9 @@ fn unknown_phase(service: &str, phase: &str) -> Failure {
     Failure::new(Class::Internal, "unknown_phase", why)
 }
 
-/// Whether jobs of the service leave pieces, and so need a place for them.
+/// Whether jobs of the service leave pieces, and so need a place for them. Those of rules may all.
 pub fn leaves_pieces(service: &str) -> bool {
-    matches!(service, "video-encode" | "title" | "function")
+    matches!(service, "title" | "function")
 }
 
 /// What the job wants next. A workflow that cannot go on fails its job.
@@ -193,4 +193,27 @@ impl Order {
 
 fn phase(name: &str, orders: impl IntoIterator<Item = Order>) -> Next {
     Next::Phase { name: name.into(), tasks: orders.into_iter().map(|order| order.run(1)).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use spool_core::config::Config;
+    use spool_core::io::{Input, NewJob, Token};
+
+    use super::*;
+
+    #[test]
+    fn a_film_that_an_older_server_took_fails_and_says_so() {
+        let mut engine = Engine::new(Config::default());
+        let spec = serde_json::json!({
+            "service": "video-encode", "source": "file:///in.mov", "output": "file:///out.mp4", "overwrite": false,
+            "container": "mp4", "video": null, "audio": {"codec": "aac"}, "subtitles": "none",
+        });
+        let job = NewJob::new("video-encode", serde_json::to_vec(&spec).expect("plain data").into());
+        engine.handle(Timestamp(1), Input::Submit { token: Token(1), job }, &mut Vec::new());
+        let place = Place { artifacts: "spool://j1/".into(), unsplit_threads: 1 };
+        let job = engine.jobs().next().expect("it was taken");
+        let Next::Fail { failure } = next(&engine, job, &place) else { panic!("it cannot go on") };
+        assert_eq!(failure.code, "old_job", "{failure}");
+    }
 }
