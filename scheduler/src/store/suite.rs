@@ -437,7 +437,7 @@ async fn the_archive_lists_newest_first<F: Factory>(factory: F) {
     }
     let archive = store.reader();
     let list = async |states: &[JobState], before: Option<u64>, limit| {
-        let filter = JobFilter { states: states.to_vec(), before: before.map(JobId), limit, labels: Labels::new() };
+        let filter = JobFilter { states: states.to_vec(), before: before.map(JobId), limit, ..JobFilter::default() };
         let views = archive.list(&filter).await.expect("list");
         assert!(views.iter().all(|view| view.tasks.is_empty()));
         views.iter().map(|view| view.job.0).collect::<Vec<_>>()
@@ -449,7 +449,7 @@ async fn the_archive_lists_newest_first<F: Factory>(factory: F) {
     assert!(list(&[JobState::Cancelled], None, 9).await.is_empty());
     let labelled = async |labels: &[(&str, &str)]| {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let filter = JobFilter { states: Vec::new(), before: None, limit: 9, labels };
+        let filter = JobFilter { states: Vec::new(), before: None, limit: 9, labels, parts: true };
         archive.list(&filter).await.expect("list").iter().map(|view| view.job.0).collect::<Vec<_>>()
     };
     assert_eq!(labelled(&[("a.b", "x")]).await, [5, 4, 3, 2, 1]);
