@@ -157,7 +157,8 @@ fn a_title_is_a_tree_of_services_and_nothing_of_them_is_left() {
     let encodes = job["tasks"].as_array().unwrap().iter().filter(|task| task["function"] == "media.encode");
     assert_eq!(encodes.clone().count(), job["progress"]["chunks_total"].as_u64().unwrap() as usize);
     assert!(encodes.clone().any(|task| task["label"] == "av1-90p chunk 0"), "{:?}", encodes.collect::<Vec<_>>());
-    let listed = |args: &[&str]| told(&fleet, &[&["job", "list", "-o", "json"], args].concat()).as_array().unwrap().len();
+    let listed =
+        |args: &[&str]| told(&fleet, &[&["job", "list", "-o", "json"], args].concat()).as_array().unwrap().len();
     assert_eq!((listed(&[]), listed(&["--parts"])), (1, 13));
     let artifacts = fleet.data().join("artifacts");
     eventually("the pieces are gone", || files_under(&artifacts).is_empty().then_some(()));
