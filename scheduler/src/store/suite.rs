@@ -10,7 +10,6 @@ use spool_core::snapshot::{
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId};
 use spool_proto::resources::Resources;
-use spool_proto::spec::labels::Labels;
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::{JobState, JobView, LogLine, Progress, TaskState, TaskView, WorkerHealth};
 
@@ -358,6 +357,7 @@ fn archived(id: u64, state: JobState, request_id: &str) -> ArchivedJob {
     let view = JobView {
         labels: [("number".to_owned(), id.to_string()), ("a.b".to_owned(), "x".to_owned())].into(),
         notify: None,
+        part_of: None,
         job: JobId(id),
         name: "name".into(),
         service: "video-encode".into(),
