@@ -12,6 +12,7 @@ pub mod order;
 pub mod own;
 pub mod package;
 pub mod schema;
+pub mod stub;
 
 pub use manifest::Manifest;
 pub use package::{File, Package};

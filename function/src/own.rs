@@ -48,7 +48,7 @@ pub struct Artifacts {
 }
 
 impl Function {
-    /// What a rule sees of an answer: its fields, and what comes with every one.
+    /// A record: what a rule sees of an answer, which is its fields and what comes with every one.
     pub fn result(&self) -> Value {
         types::result(self.output.fields().clone(), self.artifacts)
     }
@@ -59,6 +59,11 @@ impl Function {
     }
 }
 
+/// As [`Function::result`], of a function that somebody pushed.
+pub fn result(output: &Schema) -> Value {
+    types::result(output.fields().clone(), Artifacts { names: &[], more: true })
+}
+
 /// The function of a name.
 pub fn get(name: &str) -> Option<&'static Function> {
     all().iter().find(|function| function.name == name)
@@ -66,7 +71,7 @@ pub fn get(name: &str) -> Option<&'static Function> {
 
 /// The one of `names` that `name` was most likely meant to be. `None`: it is like none of them.
 pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let most = (name.chars().count() / 3).max(1);
+    let most = name.chars().count().div_ceil(3);
     let near = names.into_iter().map(|known| (distance(name, known), known));
     near.filter(|(distance, _)| *distance <= most).min().map(|(_, known)| known)
 }

@@ -1,5 +1,5 @@
 //! What is suspicious about a rule set that can be read: names that nothing defines, rules that can never match, rules that set
-//! themselves off.
+//! themselves off, calls that their functions do not take.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +8,7 @@ use starlark::syntax::AstModule;
 
 use spool_rules::ruleset::{How, Op, Operand, Pattern, RuleSet, Test};
 
+use crate::calls;
 use crate::compile::{Compiled, at_place, dialect, globals};
 use crate::file::{Problem, Severity, Sources};
 
@@ -17,15 +18,19 @@ const GIVEN: [&str; 3] = ["input", "signal", "cancel"];
 /// Reads the sources and says all there is to say of them: errors, else warnings.
 ///
 /// # Errors
-/// When they cannot be read as a rule set.
+/// When they cannot be read as a rule set, or call functions as these can never be called.
 pub fn check(sources: &Sources) -> Result<(Compiled, Vec<Problem>), Vec<Problem>> {
     let compiled = Compiled::new(sources)?;
     let mut problems = lint(sources);
     problems.extend(never_match(&compiled.set, sources));
     problems.extend(contradictions(&compiled.set));
     problems.extend(self_triggers(&compiled.set, sources));
+    problems.extend(calls::check(sources));
     problems.sort();
     problems.dedup();
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(problems);
+    }
     Ok((compiled, problems))
 }
 
