@@ -90,7 +90,7 @@ impl<A: Archive> Jobs<A> {
         {
             return Ok((job, true));
         }
-        let (frozen, reactive) = rules::freeze(&self.services, spec.service.clone()).map_err(|f| status(&f))?;
+        let (frozen, reactive) = rules::freeze(&self.services, spec.service.clone(), None).map_err(|f| status(&f))?;
         let new = NewJob {
             request_id,
             name: if spec.name.is_empty() { default_name(&spec.service) } else { spec.name },
@@ -107,6 +107,7 @@ impl<A: Archive> Jobs<A> {
             notify: spec.notify,
             reactive,
             traceparent,
+            part_of: None,
         };
         match self.inbox.ask(|token| Input::Submit { token, job: new }).await.map_err(|f| status(&f))? {
             Reply::Submitted { job, existing } => Ok((job, existing)),

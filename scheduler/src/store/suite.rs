@@ -48,6 +48,7 @@ fn new_job(request_id: &str) -> NewJob {
         deadline: Some(Timestamp(99)),
         max_attempts: 3,
         traceparent: "00-a-b-01".into(),
+        part_of: Some(JobId(1)),
         ..NewJob::new("", Blob::from(&b""[..]))
     }
 }

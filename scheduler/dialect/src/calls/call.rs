@@ -144,7 +144,8 @@ impl Checked<'_> {
                 Argument::Args(_) | Argument::KwArgs(_) => {}
             }
         }
-        let whole = self.is_whole() && !self.undoes;
+        let by_place = self.args.iter().any(|argument| matches!(argument.node, Argument::Positional(_)));
+        let whole = self.is_whole() && !self.undoes && !by_place;
         literal::record(self.at, &given, whole, self.known.input.record(), "", found);
     }
 }

@@ -102,7 +102,11 @@ impl<'a> Made<'a> {
                             every(Visit::Expr(undo), &mut |inner| done.push(inner.span));
                         }
                     }
-                    self.call(file, callee, called(self.rules, file, callee, &args.args).map(|called| called.known));
+                    let called = called(self.rules, file, callee, &args.args);
+                    if let (Some(_), Expr::Dot(of, _)) = (&called, &callee.node) {
+                        done.push(of.span);
+                    }
+                    self.call(file, callee, called.map(|called| called.known));
                 }
                 // A function that is handed on may be called by whoever gets it.
                 Expr::Identifier(name) => {
