@@ -13,7 +13,6 @@ mod tests;
 mod types;
 
 use spool_proto::resources::Resources;
-use spool_rules::value::Value;
 
 pub use needs::{Expected, Needs, Shape};
 pub use table::{all, families};
@@ -48,8 +47,8 @@ pub struct Artifacts {
 }
 
 impl Function {
-    /// A record: what a rule sees of an answer, which is its fields and what comes with every one.
-    pub fn result(&self) -> Value {
+    /// What a rule sees of an answer: its fields, and what comes with every one.
+    pub fn result(&self) -> Schema {
         types::result(self.output.fields().clone(), self.artifacts)
     }
 
@@ -60,7 +59,7 @@ impl Function {
 }
 
 /// As [`Function::result`], of a function that somebody pushed.
-pub fn result(output: &Schema) -> Value {
+pub fn result(output: &Schema) -> Schema {
     types::result(output.fields().clone(), Artifacts { names: &[], more: true })
 }
 

@@ -1,8 +1,8 @@
 //! What callers are given of a function: its declaration in the language that they write in. [`starlark`] for rules, [`proto`] and [`rust`] for
 //! programs.
 
-
-
+pub mod proto;
+pub mod rust;
 pub mod starlark;
 
 use std::collections::BTreeSet;
@@ -23,10 +23,12 @@ pub struct Signature {
     /// The version that is called. Empty: whichever is current.
     pub pinned: String,
     pub does: String,
+    /// Workers have it themselves.
+    pub own: bool,
     /// What `inputs` are, of a function that takes them.
     pub inputs: String,
     pub input: Schema,
-    /// `None`: any JSON.
+    /// What a caller sees of an answer. `None`: any JSON.
     pub output: Option<Schema>,
     /// Files it leaves, what it needs, how long it takes: a sentence each.
     pub notes: Vec<String>,
@@ -50,9 +52,10 @@ impl From<&Function> for Signature {
             version: String::new(),
             pinned: String::new(),
             does: function.does.into(),
+            own: true,
             inputs: function.inputs.into(),
             input: function.input.clone(),
-            output: Some(function.output.clone()),
+            output: Some(function.result()),
             notes,
         }
     }
@@ -73,6 +76,7 @@ impl From<&Manifest> for Signature {
             version: manifest.version.clone(),
             pinned: String::new(),
             does: manifest.description.clone(),
+            own: false,
             inputs: String::new(),
             input: manifest.input.clone(),
             output: manifest.output.clone(),
@@ -86,6 +90,11 @@ impl Signature {
     #[must_use]
     pub fn of_version(self, hash: &str) -> Signature {
         Signature { pinned: hash.into(), ..self }
+    }
+
+    /// `watermark-check 1.0.0`.
+    fn title(&self) -> String {
+        if self.version.is_empty() { self.name.clone() } else { format!("{} {}", self.name, self.version) }
     }
 
     /// As calls name it.

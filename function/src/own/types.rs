@@ -15,6 +15,7 @@ use spool_rules::value::Value;
 
 use super::mirror::fields_of;
 use super::Artifacts;
+use crate::schema::Schema;
 
 pub(super) type Fields = BTreeMap<Arc<str>, Value>;
 
@@ -104,7 +105,7 @@ pub(super) fn kinds(tag: &str, kinds: &[(&str, Fields)]) -> Value {
 }
 
 /// What a rule sees of an answer.
-pub(super) fn result(mut fields: Fields, left: Artifacts) -> Value {
+pub(super) fn result(mut fields: Fields, left: Artifacts) -> Schema {
     let file = || bare(fields! { uri: text(), bytes: int(), hash: text() });
     let files = match left {
         Artifacts { more: true, .. } => of("map", file()),
@@ -116,7 +117,7 @@ pub(super) fn result(mut fields: Fields, left: Artifacts) -> Value {
         read: opt(record::<call::SourceRead>(fields! { fetched_bytes: int(), source_bytes: int(), version: text() })),
         run: bare(fields! { worker: opt(text()), attempt: int(), started_us: opt(int()), finished_us: opt(int()) }),
     });
-    bare(fields)
+    Schema::of(fields)
 }
 
 pub(super) fn rational() -> Value {

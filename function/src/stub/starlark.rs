@@ -60,12 +60,11 @@ pub fn name_of(function: &str) -> String {
 /// The stub of one function, as a file of a service's folder.
 pub fn of(signature: &Signature) -> String {
     let name = name_of(&signature.name);
-    let version = if signature.version.is_empty() { String::new() } else { format!(" {}", signature.version) };
     let mut declared = vec![("name", Value::text(signature.name.as_str())), ("input", signature.input.record().clone())];
     declared.extend(signature.output.as_ref().map(|output| ("output", output.record().clone())));
     format!(
-        "\"\"\"{}{version}: made by `spool function stub`, not to be changed by hand.\"\"\"\n\n{DECLARATION} = {}\n\n{GIVEN}{}",
-        signature.name,
+        "\"\"\"{}: made by `spool function stub`, not to be changed by hand.\"\"\"\n\n{DECLARATION} = {}\n\n{GIVEN}{}",
+        signature.title(),
         literal(&Value::map(declared), 0),
         definition(&name, signature)
     )

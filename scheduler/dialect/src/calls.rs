@@ -24,8 +24,8 @@ use file::File;
 struct Known {
     name: String,
     input: Schema,
-    /// A record: what a rule sees of an answer. `None`: anything.
-    result: Option<Value>,
+    /// What a rule sees of an answer. `None`: anything.
+    result: Option<Schema>,
     /// Workers have it themselves.
     own: bool,
 }

@@ -42,7 +42,7 @@ pub(super) fn check(rules: &Rules, file: &File, found: &mut Vec<Found>) {
         }
         let (Some(known), None, true, true) = (calls.next(), calls.next(), sure, saved.sure) else { return };
         if let Some(result) = &known.result {
-            let results = Value::map([("type", Value::text("list")), ("of", result.clone())]);
+            let results = Value::map([("type", Value::text("list")), ("of", result.record().clone())]);
             Reads { known, found }.section(file, reaction, results);
         }
     });

@@ -83,7 +83,7 @@ fn a_field_that_no_answer_has_is_told_where_it_is_read() {
         assert!(said.len() == 1 && said[0].contains(expected) && said[0].contains("warning"), "{read}\n{said:#?}");
     }
     let by_definition = "def f(i):\n    return [call(\"media.probe\", inputs = [s]) for s in i.all]\n\
-        def g(results):\n    first = results[0]\n    for r in results:\n        print(r.bytes)\n    return [result(first.durations_us)]\n\
+        def g(results):\n    first = results[0]\n    for r in results:\n        bytes = r.bytes\n    return [result(first.durations_us)]\n\
         rule(name = \"a\", match = [fact(\"input\", as_ = \"i\")], action = f, reaction = g)";
     let said = problems(by_definition);
     assert!(said.len() == 1 && said[0].contains("main.star:10:27") && said[0].contains("duration_us"), "{said:#?}");
