@@ -46,6 +46,7 @@ pub fn job(engine: &Engine, job: &Job, now: Timestamp, tasks: bool) -> JobView {
         deadline: request.deadline,
         labels: request.labels.clone(),
         notify: request.notify.as_deref().map(uri::shown),
+        part_of: request.part_of,
         submitted: job.submitted(),
         started: job.started(),
         finished: job.finished(),

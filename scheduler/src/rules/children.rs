@@ -251,10 +251,16 @@ fn new_child(registry: &Registry, parent: &Job, effect: &str, start: Start) -> R
         }
         name => freeze(registry, Service::Rules(RulesSpec { name: name.into(), version: String::new(), input }), None)?,
     };
+    let is_named = start.key.parse::<usize>().is_err() && !start.key.is_empty();
+    let name = match (start.name.as_str(), start.key.as_str()) {
+        ("", key) if is_named => key.to_owned(),
+        ("", _) => format!("{} of {}", start.service, of.name),
+        (name, _) => name.to_owned(),
+    };
     let pool = if start.pool.is_empty() { of.pool.clone() } else { start.pool.as_str().into() };
     Ok(NewJob {
         request_id: request_id(parent.id(), effect, start.close),
-        name: if start.name.is_empty() { format!("{} of {}", start.service, of.name) } else { start.name },
+        name,
         priority: start.priority.unwrap_or(of.priority).min(spool_proto::spec::PRIORITY_MAX),
         pool,
         class: match start.opportunistic {
