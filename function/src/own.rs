@@ -1,11 +1,13 @@
 //! Functions that workers have themselves: what each takes, answers, leaves and needs. One declaration, from which the server takes memory
 //! and time, `spool service check` what a call may say, and stubs and documents their text.
 //!
-//! [`table`] holds the declarations, [`types`] and [`spec`] what their fields are, [`needs`] memory and time. Tests hold all of it against
+//! [`table`] holds the declarations, [`types`] and [`spec`] what their fields are, [`needs`] memory and time, [`show`] how
+//! they are shown. Tests hold all of it against
 //! the types that travel.
 
 mod mirror;
 pub mod needs;
+mod show;
 mod spec;
 mod table;
 #[cfg(test)]
@@ -15,6 +17,7 @@ mod types;
 use spool_proto::resources::Resources;
 
 pub use needs::{Expected, Needs, Shape};
+pub use show::markdown;
 pub use table::{all, families};
 
 use crate::schema::Schema;

@@ -4,9 +4,13 @@
 pub mod proto;
 pub mod rust;
 pub mod starlark;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
+use spool_proto::resources::Resources;
 use spool_rules::value::Value;
 
 use crate::manifest::Manifest;
@@ -44,7 +48,7 @@ impl From<&Function> for Signature {
             (names, _) => notes.push(format!("May leave: {}.", names.join(", "))),
         }
         let cores = if needs.threads { "as many cores as it has threads" } else { "one core" };
-        let shape = if needs.shape.is_some() { "; less where the pictures' size is known" } else { "" };
+        let shape = if needs.shape.is_some() { "; by the pictures, where their size is known" } else { "" };
         notes.push(format!("Needs {cores}, {} MiB{shape}.", needs.memory_mib));
         notes.push(format!("Takes about: {}.", function.expected));
         Signature {
@@ -63,29 +67,51 @@ impl From<&Function> for Signature {
 
 impl From<&Manifest> for Signature {
     fn from(manifest: &Manifest) -> Signature {
-        let mut notes = vec![format!("Needs {}.", manifest.resources)];
-        if manifest.expected.0 > 0 {
-            notes.push(format!("Takes about {} s.", manifest.expected.as_secs_f64()));
-        }
-        notes.push(format!("At most {} s.", manifest.timeout.as_secs_f64()));
-        if !manifest.idempotent {
-            notes.push("What failed is not tried again.".into());
-        }
-        Signature {
-            name: manifest.name.clone(),
-            version: manifest.version.clone(),
-            pinned: String::new(),
-            does: manifest.description.clone(),
-            own: false,
-            inputs: String::new(),
-            input: manifest.input.clone(),
-            output: manifest.output.clone(),
-            notes,
-        }
+        Signature::shown(&manifest.to_json()).expect("what a manifest shows of itself can be read")
     }
 }
 
 impl Signature {
+    /// Of a manifest as it shows itself ([`Manifest::to_json`]), which is what servers tell.
+    ///
+    /// # Errors
+    /// What lacks or is no type.
+    pub fn shown(manifest: &serde_json::Value) -> Result<Signature, String> {
+        #[derive(Deserialize)]
+        struct Shown {
+            name: String,
+            version: String,
+            description: String,
+            input: BTreeMap<String, Value>,
+            output: Option<BTreeMap<String, Value>>,
+            resources: Resources,
+            timeout_s: f64,
+            expected_s: f64,
+            idempotent: bool,
+        }
+        let shown = Shown::deserialize(manifest).map_err(|error| error.to_string())?;
+        let read = |fields| Schema::read(fields).map_err(|mismatch| mismatch.to_string());
+        let mut notes = vec![format!("Needs {}.", shown.resources)];
+        if shown.expected_s > 0.0 {
+            notes.push(format!("Takes about {} s.", shown.expected_s));
+        }
+        notes.push(format!("At most {} s.", shown.timeout_s));
+        if !shown.idempotent {
+            notes.push("What failed is not tried again.".into());
+        }
+        Ok(Signature {
+            input: read(&shown.input)?,
+            output: shown.output.as_ref().map(read).transpose()?,
+            name: shown.name,
+            version: shown.version,
+            pinned: String::new(),
+            does: shown.description,
+            own: false,
+            inputs: String::new(),
+            notes,
+        })
+    }
+
     /// Of one version and no other: by its hash.
     #[must_use]
     pub fn of_version(self, hash: &str) -> Signature {

@@ -127,9 +127,9 @@ impl std::fmt::Display for Expected {
             Expected::Decode(span) => write!(f, "{} ms a megapixel", span.0 / 1_000),
             Expected::Encode => {
                 write!(f, "by encoder, ms a megapixel:")?;
-                VideoCodec::ALL.iter().try_for_each(|codec| {
-                    write!(f, " {} {}", codec.name(), encode_time(*codec).0 / 1_000)
-                })
+                VideoCodec::ALL
+                    .iter()
+                    .try_for_each(|codec| write!(f, " {} {}", codec.name(), encode_time(*codec).0 / 1_000))
             }
         }
     }

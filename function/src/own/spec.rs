@@ -107,7 +107,8 @@ fn audio() -> Value {
 
 pub(super) fn images() -> Value {
     let formats = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::Webp];
-    let formats = formats.map(|format| serde_json::to_value(format).ok().and_then(|name| name.as_str().map(str::to_owned)));
+    let formats =
+        formats.map(|format| serde_json::to_value(format).ok().and_then(|name| name.as_str().map(str::to_owned)));
     let poster = record::<Poster>(fields! { at: opt(span()), width: opt(int()) });
     let thumbnails = record::<Thumbnails>(fields! { every: span(), width: int() });
     let sprites = record::<Sprites>(fields! { every: span(), columns: int(), rows: int(), width: int() });

@@ -178,7 +178,10 @@ fn needs_follow_the_pictures() {
     let small = memory("media.encode", VideoCodec::Libx264, 1280, 720);
     assert!(small < memory("media.encode", VideoCodec::Libx264, 3840, 2160));
     assert!(small < memory("media.encode", VideoCodec::Libsvtav1, 1280, 720));
-    assert!(memory("media.validate", VideoCodec::Libx264, 1280, 720) < memory("media.quality", VideoCodec::Libx264, 1280, 720));
+    assert!(
+        memory("media.validate", VideoCodec::Libx264, 1280, 720)
+            < memory("media.quality", VideoCodec::Libx264, 1280, 720)
+    );
     let frame = |name: &str, codec| get(name).unwrap().expected.frame(codec, 1920, 1080);
     assert!(frame("media.encode", VideoCodec::Libx264) < frame("media.encode", VideoCodec::LibvpxVp9));
     assert_eq!(frame("spool.list", VideoCodec::Libx264), None);

@@ -13,8 +13,8 @@ use spool_proto::spec::Rational;
 use spool_proto::vbv::{BufferCheck, BufferUse, RateBuffer};
 use spool_rules::value::Value;
 
-use super::mirror::fields_of;
 use super::Artifacts;
+use super::mirror::fields_of;
 use crate::schema::Schema;
 
 pub(super) type Fields = BTreeMap<Arc<str>, Value>;
@@ -68,6 +68,10 @@ pub(super) fn opt(field: Value) -> Value {
     of("optional", field)
 }
 
+pub(super) fn is_optional(field: &Value) -> bool {
+    field.get("type").and_then(Value::as_text) == Some("optional")
+}
+
 pub(super) fn choice(names: impl IntoIterator<Item = impl Display>) -> Value {
     of("choice", Value::list(names.into_iter().map(|name| Value::text(name.to_string()))))
 }
@@ -97,8 +101,7 @@ pub(super) fn kinds(tag: &str, kinds: &[(&str, Fields)]) -> Value {
     for (_, fields) in kinds {
         for (name, kind) in fields {
             let everywhere = kinds.iter().all(|(_, fields)| fields.contains_key(name));
-            let optional = everywhere || kind.get("type").and_then(Value::as_text) == Some("optional");
-            all.insert(name.clone(), if optional { kind.clone() } else { opt(kind.clone()) });
+            all.insert(name.clone(), if everywhere || is_optional(kind) { kind.clone() } else { opt(kind.clone()) });
         }
     }
     bare(all)
@@ -180,13 +183,8 @@ pub(super) fn stream() -> Value {
         sample_format: opt(text()),
     });
     let nothing = Fields::new;
-    let media = [
-        ("video", video),
-        ("audio", audio),
-        ("subtitle", nothing()),
-        ("data", nothing()),
-        ("attachment", nothing()),
-    ];
+    let media =
+        [("video", video), ("audio", audio), ("subtitle", nothing()), ("data", nothing()), ("attachment", nothing())];
     record::<call::StreamFacts>(fields! {
         index: int(),
         codec: text(),
@@ -314,8 +312,7 @@ pub(super) fn images() -> Fields {
 }
 
 pub(super) fn keyframes() -> Fields {
-    let keyframe =
-        record::<call::Keyframe>(fields! { frame: int(), pts: int(), position: opt(int()), bytes: int() });
+    let keyframe = record::<call::Keyframe>(fields! { frame: int(), pts: int(), position: opt(int()), bytes: int() });
     let frame = record::<call::FrameEntry>(fields! {
         pts: int(),
         bytes: int(),

@@ -54,16 +54,26 @@ fn message(name: &str, record: &Value, depth: usize, text: &mut String) {
     let (mut names, mut types) = (BTreeSet::new(), BTreeSet::new());
     for (number, (name, schema)) in fields.iter().enumerate() {
         let (of, optional) = field(schema);
-        let named = identifier(name, &mut names);
+        let named = field_name(name, &mut names);
         let inner = identifier(&capitals(name), &mut types);
         let of_type = type_of(of, &inner, depth + 1, text);
-        let label = if optional && !of_type.starts_with("repeated") && !of_type.starts_with("map<") { "optional " } else { "" };
+        let label =
+            if optional && !of_type.starts_with("repeated") && !of_type.starts_with("map<") { "optional " } else { "" };
         if kind(of) == "choice" {
             let _ = writeln!(text, "{indent}  // {}", line(&in_words(of)));
         }
         let _ = writeln!(text, "{indent}  {label}{of_type} {named} = {};", number + 1);
     }
     let _ = writeln!(text, "{indent}}}");
+}
+
+/// Names are apart in camel case, too, which JSON is written in.
+fn field_name(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let made = identifier(name, &mut BTreeSet::new());
+    let folded = |name: &str| name.replace('_', "").to_lowercase();
+    let numbered = (2..).map(|number| format!("{made}_n{number}"));
+    let mut all = std::iter::once(made.clone()).chain(numbered);
+    all.find(|name| taken.insert(folded(name))).expect("there is always another number")
 }
 
 /// A field's type; messages that it needs are written before it.

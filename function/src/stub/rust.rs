@@ -61,9 +61,12 @@ impl Types {
     /// A struct; those that it needs are written behind it. `made`: by callers.
     fn record(&mut self, name: &str, record: &Value, doc: &str, made: bool) {
         let Some(Value::Map(fields)) = record.get("fields") else { return };
-        let mut text = format!("/// {doc}\n#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]\npub struct {name} {{\n");
+        let mut text = format!(
+            "/// {doc}\n#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]\npub struct {name} {{\n"
+        );
         let (mut needed, mut set) = (Vec::new(), Vec::new());
-        let (mut names, mut later) = (BTreeSet::new(), Types { text: String::new(), taken: std::mem::take(&mut self.taken) });
+        let (mut names, mut later) =
+            (BTreeSet::new(), Types { text: String::new(), taken: std::mem::take(&mut self.taken) });
         for (field_name, schema) in fields.iter() {
             let (of, optional) = field(schema);
             let (member, renamed) = member(field_name, &mut names);

@@ -18,14 +18,28 @@ pub const DECLARATION: &str = "_FUNCTION";
 /// Words that cannot be names.
 const WORDS: [&str; 33] = [
     "and", "as", "assert", "async", "await", "break", "call", "class", "continue", "def", "del", "elif", "else",
-    "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "load", "nonlocal", "not", "or",
-    "pass", "raise", "return", "try", "while", "with",
+    "except", "finally", "for", "from", "global", "if", "import", "in", "is", "lambda", "load", "nonlocal", "not",
+    "or", "pass", "raise", "return", "try", "while", "with",
 ];
 
 /// What `call(…)` takes besides the function and its arguments.
 pub const OPTIONS: [&str; 16] = [
-    "attempts", "backend", "cpu", "inputs", "key", "label", "memory", "no_progress", "phase", "resources",
-    "schedule_to_start", "source_version", "start_to_close", "total", "undo", "weight",
+    "attempts",
+    "backend",
+    "cpu",
+    "inputs",
+    "key",
+    "label",
+    "memory",
+    "no_progress",
+    "phase",
+    "resources",
+    "schedule_to_start",
+    "source_version",
+    "start_to_close",
+    "total",
+    "undo",
+    "weight",
 ];
 
 fn taken() -> BTreeSet<String> {
@@ -36,7 +50,8 @@ const GIVEN: &str = "def _given(args):\n    return {name: value for name, value 
 
 /// The text of [`OWN_FILE`].
 pub fn own() -> String {
-    let mut text = format!("\"\"\"Functions that workers have themselves. Not a file: it comes with Spool.\"\"\"\n\n{GIVEN}");
+    let mut text =
+        format!("\"\"\"Functions that workers have themselves. Not a file: it comes with Spool.\"\"\"\n\n{GIVEN}");
     let mut structs = String::new();
     for (family, members) in families() {
         let _ = write!(structs, "\n{family} = struct(\n");
@@ -60,7 +75,8 @@ pub fn name_of(function: &str) -> String {
 /// The stub of one function, as a file of a service's folder.
 pub fn of(signature: &Signature) -> String {
     let name = name_of(&signature.name);
-    let mut declared = vec![("name", Value::text(signature.name.as_str())), ("input", signature.input.record().clone())];
+    let mut declared =
+        vec![("name", Value::text(signature.name.as_str())), ("input", signature.input.record().clone())];
     declared.extend(signature.output.as_ref().map(|output| ("output", output.record().clone())));
     format!(
         "\"\"\"{}: made by `spool function stub`, not to be changed by hand.\"\"\"\n\n{DECLARATION} = {}\n\n{GIVEN}{}",
@@ -88,7 +104,8 @@ fn definition(name: &str, signature: &Signature) -> String {
         let (of, optional) = field(&fields[*name]);
         head.push(if optional { format!("{parameter} = None") } else { parameter.clone() });
         let _ = write!(args, "{}{}: {parameter}", if args.is_empty() { "" } else { ", " }, quoted(name));
-        let _ = writeln!(told, "      {parameter}: {}{}", in_words(of), if optional { " (may be left out)" } else { "" });
+        let _ =
+            writeln!(told, "      {parameter}: {}{}", in_words(of), if optional { " (may be left out)" } else { "" });
     }
     head.push(format!("**{options}"));
     let mut doc = format!("{}.\n", plain(signature.does.trim_end_matches('.')));

@@ -80,7 +80,8 @@ impl Rules {
             own: true,
         });
         let declared = files.values().filter_map(|file| Known::declared(file.data(DECLARATION)?));
-        let functions = own.chain(declared).map(|known| (known.name.clone(), known)).collect();
+        // Nobody declares another one in the place of Spool's own.
+        let functions = declared.chain(own).map(|known| (known.name.clone(), known)).collect();
         Rules { files, functions }
     }
 
@@ -111,7 +112,8 @@ impl Rules {
 
     /// What is said of a function that there is not.
     fn unknown(&self, name: &str) -> String {
-        let own: Vec<&str> = self.functions.values().filter(|known| known.own).map(|known| known.name.as_str()).collect();
+        let own: Vec<&str> =
+            self.functions.values().filter(|known| known.own).map(|known| known.name.as_str()).collect();
         match own::nearest(name, own.iter().copied()) {
             Some(near) => format!("there is no function {name:?}; {near:?} may be meant"),
             None => format!("there is no function {name:?}; workers have {}", own.join(", ")),

@@ -212,8 +212,7 @@ impl Reading<'_> {
             return Err(problem("load_circle", format!("{way} → {file}: files load each other in a circle")));
         }
         self.under_way.push(file.to_owned());
-        let ast =
-            AstModule::parse(file, text, &dialect()).map_err(|e| Problem::of_error(file, "syntax", &e))?;
+        let ast = AstModule::parse(file, text, &dialect()).map_err(|e| Problem::of_error(file, "syntax", &e))?;
         for load in ast.loads() {
             if load.module_id != OWN_FILE && !self.sources.0.contains_key(load.module_id) {
                 let at = load.span.resolve_span().begin;

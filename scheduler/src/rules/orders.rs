@@ -104,7 +104,10 @@ impl Orders {
         let refused = |failure: Failure| match failure.code.as_str() {
             "no_such_function" | "no_such_version" => {
                 let own: Vec<_> = own::all().iter().map(|function| function.name).collect();
-                SectionFailure::new("unknown_function", format!("{}; and there are {}", failure.message, own.join(", ")))
+                SectionFailure::new(
+                    "unknown_function",
+                    format!("{}; and there are {}", failure.message, own.join(", ")),
+                )
             }
             _ => SectionFailure::new("bad_arguments", format!("call({name:?}, args = …): {}", failure.message)),
         };

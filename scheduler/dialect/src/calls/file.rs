@@ -6,8 +6,7 @@ use spool_rules::value::Value;
 use starlark::syntax::AstModule;
 use starlark_syntax::codemap::Span;
 use starlark_syntax::syntax::ast::{
-    AssignTarget, AstAssignTarget, AstExpr, AstParameter, AstStmt, AstNoPayload, Clause, DefP, Expr,
-    ForClause, Stmt,
+    AssignTarget, AstAssignTarget, AstExpr, AstNoPayload, AstParameter, AstStmt, Clause, DefP, Expr, ForClause, Stmt,
 };
 use starlark_syntax::syntax::module::AstModuleFields;
 use starlark_syntax::syntax::uniplate::Visit;

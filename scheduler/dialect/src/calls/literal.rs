@@ -58,7 +58,9 @@ fn kind(expression: &AstExpr) -> Option<&'static str> {
         Expr::Op(left, BinOp::Percent, _) if text(left).is_some() => "text",
         Expr::Lambda(_) => "function",
         Expr::Not(_) => "bool",
-        Expr::Op(_, BinOp::Equal | BinOp::NotEqual | BinOp::Less | BinOp::Greater | BinOp::In | BinOp::NotIn, _) => "bool",
+        Expr::Op(_, BinOp::Equal | BinOp::NotEqual | BinOp::Less | BinOp::Greater | BinOp::In | BinOp::NotIn, _) => {
+            "bool"
+        }
         _ => value(expression)?.kind(),
     })
 }

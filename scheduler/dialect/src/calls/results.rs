@@ -168,7 +168,8 @@ impl Reads<'_, '_> {
                         *of = None;
                     }
                 }
-                let again: Vec<String> = set.into_iter().filter(|(_, times)| *times > 1).map(|(name, _)| name).collect();
+                let again: Vec<String> =
+                    set.into_iter().filter(|(_, times)| *times > 1).map(|(name, _)| name).collect();
                 self.statement(&def.body, &mut names, &again);
             }
             _ => {}

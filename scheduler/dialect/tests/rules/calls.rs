@@ -40,11 +40,17 @@ fn reads(call: &str, read: &str) -> String {
 #[test]
 fn a_wrong_call_is_named_with_line_and_column() {
     let cases = [
-        ("call(\"media.porbe\")", "main.star:4:79: error: there is no function \"media.porbe\"; \"media.probe\" may be meant [unknown_function]"),
+        (
+            "call(\"media.porbe\")",
+            "main.star:4:79: error: there is no function \"media.porbe\"; \"media.probe\" may be meant [unknown_function]",
+        ),
         ("call(\"my_function\")", "there is no function \"my_function\"; workers have"),
         ("call(\"media.probe@1\")", "\"media.probe\" comes with the workers and has no versions"),
         ("media.porbe()", "there is no function \"media.porbe\"; \"media.probe\" may be meant"),
-        ("call(\"spool.list\", args = {\"folder\": i.f, \"sufixes\": []})", "sufixes: there is no such field; suffixes may be meant"),
+        (
+            "call(\"spool.list\", args = {\"folder\": i.f, \"sufixes\": []})",
+            "sufixes: there is no such field; suffixes may be meant",
+        ),
         ("call(\"spool.list\", args = {\"suffixes\": []})", "folder: it is missing; it is to be uri"),
         ("call(\"spool.list\")", "folder: it is missing"),
         ("call(\"spool.list\", args = {\"folder\": 3})", "folder: 3 is not uri"),
@@ -54,11 +60,17 @@ fn a_wrong_call_is_named_with_line_and_column() {
         ("spool.list(folder = i.f, recursiv = True)", "spool.list takes no recursiv; recursive may be meant"),
         ("spool.list(i.f)", "spool.list takes its arguments by name"),
         ("spool.list(recursive = True)", "folder: it is missing"),
-        ("media.probe(index_for = {\"source\": i.s, \"output\": \"\", \"overwrite\": False, \"container\": \"mpg\", \"subtitles\": \"auto\"})", "index_for.container: \"mpg\" is not one of mp4, mov, mkv, webm"),
+        (
+            "media.probe(index_for = {\"source\": i.s, \"output\": \"\", \"overwrite\": False, \"container\": \"mpg\", \"subtitles\": \"auto\"})",
+            "index_for.container: \"mpg\" is not one of mp4, mov, mkv, webm",
+        ),
         ("mark(video = i.v, for_ = 12)", "for: 12 is not at most 9"),
         ("mark(video = i.v, corner = \"rigth\")", "corner: \"rigth\" is not one of left, right; right may be meant"),
         ("mark()", "video: it is missing"),
-        ("call(\"mark\", args = {\"vidoe\": i.v, \"video\": i.v})", "vidoe: there is no such field; video may be meant"),
+        (
+            "call(\"mark\", args = {\"vidoe\": i.v, \"video\": i.v})",
+            "vidoe: there is no such field; video may be meant",
+        ),
         ("call(\"mark\", inputs = [i.v], args = {\"video\": i.v})", "mark has its files among its args"),
     ];
     for (call, expected) in cases {
@@ -75,7 +87,11 @@ fn a_field_that_no_answer_has_is_told_where_it_is_read() {
         (probe, "[r.streams[0].codek for r in results]", "\"codek\" here; codec may be meant"),
         (probe, "[n for n, r in enumerate(results) if r.lenght]", "\"lenght\" here"),
         (probe, "results[0].artifacts.table.uri", "\"table\" here; there are index"),
-        ("mark(video = i.v)", "results[0].frames[0].scoer", "mark answers nothing called \"scoer\" here; score may be meant"),
+        (
+            "mark(video = i.v)",
+            "results[0].frames[0].scoer",
+            "mark answers nothing called \"scoer\" here; score may be meant",
+        ),
         ("media.probe(inputs = [i.s])", "results[0].run.wrker", "worker may be meant"),
     ];
     for (call, read, expected) in cases {
@@ -130,7 +146,8 @@ fn a_stub_makes_the_call_it_stands_for() {
         rule(name = \"a\", match = [fact(\"input\")], action = lambda: [media.quality_report(reference = \"r\", distorted = \"d\", \
         reference_picture = {}, distorted_picture = {}, joins = [], key = \"k\"), mark(video = \"/v\", for_ = 3, memory = 7)])";
     let files = [("main.star", text.to_owned()), ("mark.star", stub)];
-    let compiled = Compiled::new(&Sources(files.map(|(name, text)| (name.to_owned(), text)).into_iter().collect())).expect("good");
+    let compiled =
+        Compiled::new(&Sources(files.map(|(name, text)| (name.to_owned(), text)).into_iter().collect())).expect("good");
     let effects = compiled.section(0, "action", &[], 0, "f").expect("effects");
     let effects = serde_json::to_value(effects).unwrap();
     assert_eq!((&effects[0]["function"], &effects[0]["key"]), (&"media.quality-report".into(), &"k".into()));
