@@ -382,10 +382,7 @@ fn broken_rules_pause_a_job_and_mended_ones_go_on() {
         let explanation = s.explain(&job);
         (explanation.reason == "paused").then_some(explanation)
     });
-    assert!(
-        explanation.text.contains("unheard-of") && explanation.text.contains("media.probe"),
-        "{explanation:?}"
-    );
+    assert!(explanation.text.contains("unheard-of") && explanation.text.contains("media.probe"), "{explanation:?}");
     server.kill();
     server = s.fleet.server();
     assert_eq!(s.explain(&job).reason, "paused", "also after a restart");

@@ -13,7 +13,7 @@ use crate::own::families;
 pub const OWN_FILE: &str = "@spool/functions.star";
 
 /// The data in a stub of a user's function that tells `spool service check` of it.
-pub const DECLARATION: &str = "_FUNCTION";
+pub const DECLARATION: &str = "FUNCTION";
 
 /// Words that cannot be names.
 const WORDS: [&str; 33] = [

@@ -102,7 +102,7 @@ fn a_field_that_no_answer_has_is_told_where_it_is_read() {
         def g(results):\n    first = results[0]\n    for r in results:\n        bytes = r.bytes\n    return [result(first.durations_us)]\n\
         rule(name = \"a\", match = [fact(\"input\", as_ = \"i\")], action = f, reaction = g)";
     let said = problems(by_definition);
-    assert!(said.len() == 1 && said[0].contains("main.star:10:27") && said[0].contains("duration_us"), "{said:#?}");
+    assert!(said.len() == 1 && said[0].contains("main.star:10:26") && said[0].contains("duration_us"), "{said:#?}");
 }
 
 #[test]
@@ -136,6 +136,18 @@ fn what_the_text_does_not_say_is_not_judged() {
     for text in fine {
         assert_eq!(problems(&text), Vec::<String>::new(), "{text}");
     }
+}
+
+#[test]
+fn nothing_about_a_stub_is_suspicious() {
+    let text = "load(\"mark.star\", \"mark\")\nservice(name = \"t\", version = \"1\")\n\
+        rule(name = \"a\", match = [fact(\"input\", as_ = \"i\")], action = lambda i: [mark(video = i.video)])\n";
+    let stub = starlark::of(&Signature::from(&Manifest::parse(MARK).unwrap()));
+    let files = [("main.star", text.to_owned()), ("mark.star", stub)];
+    let (_, problems) =
+        spool_dialect::check(&Sources(files.map(|(name, text)| (name.to_owned(), text)).into_iter().collect()))
+            .expect("good");
+    assert_eq!(problems, []);
 }
 
 #[test]
