@@ -11,7 +11,7 @@ const HEAD: &str = "load(\"@spool/functions.star\", \"media\", \"spool\")\nload(
 const MARK: &str = "name = \"mark\"\nversion = \"1\"\ncommand = [\"sh\"]\n[input]\nvideo = \"uri\"\nfor = { type = \"optional\", of = { type = \"int\", min = 1, max = 9 } }\ncorner = { type = \"optional\", of = { type = \"choice\", of = [\"left\", \"right\"] } }\n[output]\nfound = \"bool\"\nframes = { type = \"list\", of = { type = \"record\", fields = { score = \"number\" } } }\n";
 
 fn problems(text: &str) -> Vec<String> {
-    let stub = starlark::of(&Signature::from(&Manifest::parse(MARK).unwrap()));
+    let stub = starlark::of(&Signature::from(&Manifest::parse(MARK).expect("a manifest")));
     let files = [("main.star", format!("{HEAD}{text}\n")), ("stubs/mark.star", stub)];
     let sources = Sources(files.map(|(name, text)| (name.to_owned(), text)).into_iter().collect::<BTreeMap<_, _>>());
     let all = match spool_dialect::check(&sources) {
