@@ -31,6 +31,7 @@ mod service_tools;
 mod services;
 mod sound;
 mod sources;
+mod stubs;
 mod text;
 mod titles;
 mod truth;
