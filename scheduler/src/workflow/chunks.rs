@@ -161,6 +161,7 @@ impl<'a> Chunks<'a> {
             before: count(before),
             joined,
             threads: chunk.threads,
+            crf: None,
             target: self.control.target(number),
             buffer: self.control.asks[number].buffer,
         };
