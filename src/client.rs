@@ -89,9 +89,15 @@ impl Client {
         self.job(self.jobs.clone().get(request).await)
     }
 
-    pub async fn list(&self, states: Vec<String>, labels: Labels, limit: u32) -> anyhow::Result<Vec<JobView>> {
+    pub async fn list(
+        &self,
+        states: Vec<String>,
+        labels: Labels,
+        parts: bool,
+        limit: u32,
+    ) -> anyhow::Result<Vec<JobView>> {
         let labels = labels.into_iter().collect();
-        let request = v1::ListJobsRequest { states, limit, before_job_id: String::new(), labels };
+        let request = v1::ListJobsRequest { states, limit, before_job_id: String::new(), labels, parts };
         let answer = self.jobs.clone().list(request).await.map_err(|s| self.error(s))?.into_inner();
         answer.jobs.into_iter().map(|job| Ok(job.try_into()?)).collect()
     }

@@ -66,6 +66,9 @@ pub struct ListArgs {
     /// Only jobs with this label; given several times, with all of them
     #[arg(long = "label", short = 'l', value_name = "KEY=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
+    /// Also jobs that are parts of others, as the renditions of a title are
+    #[arg(long)]
+    parts: bool,
     /// At most this many
     #[arg(long, value_name = "N", default_value_t = 100)]
     limit: u32,
@@ -196,7 +199,7 @@ fn print_state(job: &JobView) -> anyhow::Result<()> {
 async fn list(args: &ListArgs) -> anyhow::Result<()> {
     let client = Client::connect(&args.server.server).await?;
     let states = args.state.iter().map(|state| state.name().to_owned()).collect();
-    let jobs = client.list(states, args.labels.iter().cloned().collect(), args.limit).await?;
+    let jobs = client.list(states, args.labels.iter().cloned().collect(), args.parts, args.limit).await?;
     let names = || jobs.iter().map(|job| job.job.to_string()).collect();
     output::print(&args.style.render(&jobs, names, |wide| jobs_table(&jobs, wide, args.style))?)
 }

@@ -344,6 +344,7 @@ mod tests {
         JobView {
             labels: [].into(),
             notify: None,
+            part_of: None,
             job: JobId(7),
             name: "film".into(),
             service: "video-encode".into(),

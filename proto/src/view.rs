@@ -104,6 +104,9 @@ pub struct JobView {
     /// Where it is told that the job has ended, without the query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<String>,
+    /// The job whose work it does a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<JobId>,
     pub submitted: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started: Option<Timestamp>,

@@ -25,7 +25,7 @@ use crate::run_loop::connections::QUEUE;
 use crate::run_loop::inbox::{Inbox, Message};
 use crate::run_loop::{Limits, RunLoop};
 use crate::store::{SqliteStore, Store, StoreError};
-use crate::workflow::{self, Place};
+use crate::workflow;
 
 /// Simulated workers, and how many tasks each runs at a time.
 const WORKERS: u32 = 4;
@@ -166,8 +166,7 @@ impl Core {
 
     fn advance(&mut self, job: JobId) {
         let Some(found) = self.engine.job(job) else { return };
-        let place = Place { artifacts: String::new(), unsplit_threads: 1 };
-        let next = workflow::next(&self.engine, found, &place);
+        let next = workflow::next(&self.engine, found, "");
         self.inputs.push(Input::Advance { job, next });
     }
 }

@@ -42,7 +42,7 @@ use crate::functions;
 use crate::run_loop::inbox::{Inbox, Message};
 use crate::workflow;
 pub(crate) use canary::Tally;
-pub(crate) use children::{children_of, open_children};
+pub(crate) use children::{children_of, key_of, open_children};
 pub(crate) use log::Log;
 use orders::Orders;
 use registry::Registry;
@@ -70,7 +70,7 @@ pub(crate) type Look = Box<dyn FnOnce(Result<&Instance, Failure>) + Send>;
 
 /// What the run loop is to do for rules.
 pub(crate) enum Wish {
-    Input(Input),
+    Input(Box<Input>),
     /// With a token of the loop's: its reply comes back to [`Rules::replied`].
     Ask(Box<dyn FnOnce(Token) -> Input + Send>, Asked),
     /// The job's rules are to be asked.
@@ -89,6 +89,8 @@ struct Slot {
     /// Of the rule set it began with.
     hash: String,
     is_built_in: bool,
+    /// Its jobs have no end.
+    is_standing: bool,
     log_size: log::Size,
     /// The evaluation that is under way.
     turn: u64,
@@ -100,6 +102,8 @@ struct Slot {
     arrived: BTreeSet<u32>,
     /// Look through all it waits for: something may be over since before it was brought back.
     sweep: bool,
+    /// It had ended and goes on: so do the jobs it waits for.
+    goes_on: bool,
     children: Vec<(String, Result<Value, Failure>)>,
     looks: Vec<Look>,
     /// It counts as failed already.
@@ -111,6 +115,7 @@ impl Slot {
         Slot {
             service: spec.name,
             is_built_in: registry.is_built_in(&spec.version),
+            is_standing: registry.program(&spec.version).is_ok_and(|program| program.set().standing),
             hash: spec.version,
             log_size: log::Size::of(job.log()),
             turn: 0,
@@ -119,6 +124,7 @@ impl Slot {
             again: false,
             arrived: BTreeSet::new(),
             sweep: true,
+            goes_on: false,
             children: Vec::new(),
             looks: Vec::new(),
             is_counted: false,
@@ -242,7 +248,7 @@ impl Rules {
         let is_unfinished = |state| matches!(state, TaskState::Failed | TaskState::Cancelled);
         let unfinished = engine.tasks(job).filter(|task| is_unfinished(task.state)).map(|task| task.id.index).collect();
         let slot = self.slots.get_mut(&job.id()).expect("it is open");
-        (slot.sweep, slot.again, slot.is_counted) = (true, true, false);
+        (slot.sweep, slot.again, slot.goes_on, slot.is_counted) = (true, true, true, false);
         let stand = Stand::BeforeEnd { unfinished, tasks: job.task_count() };
         self.begin(now, engine, job, stand, Vec::new(), 0);
     }
@@ -322,7 +328,7 @@ impl Rules {
         };
         let mut fail = |failure: Failure| {
             warn!(job = %id, code = failure.code, "{}", failure.message);
-            self.wishes.push(Wish::Input(Input::Advance { job: id, next: Next::Fail { failure } }));
+            self.wishes.push(Wish::Input(Box::new(Input::Advance { job: id, next: Next::Fail { failure } })));
         };
         let Done { instance, log_size, steps, starts, closes, signals } = match outcome {
             Ok(done) => done,
@@ -339,6 +345,9 @@ impl Rules {
             );
             return fail(Failure::new(Class::Internal, "tasks_differ", message));
         }
+        if std::mem::take(&mut slot.goes_on) {
+            self.wishes.extend(children::retries(engine, id, &instance));
+        }
         if let Status::Paused(pause) = instance.status()
             && !std::mem::replace(&mut slot.is_counted, true)
         {
@@ -346,7 +355,7 @@ impl Rules {
             let (service, hash) = (slot.service.clone(), instance.program().set().hash.to_string());
             self.count(&service, &hash, false);
         }
-        let advance = |step| Wish::Input(Input::Advance { job: id, next: Next::Step(step) });
+        let advance = |step| Wish::Input(Box::new(Input::Advance { job: id, next: Next::Step(step) }));
         self.wishes.extend(steps.into_iter().map(advance));
         for (effect, start) in starts {
             self.start(engine, job, effect, start);

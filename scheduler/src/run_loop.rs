@@ -9,6 +9,7 @@
 //! but what the engine itself waits for, so an idle loop sleeps.
 
 pub(crate) mod connections;
+mod folders;
 pub(crate) mod inbox;
 mod keeper;
 
@@ -28,7 +29,7 @@ use tracing::{error, info, warn};
 use crate::notify::Outbox;
 use crate::rules::{Rules, Wish};
 use crate::store::{Store, StoreError};
-use crate::workflow::{self, Place};
+use crate::workflow;
 use connections::Connections;
 use inbox::{Answer, Message};
 use keeper::Keeper;
@@ -269,11 +270,7 @@ impl<S: Store> RunLoop<S> {
                     }
                     continue;
                 }
-                let place = Place {
-                    artifacts: uri::prefix_of_job(job),
-                    unsplit_threads: workflow::unsplit_threads(&self.engine),
-                };
-                let mut next = workflow::next(&self.engine, found, &place);
+                let mut next = workflow::next(&self.engine, found, &uri::prefix_of_job(job));
                 if workflow::leaves_pieces(&found.request().service) {
                     next = self.with_folder(job, next);
                 }
@@ -296,7 +293,7 @@ impl<S: Store> RunLoop<S> {
         for wish in self.rules.take_wishes() {
             match wish {
                 Wish::Input(input) => {
-                    let input = match input {
+                    let input = match *input {
                         Input::Advance { job, next } => Input::Advance { job, next: self.with_folder(job, next) },
                         other => other,
                     };

@@ -185,6 +185,8 @@ pub struct JobFilter {
     pub before: Option<JobId>,
     /// Only jobs that have all of these.
     pub labels: Labels,
+    /// Also those that are parts of others.
+    pub parts: bool,
     pub limit: u32,
 }
 

@@ -16,6 +16,7 @@ use spool_proto::time::{Span, Timestamp};
 use spool_proto::uri;
 use spool_proto::view::{JobView, PhaseView, Progress, TaskState, TaskView};
 
+use crate::rules;
 use crate::store::{ArchivedJob, AttemptRow};
 
 pub use logs::job_logs;
@@ -27,31 +28,57 @@ pub const DETAILED_TASKS: u32 = 10_000;
 const WHOLE: u64 = 1_000;
 
 /// The job now. `tasks`: with its tasks.
+///
+/// Phases, progress, warnings and tasks are those of its parts, too.
 pub fn job(engine: &Engine, job: &Job, now: Timestamp, tasks: bool) -> JobView {
     let request = job.request();
+    let whole = with_parts(engine, job);
+    let phases = phases(&whole);
     JobView {
         job: job.id(),
         name: request.name.clone(),
         service: request.service.clone(),
         state: job.state(),
-        phase: job.phase_name().to_owned(),
+        phase: current(job, &phases),
         priority: request.priority,
         pool: request.pool.clone(),
         class: request.class,
         deadline: request.deadline,
         labels: request.labels.clone(),
         notify: request.notify.as_deref().map(uri::shown),
+        part_of: request.part_of,
         submitted: job.submitted(),
         started: job.started(),
         finished: job.finished(),
-        phases: phases(job),
-        progress: progress(engine, job, now),
-        warnings: warnings(engine, job),
+        progress: progress(engine, &whole, now),
+        warnings: warnings(engine, &whole),
         failure: job.failure().cloned(),
         output: job.output().and_then(json),
         spec: json(&request.spec).unwrap_or_default(),
-        tasks: if tasks { engine.tasks(job).map(|t| task(&t)).collect() } else { Vec::new() },
+        tasks: if tasks { whole.iter().flat_map(|job| tasks_of(engine, job)).collect() } else { Vec::new() },
+        phases,
     }
+}
+
+/// The job, then its parts and theirs, in the order they came.
+fn with_parts<'a>(engine: &'a Engine, job: &'a Job) -> Vec<&'a Job> {
+    let mut all = vec![job];
+    for part in engine.parts(job.id()) {
+        all.extend(with_parts(engine, part));
+    }
+    all
+}
+
+fn tasks_of<'a>(engine: &'a Engine, job: &'a Job) -> impl Iterator<Item = TaskView> + 'a {
+    // As its whole calls it.
+    let name = rules::key_of(&job.request().request_id).filter(|_| job.request().part_of.is_some());
+    engine.tasks(job).map(move |info| {
+        let mut view = task(&info);
+        if let Some(name) = &name {
+            view.label = format!("{name} {}", view.label).trim_end().to_owned();
+        }
+        view
+    })
 }
 
 /// A final job for the archive.
@@ -84,11 +111,18 @@ pub fn archived(engine: &Engine, job: &Job, now: Timestamp) -> ArchivedJob {
 }
 
 /// In order of their beginning. A reactive job starts phases of one name again and again: for people they are one.
-fn phases(job: &Job) -> Vec<PhaseView> {
+fn phases(whole: &[&Job]) -> Vec<PhaseView> {
     let mut views: Vec<PhaseView> = Vec::new();
     let mut known: BTreeMap<&str, usize> = BTreeMap::new();
-    for phase in job.phases() {
-        let Some(at) = known.get(phase.name.as_str()).filter(|_| job.request().reactive) else {
+    let mut all: Vec<(bool, &Phase)> = Vec::new();
+    for job in whole {
+        all.extend(job.phases().iter().map(|phase| (job.request().reactive, phase)));
+    }
+    if whole.len() > 1 {
+        all.sort_by_key(|(_, phase)| phase.started);
+    }
+    for (is_reactive, phase) in all {
+        let Some(at) = known.get(phase.name.as_str()).filter(|_| is_reactive) else {
             known.insert(&phase.name, views.len());
             views.push(self::phase(phase));
             continue;
@@ -100,6 +134,13 @@ fn phases(job: &Job) -> Vec<PhaseView> {
         view.running += phase.running;
     }
     views
+}
+
+/// The phase it is in: of those that go on the last that began.
+fn current(job: &Job, phases: &[PhaseView]) -> String {
+    let is_over = job.state().is_final();
+    let goes_on = phases.iter().rev().find(|phase| !is_over && phase.done < phase.tasks);
+    goes_on.map_or_else(|| job.phase_name().to_owned(), |phase| phase.name.clone())
 }
 
 fn phase(phase: &Phase) -> PhaseView {
@@ -137,40 +178,58 @@ fn json(blob: &Blob) -> Option<serde_json::Value> {
     serde_json::from_slice(blob).ok()
 }
 
-/// Of the encoding phase, once there is one, or of the first of two passes; else of the current phase.
-fn progress(engine: &Engine, job: &Job, now: Timestamp) -> Progress {
-    let Some(current) = job.phases().last() else { return Progress::default() };
-    let named = |name: &str| job.phases().iter().find(|phase| phase.name == name);
-    let Some(encoding) = named("encoding").or_else(|| named("analysing")) else {
-        // Of a film nothing that counts has begun.
-        if matches!(job.request().service.as_str(), "video-encode" | "title") {
-            return Progress::default();
-        }
-        // What a reactive job has begun is all that is known of it.
-        let counts = if job.request().reactive { job.counts() } else { &current.counts };
-        let mut progress = Progress { chunks_done: counts.done, chunks_total: counts.total(), ..Progress::default() };
-        if job.request().service == "function" {
-            // Functions that users wrote tell how much of their work is done: workers count it in thousandths.
-            let calls = engine.tasks(job).filter(|task| task.shape.function.starts_with("user."));
-            (progress.frames, progress.frames_total) =
-                calls.fold((0, 0), |(done, all), task| (done + task.advance.frames.min(WHOLE), all + WHOLE));
-        }
-        return progress;
-    };
-    let mut progress = Progress { bytes: encoding.progress().bytes, ..Progress::default() };
-    let coding = [function::ENCODE, function::ANALYSE];
-    let counted = |task: &TaskInfo<'_>| task.phase == encoding.name && coding.contains(&task.shape.function.as_str());
-    for task in engine.tasks(job).filter(counted) {
-        progress.chunks_total += 1;
-        progress.chunks_done += u32::from(task.state == TaskState::Done);
-        progress.frames += task.advance.frames;
+/// Of the encoding phases, once there are some, or of the first of two passes; else of the current phase.
+fn progress(engine: &Engine, whole: &[&Job], now: Timestamp) -> Progress {
+    let named = |job: &Job, name: &str| job.phases().iter().position(|phase| phase.name == name);
+    let coding = whole.iter().filter_map(|job| {
+        let at = named(job, "encoding").or_else(|| named(job, "analysing"))?;
+        Some((*job, &job.phases()[at]))
+    });
+    let coding: Vec<(&Job, &Phase)> = coding.collect();
+    if coding.is_empty() {
+        return progress_of_tasks(engine, whole);
     }
-    let elapsed = encoding.finished.or(job.finished()).unwrap_or(now).since(encoding.started);
-    progress.fps = rate(progress.frames, elapsed);
-    if let Some(planned) = planned(engine, job) {
+    let mut progress = Progress::default();
+    for (job, phase) in &coding {
+        progress.bytes += phase.progress().bytes;
+        let is_coder =
+            |task: &TaskInfo<'_>| [function::ENCODE, function::ANALYSE].contains(&task.shape.function.as_str());
+        for task in engine.tasks(job).filter(|task| task.phase == phase.name && is_coder(task)) {
+            progress.chunks_total += 1;
+            progress.chunks_done += u32::from(task.state == TaskState::Done);
+            progress.frames += task.advance.frames;
+        }
+    }
+    let began = coding.iter().map(|(_, phase)| phase.started).min().unwrap_or(now);
+    let ends = coding.iter().map(|(_, phase)| phase.finished.or(whole[0].finished()));
+    let ended = ends.collect::<Option<Vec<_>>>().and_then(|ends| ends.into_iter().max());
+    progress.fps = rate(progress.frames, ended.unwrap_or(now).since(began));
+    if let Some(planned) = planned(engine, coding.iter().map(|(job, _)| *job)) {
         progress.frames_total = planned.frames;
         progress.out_time_us = play_time_us(progress.frames / planned.renditions, planned.frame_rate);
         progress.out_time_total_us = play_time_us(planned.frames / planned.renditions, planned.frame_rate);
+    }
+    progress
+}
+
+/// Of a job that encodes nothing, or nothing yet.
+fn progress_of_tasks(engine: &Engine, whole: &[&Job]) -> Progress {
+    let job = whole[0];
+    let is_film = |job: &&Job| matches!(job.request().service.as_str(), "video-encode" | "title");
+    // Of a film nothing that counts has begun.
+    let Some(current) = job.phases().last().filter(|_| !whole.iter().any(is_film)) else { return Progress::default() };
+    let mut progress = Progress::default();
+    // What a reactive job has begun is all that is known of it.
+    let counts = whole.iter().map(|job| if job.request().reactive { job.counts() } else { &current.counts });
+    for counts in counts {
+        progress.chunks_done += counts.done;
+        progress.chunks_total += counts.total();
+    }
+    if job.request().service == "function" {
+        // Functions that users wrote tell how much of their work is done: workers count it in thousandths.
+        let calls = engine.tasks(job).filter(|task| task.shape.function.starts_with("user."));
+        (progress.frames, progress.frames_total) =
+            calls.fold((0, 0), |(done, all), task| (done + task.advance.frames.min(WHOLE), all + WHOLE));
     }
     progress
 }
@@ -195,13 +254,13 @@ struct Planned {
     frame_rate: Rational,
 }
 
-fn planned(engine: &Engine, job: &Job) -> Option<Planned> {
+fn planned<'a>(engine: &Engine, coding: impl Iterator<Item = &'a Job>) -> Option<Planned> {
     let mut planned: Option<Planned> = None;
-    // Plans come right behind the probe.
-    let plans = engine.tasks(job).skip(1).take_while(|task| task.shape.function == function::PLAN);
-    for plan in plans {
+    for job in coding {
+        let Some(plan) = engine.tasks(job).find(|task| task.shape.function == function::PLAN) else { continue };
         let answer: Answer = serde_json::from_slice(plan.answer?).ok()?;
-        let Value::Plan(PlanSummary { video: Some(video), .. }) = answer.value else { return None };
+        let Value::Plan(PlanSummary { video, .. }) = answer.value else { return None };
+        let Some(video) = video else { continue };
         let sum = planned.get_or_insert(Planned { frames: 0, renditions: 0, frame_rate: video.frame_rate });
         sum.frames += video.frames?;
         sum.renditions += 1;
@@ -210,7 +269,7 @@ fn planned(engine: &Engine, job: &Job) -> Option<Planned> {
 }
 
 /// What the tasks' answers warn of, each thing once.
-fn warnings(engine: &Engine, job: &Job) -> Vec<Warning> {
+fn warnings(engine: &Engine, whole: &[&Job]) -> Vec<Warning> {
     #[derive(Deserialize)]
     struct Warned {
         #[serde(default)]
@@ -218,9 +277,12 @@ fn warnings(engine: &Engine, job: &Job) -> Vec<Warning> {
     }
     let mut all: Vec<Warning> = Vec::new();
     // Of a very large job the chunks are not asked: what concerns the film as a whole, probe and plan have said.
-    let asked = |task: &TaskInfo<'_>| job.task_count() <= DETAILED_TASKS || task.shape.function != function::ENCODE;
+    let tasks = whole.iter().flat_map(|job| {
+        let is_detailed = job.task_count() <= DETAILED_TASKS;
+        engine.tasks(job).filter(move |task| is_detailed || task.shape.function != function::ENCODE)
+    });
     // Few answers have any; the others are not parsed for it.
-    let answers = engine.tasks(job).filter(asked).filter_map(|task| std::str::from_utf8(task.answer?).ok());
+    let answers = tasks.filter_map(|task| std::str::from_utf8(task.answer?).ok());
     for answer in answers.filter(|text| text.contains("\"warnings\"")) {
         let warned = serde_json::from_str::<Warned>(answer).map(|w| w.warnings).unwrap_or_default();
         for warning in warned {

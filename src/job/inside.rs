@@ -100,7 +100,10 @@ pub async fn tree(args: &LookArgs) -> anyhow::Result<()> {
 /// A job's line, and those of the jobs it started.
 fn branch(job: &Value, lead: &str, below: &str, text: &mut String) {
     let own = |name: &str| job.get(name).map_or_else(|| "-".into(), plain);
-    let _ = write!(text, "{lead}{} {} {}", own("job"), own("service"), own("state"));
+    // A part is called something by its whole.
+    let name = job.get("part_of").and_then(|_| job.get("name")).map(plain).filter(|name| *name != own("service"));
+    let name = name.map_or_else(String::new, |name| format!(" {name}"));
+    let _ = write!(text, "{lead}{} {}{name} {}", own("job"), own("service"), own("state"));
     let phases = job.get("phases").and_then(Value::as_array).into_iter().flatten();
     let phases: Vec<String> =
         phases.map(|phase| format!("{} {}/{}", plain(&phase["name"]), phase["done"], phase["tasks"])).collect();

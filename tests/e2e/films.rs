@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The corpus folder `bench/`, if this checkout has the corpus beside it.
 pub fn corpus() -> Option<PathBuf> {
@@ -79,8 +80,9 @@ pub fn clip(clip: &Clip) -> PathBuf {
     if path.is_file() {
         return path;
     }
-    // Each test process makes its own and renames it into place: whoever is first wins, all are equal.
-    let part = folder.join(format!("{}.{}", std::process::id(), clip.name));
+    // Each test makes its own and renames it into place: whoever is first wins, all are equal.
+    static PART: AtomicU32 = AtomicU32::new(0);
+    let part = folder.join(format!("{}-{}.{}", std::process::id(), PART.fetch_add(1, Ordering::Relaxed), clip.name));
     let scene = |source: &str, hue: u32| {
         format!("{source}=size={}:rate={}:duration=4,format=yuv420p,hue=h={hue}", clip.size, clip.rate)
     };

@@ -221,7 +221,9 @@ spec:
     let output = sandbox.spool().arg("submit").arg(&file).arg("--json").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let job: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(phases(&job)[..4], ["probing", "planning", "analysing", "encoding"]);
+    // Renditions are encoded side by side: one may be in its second pass before the other has begun.
+    let phases = phases(&job);
+    assert!(["planning", "analysing", "encoding"].iter().all(|phase| phases.contains(phase)), "{phases:?}");
     for (track, maxrate, bufsize) in [(0, 900_000.0, 900_000.0), (1, 300_000.0, 150_000.0)] {
         let told = &job["output"]["tracks"][track];
         let playlist = sandbox.path("package").join(told["folder"].as_str().unwrap()).join("playlist.m3u8");

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::films::{PLAIN, SLOW, clip, frame_times};
-use crate::processes::{Guarded, Sandbox, files_under};
+use crate::processes::{Fleet, Guarded, Sandbox, eventually, files_under};
 
 /// A job of two codecs at two heights, with one track of sound.
 fn job_file(sandbox: &Sandbox, film: &Path, more: &str) -> PathBuf {
@@ -125,6 +125,68 @@ fn a_killed_title_goes_on_where_it_stopped_and_shows_nothing_before_it_is_whole(
     let tasks = u64::try_from(done["tasks"].as_array().unwrap().len()).unwrap();
     assert!(attempts < tasks * 2, "{attempts} attempts at {tasks} tasks: what was done is kept");
     assert!(sandbox.path("package/master.m3u8").is_file());
+}
+
+/// Service of each job of a tree, the whole first.
+fn services(tree: &Value) -> Vec<String> {
+    let below = tree["children"].as_array().unwrap().iter().flat_map(services);
+    std::iter::once(tree["service"].as_str().unwrap().to_owned()).chain(below).collect()
+}
+
+fn told(fleet: &Fleet, args: &[&str]) -> Value {
+    let output = fleet.client(args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_title_is_a_tree_of_services_and_nothing_of_them_is_left() {
+    let fleet = Fleet::new();
+    let (_server, _worker) = (fleet.server(), fleet.worker("w1"));
+    let file = job_file(&fleet.sandbox, &clip(&PLAIN), "");
+    let job = told(&fleet, &["submit", file.to_str().unwrap(), "--json"]);
+    assert_eq!((&job["service"], &job["state"]), (&"title".into(), &"done".into()));
+    let mut found = services(&told(&fleet, &["job", "tree", "j1", "--json"]));
+    assert_eq!(found.remove(0), "title");
+    found.sort();
+    let mut expected = vec!["audio-encode", "images", "inspect", "package", "text"];
+    expected.extend(["validate"; 4]);
+    expected.extend(["video-encode"; 3]);
+    assert_eq!(found, expected);
+    // What the parts did counts as the title's.
+    let encodes = job["tasks"].as_array().unwrap().iter().filter(|task| task["function"] == "media.encode");
+    assert_eq!(encodes.clone().count(), job["progress"]["chunks_total"].as_u64().unwrap() as usize);
+    assert!(encodes.clone().any(|task| task["label"] == "av1-90p chunk 0"), "{:?}", encodes.collect::<Vec<_>>());
+    let listed =
+        |args: &[&str]| told(&fleet, &[&["job", "list", "-o", "json"], args].concat()).as_array().unwrap().len();
+    assert_eq!((listed(&[]), listed(&["--parts"])), (1, 13));
+    let artifacts = fleet.data().join("artifacts");
+    eventually("the pieces are gone", || files_under(&artifacts).is_empty().then_some(()));
+}
+
+#[test]
+fn a_title_that_failed_goes_on_with_what_its_parts_have_done() {
+    let fleet = Fleet::new();
+    let (_server, _worker) = (fleet.server(), fleet.worker("w1"));
+    let file = job_file(&fleet.sandbox, &clip(&PLAIN), "");
+    let subtitles = fleet.sandbox.path("subs.srt");
+    let text = std::fs::read(&subtitles).unwrap();
+    std::fs::remove_file(&subtitles).unwrap();
+    let output = fleet.client(&["submit", file.to_str().unwrap(), "--detach"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let failed = fleet.finished("j1");
+    assert_eq!(
+        (&failed["state"], &failed["failure"]["code"]),
+        (&"failed".into(), &"source_missing".into()),
+        "{failed}"
+    );
+    std::fs::write(&subtitles, text).unwrap();
+    assert!(fleet.client(&["job", "retry", "j1"]).status.success());
+    let done = fleet.finished("j1");
+    assert_eq!(done["state"], "done", "{}", done["failure"]);
+    assert!(fleet.sandbox.path("package/master.m3u8").is_file());
+    let parts = services(&told(&fleet, &["job", "tree", "j1", "--json"]));
+    assert_eq!(parts.len(), 13, "no part was begun anew: {parts:?}");
 }
 
 #[test]

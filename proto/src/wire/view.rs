@@ -104,6 +104,7 @@ impl From<&JobView> for v1::Job {
             start_by_us: super::spec::start_by_us(job.class),
             labels: job.labels.clone().into_iter().collect(),
             notify: job.notify.clone(),
+            part_of_job_id: job.part_of.map(|whole| whole.to_string()),
         }
     }
 }
@@ -133,6 +134,7 @@ impl TryFrom<v1::Job> for JobView {
             class: super::spec::class(wire.start_by_us),
             labels: wire.labels.into_iter().collect(),
             notify: wire.notify,
+            part_of: wire.part_of_job_id.map(|whole| from_text("part_of_job_id", &whole)).transpose()?,
             tasks: wire.tasks.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
     }
@@ -416,6 +418,7 @@ mod tests {
         let job = JobView {
             labels: [("show".to_owned(), "news".to_owned())].into(),
             notify: Some("https://example.org/done".into()),
+            part_of: Some(JobId(3)),
             job: JobId(17),
             name: "in.mov".into(),
             service: "video-encode".into(),

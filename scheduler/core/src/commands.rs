@@ -108,9 +108,14 @@ impl Engine {
             let advice = "its priority matters no more";
             return Self::refuse(token, Refusal::WrongState { job: id, state: state.name(), advice }, out);
         }
-        if job.request().priority != priority {
-            self.record(Record::PrioritySet { job: id, priority, at: now }, out);
-            self.changed(id);
+        let before = job.request().priority;
+        if before != priority {
+            let as_before = |part: &JobId| self.state.jobs[part].new.priority == before;
+            let parts = self.open_parts(id).into_iter().filter(as_before);
+            for job in std::iter::once(id).chain(parts).collect::<Vec<_>>() {
+                self.record(Record::PrioritySet { job, priority, at: now }, out);
+                self.changed(job);
+            }
         }
         Self::reply(token, Reply::Ok, out);
     }

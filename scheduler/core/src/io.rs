@@ -168,6 +168,8 @@ pub struct NewJob {
     pub notify: Option<String>,
     /// W3C traceparent; handed to every lease.
     pub traceparent: String,
+    /// The job whose work this one does a part of: it waits for it, and where it goes, its parts go.
+    pub part_of: Option<JobId>,
 }
 
 impl NewJob {
@@ -189,6 +191,7 @@ impl NewJob {
             labels: Labels::new(),
             notify: None,
             traceparent: String::new(),
+            part_of: None,
         }
     }
 }

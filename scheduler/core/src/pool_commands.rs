@@ -88,8 +88,13 @@ impl Engine {
             Ok(_) => {}
         }
         if !same {
-            self.record(Record::JobMoved { job: id, pool, priority: None, hop: false, at: now }, out);
-            self.changed(id);
+            let from = job.new.pool.clone();
+            let stand_there = |part: &JobId| self.state.jobs[part].new.pool == from;
+            let parts = self.open_parts(id).into_iter().filter(stand_there);
+            for job in std::iter::once(id).chain(parts).collect::<Vec<_>>() {
+                self.record(Record::JobMoved { job, pool: pool.clone(), priority: None, hop: false, at: now }, out);
+                self.changed(job);
+            }
         }
         Self::reply(token, Reply::Ok, out);
     }
@@ -115,6 +120,10 @@ impl Engine {
         let at = self.find_leaf(&job.pool)?;
         for hop in &job.hop {
             self.find_leaf(&hop.pool)?;
+        }
+        // What was begun is ended.
+        if job.part_of.is_some() {
+            return Ok(());
         }
         if self.state.pools.hold(at) == Hold::Draining {
             return Err(self.drains(at));

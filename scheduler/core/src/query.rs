@@ -73,6 +73,25 @@ impl Engine {
         from.take_while(move |(id, _)| id.starts_with(prefix)).map(|(_, job)| *job)
     }
 
+    /// Jobs that do a part of this one's work, in the order they came.
+    pub fn parts(&self, whole: JobId) -> impl Iterator<Item = &Job> {
+        let parts = self.state.parts.range((whole, JobId(0))..=(whole, JobId(u64::MAX)));
+        parts.filter_map(|(_, part)| self.job(*part))
+    }
+
+    /// Its parts that are not over, theirs, and so on.
+    pub(crate) fn open_parts(&self, whole: JobId) -> Vec<JobId> {
+        let mut all: Vec<JobId> = Vec::new();
+        let mut next = Some(whole);
+        while let Some(whole) = next {
+            let open = self.parts(whole).filter(|part| !part.state().is_final()).map(Job::id);
+            let seen = all.iter().position(|part| *part == whole).map_or(0, |at| at + 1);
+            all.extend(open);
+            next = all.get(seen).copied();
+        }
+        all
+    }
+
     pub fn task(&self, id: TaskId) -> Option<TaskInfo<'_>> {
         self.job(id.job).and_then(|job| self.task_of(job, id.index))
     }

@@ -74,6 +74,8 @@ pub(crate) struct State {
     /// Jobs that are opportunistic now.
     pub(crate) opportunistic: BTreeSet<JobId>,
     pub(crate) requests: BTreeMap<String, JobId>,
+    /// Jobs and their parts.
+    pub(crate) parts: BTreeSet<(JobId, JobId)>,
     pub(crate) shapes: Shapes,
     pub(crate) queue: Queue,
     pub(crate) backoff: BTreeSet<(Timestamp, TaskId)>,
@@ -109,6 +111,7 @@ impl State {
             open_jobs: BTreeMap::new(),
             opportunistic: BTreeSet::new(),
             requests: BTreeMap::new(),
+            parts: BTreeSet::new(),
             shapes,
             backoff: BTreeSet::new(),
             workers: Roster::default(),
@@ -211,6 +214,7 @@ impl State {
         if !new.request_id.is_empty() {
             self.requests.insert(new.request_id.clone(), id);
         }
+        self.parts.extend(new.part_of.map(|whole| (whole, id)));
         self.next_job = self.next_job.max(id.0 + 1);
         let pool = self.pools.find(&new.pool).unwrap_or_else(|| self.pools.default_pool());
         let job = Job::new(id, new.clone(), pool, at);
@@ -323,6 +327,9 @@ impl State {
         }
         if self.requests.get(&job.new.request_id) == Some(&id) {
             self.requests.remove(&job.new.request_id);
+        }
+        if let Some(whole) = job.new.part_of {
+            self.parts.remove(&(whole, id));
         }
         self.forgotten.push(id);
         Ok(())

@@ -2,9 +2,12 @@
 
 #![allow(unused_qualifications, reason = "the macros of the language write paths in full")]
 
+mod titles;
+
 use serde::de::DeserializeOwned;
-use spool_proto::call::{Analysis, TrackManifest, VideoPlan};
+use spool_proto::call::{Analysis, SourceFacts, TrackManifest, VideoPlan};
 use spool_proto::rate::{self, Control};
+use spool_proto::spec::title::TitleSpec;
 use spool_proto::spec::{EncodeSpec, Filter, VideoCodec, VideoSpec};
 use spool_proto::uri;
 use spool_proto::vbv::RateBuffer;
@@ -122,6 +125,27 @@ pub(crate) fn films(builder: &mut GlobalsBuilder) {
         let Some(burn) = video.burn_in() else { return Ok(Value::new_none()) };
         let text = Filter::Subtitles(burn.clone()).to_string();
         write(heap, serde_json::json!({"file": burn.file, "stream": burn.stream, "text": text}))
+    }
+
+    /// The encode that chooses a title's pictures, for the probe that reads their packets.
+    fn title_source<'v>(#[starlark(require = pos)] title: Value<'v>, heap: &'v Heap) -> starlark::Result<Value<'v>> {
+        let title: TitleSpec = read(title, "title_source: title")?;
+        write(heap, serde_json::to_value(title.probed()).map_err(|e| say(e.to_string()))?)
+    }
+
+    /// What is to be made of a title's source, by what its probe found.
+    ///
+    /// Answers with `video` and `audio` (of each track: `name`, `stream`, `spec`: how it is encoded), `text` (`name`, `stream` or `file`, `language`,
+    /// `spec`), `pictures` (subtitles that are pictures: no text can be made of them), and `segment` (`seconds` as a fraction; `frames` at the
+    /// `rate` of the first rendition, where there are pictures); or with `failure` (`class_`, `code`, `message`): why that cannot be.
+    fn title_tracks<'v>(
+        #[starlark(require = pos)] title: Value<'v>,
+        #[starlark(require = pos)] facts: Value<'v>,
+        heap: &'v Heap,
+    ) -> starlark::Result<Value<'v>> {
+        let title: TitleSpec = read(title, "title_tracks: title")?;
+        let facts: SourceFacts = read(facts, "title_tracks: facts")?;
+        write(heap, titles::tracks(&title, &facts).map_err(|e| say(e.to_string()))?)
     }
 
     /// The path of a `file://` URI. None: it is of another kind.

@@ -128,6 +128,8 @@ pub struct Expectation {
     pub running: Option<bool>,
     /// How many calls there were, by function.
     pub calls: BTreeMap<String, u64>,
+    /// How many children were started, by service.
+    pub starts: BTreeMap<String, u64>,
     /// How many facts there are, by type.
     pub facts: BTreeMap<String, u64>,
     /// Virtual seconds at most.
@@ -341,7 +343,8 @@ impl Play<'_> {
     }
 
     fn compare(&mut self) {
-        let Expectation { done, failed, cancelled, paused, running, calls, facts, within } = self.script.expect.clone();
+        let Expectation { done, failed, cancelled, paused, running, calls, starts, facts, within } =
+            self.script.expect.clone();
         let status = self.instance.status().clone();
         let is = match &status {
             Status::Ended(End::Done(value)) => format!("it is done with {value}"),
@@ -381,6 +384,12 @@ impl Play<'_> {
             let found = self.calls.get(&function).copied().unwrap_or(0);
             if found != count {
                 self.wrong.push(format!("expected {count} calls of {function}; there were {found}"));
+            }
+        }
+        for (service, count) in starts {
+            let found = self.starts.get(&service).copied().unwrap_or(0);
+            if found != count {
+                self.wrong.push(format!("expected {count} starts of {service}; there were {found}"));
             }
         }
         for (kind, count) in facts {

@@ -57,7 +57,7 @@ fn check(schema: &Value, path: &str) -> Result<(), Mismatch> {
     }
 }
 
-/// Holds a value against a schema and fills in defaults. Fields that the schema does not know are refused.
+/// Holds a value against a schema and fills in defaults, and theirs. Fields that the schema does not know are refused.
 ///
 /// # Errors
 /// The first mismatch.
@@ -147,7 +147,8 @@ fn record(fields: &BTreeMap<Arc<str>, Value>, value: &Value, path: &str) -> Resu
             Some(value) => drop(whole.insert(name.clone(), one(schema, value, &path)?)),
             None if optional => {
                 if let Some(default) = schema.get("default") {
-                    whole.insert(name.clone(), default.clone());
+                    // A record that is left out has the defaults of its fields.
+                    whole.insert(name.clone(), one(schema, default, &path).unwrap_or_else(|_| default.clone()));
                 }
             }
             None => return Err(bad(&path, "it is missing")),

@@ -90,7 +90,7 @@ impl<A: Archive> Jobs<A> {
         {
             return Ok((job, true));
         }
-        let (frozen, reactive) = rules::freeze(&self.services, spec.service.clone()).map_err(|f| status(&f))?;
+        let (frozen, reactive) = rules::freeze(&self.services, spec.service.clone(), None).map_err(|f| status(&f))?;
         let new = NewJob {
             request_id,
             name: if spec.name.is_empty() { default_name(&spec.service) } else { spec.name },
@@ -107,6 +107,7 @@ impl<A: Archive> Jobs<A> {
             notify: spec.notify,
             reactive,
             traceparent,
+            part_of: None,
         };
         match self.inbox.ask(|token| Input::Submit { token, job: new }).await.map_err(|f| status(&f))? {
             Reply::Submitted { job, existing } => Ok((job, existing)),
@@ -150,6 +151,7 @@ impl<A: Archive> Jobs<A> {
                 let has =
                     |job: &Job| asked.labels.iter().all(|(key, value)| job.request().labels.get(key) == Some(value));
                 let jobs = engine.jobs_before(before).filter(|job| wanted(job.state()) && has(job));
+                let jobs = jobs.filter(|job| asked.parts || job.request().part_of.is_none());
                 let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
                 let views: Vec<JobView> = jobs.take(limit).map(|job| view::job(engine, job, now, false)).collect();
                 let ids: BTreeSet<JobId> = engine.jobs().map(Job::id).collect();
@@ -213,6 +215,7 @@ impl<A: Archive> JobService for Jobs<A> {
                 id => Some(job_id("before_job_id", id)?),
             },
             labels: request.labels.into_iter().collect(),
+            parts: request.parts,
             limit: if request.limit == 0 { LIST_DEFAULT } else { request.limit.min(LIST_MAX) },
         };
         let views = self.list_jobs(filter).await.map_err(|f| status(&f))?;

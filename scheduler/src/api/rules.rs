@@ -91,6 +91,7 @@ impl<A: Archive> RuleServices<A> {
             "job": view.job,
             "name": view.name,
             "service": view.service,
+            "part_of": view.part_of,
             "state": view.state,
             "phases": phases.collect::<Vec<_>>(),
             "children": below,

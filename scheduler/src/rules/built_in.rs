@@ -11,9 +11,16 @@ macro_rules! services {
 }
 
 const SERVICES: &[Service] = services! {
+    "audio-encode": "main.star";
     "clip": "main.star";
+    "images": "main.star";
     "inspect": "main.star";
+    "package": "main.star";
+    "quality": "main.star";
     "reencode": "main.star";
+    "text": "main.star";
+    "title": "main.star";
+    "validate": "main.star";
     "video-encode": "main.star";
     "watch": "main.star";
 };

@@ -6,6 +6,7 @@ use spool_core::io::{Blob, Input, NewJob, Refusal, Reply, Token};
 use spool_core::job::Job;
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::JobId;
+use spool_proto::pool::Hop;
 use spool_proto::spec::{JobSpec, RulesSpec, Service};
 use spool_proto::time::Timestamp;
 use spool_proto::view::JobState;
@@ -40,6 +41,14 @@ pub(super) fn parent_of(request_id: &str) -> Option<(JobId, String)> {
     Some((parent.parse().ok()?, effect.to_owned()))
 }
 
+/// What its parent calls it.
+pub(crate) fn key_of(request_id: &str) -> Option<String> {
+    let (_, effect) = parent_of(request_id)?;
+    let (_, key) = effect.split_once('/')?;
+    // Behind the `#` is which try it is.
+    Some(key.split('#').next().unwrap_or(key).to_owned())
+}
+
 fn close_of(request_id: &str) -> Close {
     match request_id.split(':').nth(2) {
         Some("c") => Close::Cancel,
@@ -51,6 +60,18 @@ fn close_of(request_id: &str) -> Close {
 /// Jobs in memory that this one started.
 pub(crate) fn children_of(engine: &Engine, parent: JobId) -> Vec<JobId> {
     engine.requests_with(&format!("child:{parent}:")).collect()
+}
+
+/// Those that a job waits for and that ended without being done, when it goes on itself.
+pub(super) fn retries(engine: &Engine, parent: JobId, instance: &Instance) -> Vec<Wish> {
+    let ended =
+        |id: &JobId| engine.job(*id).is_some_and(|job| matches!(job.state(), JobState::Failed | JobState::Cancelled));
+    let ended = instance.children().filter_map(|effect| child(engine, parent, effect)).filter(ended);
+    let retry = |id| {
+        let asked = Asked::Signal { from: parent, to: id };
+        Wish::Ask(Box::new(move |token| Input::Retry { token, job: id }), asked)
+    };
+    ended.map(retry).collect()
 }
 
 /// Of those that are not over the first few, for people: `j5 (video-encode, running)`.
@@ -158,7 +179,10 @@ pub(super) fn signal(engine: &Engine, from: &Job, word: Word) -> Option<Wish> {
 impl Rules {
     pub(super) fn start(&mut self, engine: &Engine, parent: &Job, effect: String, start: Start) {
         let id = parent.id();
+        // What never ends has no parts: it waits for nobody in order to be done.
+        let is_whole = start.close != Close::Abandon && !self.slots.get(&id).is_some_and(|slot| slot.is_standing);
         let new = check_depth(engine, parent).and_then(|()| new_child(&self.registry, parent, &effect, start));
+        let new = new.map(|new| NewJob { part_of: is_whole.then_some(id), ..new });
         match new {
             Ok(new) => {
                 let asked = Asked::Start { parent: id, effect };
@@ -211,34 +235,45 @@ fn check_depth(engine: &Engine, parent: &Job) -> Result<(), Failure> {
 
 /// What a child's parent wants, as a job.
 fn new_child(registry: &Registry, parent: &Job, effect: &str, start: Start) -> Result<NewJob, Failure> {
-    let of = parent.request();
+    let (of, now) = (parent.request(), Timestamp::now());
     let input = serde_json::to_value(&start.input).expect("a value is plain data with string keys");
-    let service = match start.service.as_str() {
+    let (spec, reactive) = match start.service.as_str() {
         own @ ("video-encode" | "title" | "bench") => {
             let serde_json::Value::Object(mut fields) = input else {
                 return Err(bad_input(own, &format!("{input} is no dict")));
             };
             fields.insert("service".into(), own.into());
+            let track = fields.remove(spec::TRACK);
             let service: Service = serde_json::from_value(serde_json::Value::Object(fields))
                 .map_err(|e| bad_input(own, &e.to_string()))?;
             JobSpec::new("", service.clone()).check()?;
-            service
+            freeze(registry, service, track)?
         }
-        name => Service::Rules(RulesSpec { name: name.into(), version: String::new(), input }),
+        name => freeze(registry, Service::Rules(RulesSpec { name: name.into(), version: String::new(), input }), None)?,
     };
-    let (spec, reactive) = freeze(registry, service)?;
+    let is_named = start.key.parse::<usize>().is_err() && !start.key.is_empty();
+    let name = match (start.name.as_str(), start.key.as_str()) {
+        ("", key) if is_named => key.to_owned(),
+        ("", _) => format!("{} of {}", start.service, of.name),
+        (name, _) => name.to_owned(),
+    };
     let pool = if start.pool.is_empty() { of.pool.clone() } else { start.pool.as_str().into() };
     Ok(NewJob {
         request_id: request_id(parent.id(), effect, start.close),
-        name: if start.name.is_empty() { format!("{} of {}", start.service, of.name) } else { start.name },
+        name,
         priority: start.priority.unwrap_or(of.priority).min(spool_proto::spec::PRIORITY_MAX),
         pool,
         class: match start.opportunistic {
-            Some(span) => spool_proto::pool::Class::Opportunistic { start_by: Timestamp::now() + span },
+            Some(span) => spool_proto::pool::Class::Opportunistic { start_by: now + span },
             None => of.class,
         },
         preemptible: of.preemptible,
         deadline: of.deadline,
+        hop: of
+            .hop
+            .iter()
+            .map(|hop| Hop { after: (parent.submitted() + hop.after).since(now), ..hop.clone() })
+            .collect(),
         max_attempts: of.max_attempts,
         reactive,
         traceparent: of.traceparent.clone(),

@@ -3,6 +3,7 @@
 //! ```text
 //! {"service": "rules", "name": NAME, "version": HASH, "input": …}       of a service that somebody pushed
 //! {"service": "video-encode", "rules": HASH, … the spec's fields …}     of one that comes with the server: people see its spec as ever
+//! {…, "track": …}                                                       the same, as a part of a title: one track of its package
 //! ```
 
 use serde_json::Value as Json;
@@ -16,6 +17,9 @@ use super::registry::Registry;
 
 /// The field that names the rule set of a service that comes with the server.
 const RULES: &str = "rules";
+
+/// The field that says what a track is to be for the package it goes into.
+pub(super) const TRACK: &str = "track";
 
 pub(super) fn bad_input(service: &str, why: &str) -> Failure {
     Failure::new(Class::Spec, "bad_input", format!("input of {service}: {why}"))
@@ -35,7 +39,12 @@ pub(crate) fn spec_of(spec: &Json) -> Option<RulesSpec> {
     match spec.remove(RULES) {
         Some(Json::String(version)) => {
             let name = spec.remove("service")?.as_str()?.to_owned();
-            Some(RulesSpec { name, version, input: serde_json::json!({"spec": spec}) })
+            let track = spec.remove(TRACK);
+            let mut input = serde_json::json!({"spec": spec});
+            if let Some(track) = track {
+                input[TRACK] = track;
+            }
+            Some(RulesSpec { name, version, input })
         }
         _ => match serde_json::from_value(Json::Object(spec)) {
             Ok(Service::Rules(spec)) => Some(spec),
@@ -44,18 +53,22 @@ pub(crate) fn spec_of(spec: &Json) -> Option<RulesSpec> {
     }
 }
 
-/// Freezes a spec: with the version that is to run it, and its input as the service wants it. True: its workflow is rules.
+/// Freezes a spec: with the version that is to run it, and its input as the service wants it. True: its workflow is rules. `track`: of
+/// an encode that is a track of a package.
 ///
 /// # Errors
 /// When there is no such service or version, or the input is not what it takes.
-pub(crate) fn freeze(registry: &Registry, service: Service) -> Result<(Blob, bool), Failure> {
+pub(crate) fn freeze(registry: &Registry, service: Service, track: Option<Json>) -> Result<(Blob, bool), Failure> {
     let json = |service: &Service| serde_json::to_value(service).expect("a spec is plain data with string keys");
     let (spec, is_rules) = match service {
         Service::Rules(rules) => (json(&Service::Rules(freeze_rules(registry, rules)?)), true),
-        own @ Service::VideoEncode(_) => {
+        own @ (Service::VideoEncode(_) | Service::Title(_)) => {
             let version = registry.take(own.name(), "")?;
             let mut spec = json(&own);
             spec[RULES] = version.hash.clone().into();
+            if let Some(track) = track {
+                spec[TRACK] = track;
+            }
             (spec, true)
         }
         other => (json(&other), false),

@@ -2,7 +2,7 @@
 //! artifacts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use spool_core::engine::Engine;
 use spool_proto::ids::JobId;
@@ -10,6 +10,7 @@ use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::JobState;
 use tracing::{debug, error, warn};
 
+use super::folders::Folders;
 use crate::notify::Outbox;
 use crate::store::{Archive, Checkpoint, Store, StoreError};
 use crate::view;
@@ -49,7 +50,7 @@ const RETRY: Span = Span::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Keeper {
     limits: Limits,
-    artifacts: PathBuf,
+    folders: Folders,
     /// Who is told of jobs that ended.
     outbox: Option<Outbox>,
     /// Final, not in the archive yet.
@@ -76,7 +77,7 @@ impl Keeper {
         Keeper {
             checkpoint_due: limits.checkpoint_bytes,
             limits,
-            artifacts,
+            folders: Folders::new(artifacts),
             outbox: None,
             to_archive: VecDeque::new(),
             archive_at: Timestamp::ZERO,
@@ -104,23 +105,14 @@ impl Keeper {
                 self.to_archive.push_back(job.id());
             }
         }
-        let in_use = |name: &str| {
-            let job = name.parse().ok().and_then(|id| engine.job(id));
-            job.is_some_and(|job| job.state() != JobState::Done)
-        };
-        let Ok(folders) = std::fs::read_dir(&self.artifacts) else { return Ok(()) };
-        for folder in folders.flatten() {
-            if !folder.file_name().to_str().is_some_and(in_use) {
-                remove_folder(folder.path());
-            }
-        }
+        self.folders.find_left(engine);
         Ok(())
     }
 
     pub(super) fn ended(&mut self, engine: &Engine, job: JobId) {
         self.to_archive.push_back(job);
-        if engine.job(job).is_some_and(|job| job.state() == JobState::Done) {
-            remove_folder(self.folder(job));
+        if let Some(done) = engine.job(job).filter(|job| job.state() == JobState::Done) {
+            self.folders.done(engine, done);
         }
     }
 
@@ -190,6 +182,11 @@ impl Keeper {
                 break;
             }
             self.done.pop_first();
+            if is_part_of_open(engine, job) {
+                self.done.insert((now, job));
+                self.final_at.insert(job, now);
+                continue;
+            }
             self.final_at.remove(&job);
             jobs.push(job);
         }
@@ -201,7 +198,7 @@ impl Keeper {
             self.final_at.remove(&job);
             // A job that was retried is not final, or has become so again later.
             if engine.job(job).is_some_and(|job| job.state().is_final() && job.finished() == Some(at)) {
-                remove_folder(self.folder(job));
+                self.folders.remove(job);
                 jobs.push(job);
             }
         }
@@ -252,21 +249,10 @@ impl Keeper {
             }
         }
     }
-
-    fn folder(&self, job: JobId) -> PathBuf {
-        self.artifacts.join(job.to_string())
-    }
 }
 
-/// Removes a folder that may not be there, beside the loop.
-fn remove_folder(folder: PathBuf) {
-    let remove = move || match std::fs::remove_dir_all(&folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => log_leftover(&folder, &e),
-        _ => {}
-    };
-    drop(tokio::task::spawn_blocking(remove));
-}
-
-fn log_leftover(folder: &Path, e: &std::io::Error) {
-    warn!(folder = %folder.display(), error = %e, "artifacts could not be removed; they are removed at the next start");
+/// What people are shown of a job counts its parts: they stay as long as it is under way.
+fn is_part_of_open(engine: &Engine, job: JobId) -> bool {
+    let whole = engine.job(job).and_then(|job| engine.job(job.request().part_of?));
+    whole.is_some_and(|whole| !whole.state().is_final())
 }

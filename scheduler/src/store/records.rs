@@ -324,6 +324,7 @@ pub(super) fn encode_new_job(new: &NewJob) -> pb::NewJob {
         reactive: new.reactive,
         labels: new.labels.iter().map(|(key, value)| pb::Label { key: key.clone(), value: value.clone() }).collect(),
         notify: new.notify.clone().unwrap_or_default(),
+        part_of: new.part_of.map(|whole| whole.0),
     }
 }
 
@@ -353,6 +354,7 @@ pub(super) fn decode_new_job(new: pb::NewJob) -> Result<NewJob, BadBody> {
         reactive: new.reactive,
         labels: new.labels.into_iter().map(|label| (label.key, label.value)).collect(),
         notify: (!new.notify.is_empty()).then_some(new.notify),
+        part_of: new.part_of.map(JobId),
     })
 }
 

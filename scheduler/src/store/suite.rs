@@ -10,7 +10,6 @@ use spool_core::snapshot::{
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{Fence, JobId, TaskId};
 use spool_proto::resources::Resources;
-use spool_proto::spec::labels::Labels;
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::view::{JobState, JobView, LogLine, Progress, TaskState, TaskView, WorkerHealth};
 
@@ -48,6 +47,7 @@ fn new_job(request_id: &str) -> NewJob {
         deadline: Some(Timestamp(99)),
         max_attempts: 3,
         traceparent: "00-a-b-01".into(),
+        part_of: Some(JobId(1)),
         ..NewJob::new("", Blob::from(&b""[..]))
     }
 }
@@ -357,6 +357,7 @@ fn archived(id: u64, state: JobState, request_id: &str) -> ArchivedJob {
     let view = JobView {
         labels: [("number".to_owned(), id.to_string()), ("a.b".to_owned(), "x".to_owned())].into(),
         notify: None,
+        part_of: None,
         job: JobId(id),
         name: "name".into(),
         service: "video-encode".into(),
@@ -436,7 +437,7 @@ async fn the_archive_lists_newest_first<F: Factory>(factory: F) {
     }
     let archive = store.reader();
     let list = async |states: &[JobState], before: Option<u64>, limit| {
-        let filter = JobFilter { states: states.to_vec(), before: before.map(JobId), limit, labels: Labels::new() };
+        let filter = JobFilter { states: states.to_vec(), before: before.map(JobId), limit, ..JobFilter::default() };
         let views = archive.list(&filter).await.expect("list");
         assert!(views.iter().all(|view| view.tasks.is_empty()));
         views.iter().map(|view| view.job.0).collect::<Vec<_>>()
@@ -448,7 +449,7 @@ async fn the_archive_lists_newest_first<F: Factory>(factory: F) {
     assert!(list(&[JobState::Cancelled], None, 9).await.is_empty());
     let labelled = async |labels: &[(&str, &str)]| {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let filter = JobFilter { states: Vec::new(), before: None, limit: 9, labels };
+        let filter = JobFilter { states: Vec::new(), before: None, limit: 9, labels, parts: true };
         archive.list(&filter).await.expect("list").iter().map(|view| view.job.0).collect::<Vec<_>>()
     };
     assert_eq!(labelled(&[("a.b", "x")]).await, [5, 4, 3, 2, 1]);

@@ -16,6 +16,6 @@ pub(super) fn next(spec: &BenchSpec, phase: Option<&str>) -> Next {
     let call = Call { inputs: Vec::new(), output_prefix: String::new(), source_version: None, args };
     // The call itself, and a minute for a machine that is busy with other things.
     let timeout = spec.call_time + Span::from_secs(60);
-    let order = Order::new(call, Resources::cpu_memory(1_000, 0), timeout);
+    let order = Order { call, resources: Resources::cpu_memory(1_000, 0), timeout };
     Next::Phase { name: "running".into(), tasks: vec![order.run(spec.tasks)] }
 }

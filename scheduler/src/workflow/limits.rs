@@ -1,6 +1,5 @@
 //! What tasks are given: time, silence, memory.
 
-use spool_proto::call::VideoPlan;
 use spool_proto::time::Span;
 
 /// No report of progress from an encoder for this long: it hangs.
@@ -18,20 +17,5 @@ pub const PUBLISH_MEMORY: u64 = 64;
 pub const ENCODE_MEMORY: u64 = 3_072;
 /// MiB for a decoder of such.
 pub const DECODE_MEMORY: u64 = 1_536;
-/// Pictures a decoder holds at most: 16 references, its own delay, and those in flight, with room.
-pub const DECODER_PICTURES: u64 = 40;
-
 /// One core.
 pub const CORE: u64 = 1_000;
-
-/// MiB a decoder of such pictures holds at most.
-pub fn decoder_memory(video: &VideoPlan) -> u64 {
-    pictures_memory(video.width, video.height)
-}
-
-/// As [`decoder_memory`], of pictures of a size.
-pub fn pictures_memory(width: u32, height: u32) -> u64 {
-    // Up to three planes of two bytes a sample.
-    let picture = u64::from(width) * u64::from(height) * 6;
-    picture.saturating_mul(DECODER_PICTURES).div_ceil(1 << 20)
-}

@@ -8,7 +8,7 @@ use spool_proto::spec::FunctionSpec;
 use spool_proto::view::{FunctionFileView, FunctionOutput};
 
 use super::limits::{CORE, PUBLISH_MEMORY, READ_TIMEOUT};
-use super::{DoneTask, Order, Work, phase, unknown_phase};
+use super::{DoneTask, Order, Work, unknown_phase};
 use crate::functions;
 
 pub(super) fn next(spec: &FunctionSpec, work: Work<'_>, at: Option<&str>) -> Result<Next, Failure> {
@@ -18,7 +18,7 @@ pub(super) fn next(spec: &FunctionSpec, work: Work<'_>, at: Option<&str>) -> Res
     let called = || work.one(&order.function());
     match at {
         None => {
-            let task = functions::task(order, work.place.artifacts.clone());
+            let task = functions::task(order, work.artifacts.to_owned());
             Ok(Next::Phase { name: "running".into(), tasks: vec![TaskRun { count: 1, task }] })
         }
         Some("running") => match &spec.output {
@@ -40,7 +40,8 @@ fn publish(spec: &FunctionSpec, output: &str, work: Work<'_>, called: &DoneTask)
     let args = PublishPackageArgs { output: output.to_owned(), overwrite: spec.overwrite, entries };
     let inputs = called.answer.artifacts.iter().map(|file| file.uri.clone()).collect();
     let call = work.call(inputs, Args::PublishPackage(args));
-    phase("packaging", [Order::new(call, Resources::cpu_memory(CORE, PUBLISH_MEMORY), READ_TIMEOUT)])
+    let order = Order { call, resources: Resources::cpu_memory(CORE, PUBLISH_MEMORY), timeout: READ_TIMEOUT };
+    Next::Phase { name: "packaging".into(), tasks: vec![order.run(1)] }
 }
 
 fn finish(spec: &FunctionSpec, called: &DoneTask) -> Result<Next, Failure> {

@@ -276,6 +276,36 @@ fn a_job_is_retried_where_its_pool_is_now() {
 }
 
 #[test]
+fn the_parts_of_a_job_go_where_it_goes_and_end_what_it_began() {
+    let mut shell = Shell::new();
+    shell.apply(&[("a", guaranteed(1000)), ("b", guaranteed(1000)), ("c", guaranteed(0))]);
+    let job = |pool: &str, part_of| NewJob { pool: pool.into(), part_of, ..job() };
+    let whole = shell.submit(job("a", None), vec![vec![run(1, 1000)]]);
+    let part = shell.submit(job("a", Some(whole)), vec![vec![run(1, 1000)]]);
+    let below = shell.submit(NewJob { priority: 80, ..job("a", Some(part)) }, vec![vec![run(1, 1000)]]);
+    let elsewhere = shell.submit(job("c", Some(whole)), vec![vec![run(1, 1000)]]);
+    assert_eq!(shell.engine.parts(whole).map(spool_core::job::Job::id).collect::<Vec<_>>(), [part, elsewhere]);
+
+    shell.input(Input::MoveJob { token: Token(1), job: whole, pool: "b".into() });
+    shell.input(Input::SetPriority { token: Token(2), job: whole, priority: 10 });
+    let stands = |shell: &Shell, id| {
+        let request = shell.engine.job(id).unwrap().request();
+        (request.pool.to_string(), request.priority)
+    };
+    let now: Vec<_> = [whole, part, below, elsewhere].into_iter().map(|id| stands(&shell, id)).collect();
+    let wanted = [("b", 10), ("b", 10), ("b", 80), ("c", 10)].map(|(pool, priority)| (pool.to_owned(), priority));
+    assert_eq!(now, wanted, "what was put elsewhere, or before others, stays so");
+
+    let (by, reason) = ("ada".to_owned(), "repairs".to_owned());
+    shell.input(Input::HoldPool { token: Token(3), pool: "b".into(), hold: Hold::Draining, by, reason });
+    let drained = |shell: &mut Shell, part_of| {
+        shell.input(Input::Submit { token: Token(4), job: job("b", part_of) });
+        matches!(shell.replies.last(), Some(Reply::Refused(Refusal::PoolDrains { .. })))
+    };
+    assert_eq!((drained(&mut shell, None), drained(&mut shell, Some(whole))), (true, false));
+}
+
+#[test]
 fn a_job_hops_when_it_has_waited() {
     let mut shell = Shell::new();
     shell.apply(&[("slow", guaranteed(0)), ("fast", guaranteed(1000))]);

@@ -16,6 +16,7 @@ fn every_record() -> Vec<Record> {
         deadline: Some(Timestamp(8)),
         max_attempts: 3,
         traceparent: "00-1-2-01".into(),
+        part_of: Some(JobId(7)),
         reactive: true,
         labels: [("show".to_owned(), "news".to_owned())].into(),
         notify: Some("http://127.0.0.1/".into()),

@@ -192,6 +192,9 @@ impl Archive for SqliteArchive {
             }
             query.push(")");
         }
+        if !filter.parts {
+            query.push(" AND json_extract(view, '$.part_of') IS NULL");
+        }
         for (key, value) in &filter.labels {
             query.push(" AND EXISTS (SELECT 1 FROM json_each(view, '$.labels') WHERE key = ").push_bind(key);
             query.push(" AND value = ").push_bind(value).push(")");
