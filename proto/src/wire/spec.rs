@@ -435,6 +435,7 @@ mod tests {
         let video = VideoSpec {
             codec: VideoCodec::LibvpxVp9,
             crf: Some(21.5),
+            target_quality: Some(QualityTarget::Ssim(0.98)),
             bitrate_bps: Some(1_000_000),
             two_pass: true,
             maxrate_bps: Some(2_000_000),

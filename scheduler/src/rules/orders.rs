@@ -2,7 +2,7 @@
 
 use spool_core::io::{Blob, NewTask, Shape};
 use spool_core::query::TaskInfo;
-use spool_proto::call::{self, Answer, Args, Call, function};
+use spool_proto::call::{self, Answer, Args, Call, EncodeArgs, function};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::resources::Resources;
 use spool_proto::spec::VideoCodec;
@@ -15,7 +15,7 @@ use crate::functions;
 use crate::workflow::limits;
 
 /// Functions that workers have themselves.
-const OWN_FUNCTIONS: [&str; 19] = [
+const OWN_FUNCTIONS: [&str; 20] = [
     function::NOOP,
     function::PROBE,
     function::PLAN,
@@ -28,6 +28,7 @@ const OWN_FUNCTIONS: [&str; 19] = [
     function::ASSEMBLE,
     function::VALIDATE,
     function::INDEX,
+    function::TRIAL,
     function::QUALITY,
     function::QUALITY_REPORT,
     function::PUBLISH,
@@ -148,10 +149,7 @@ impl Orders {
 impl Orders {
     /// Threads are the author's to choose; more of them than the largest worker has cores share those cores.
     fn cores(&self, args: &Args) -> u64 {
-        match args {
-            Args::Encode(encode) | Args::Analyse(encode) => encode.threads.clamp(1, self.threads.max(1)).into(),
-            _ => 1,
-        }
+        encode_of(args).map_or(1, |encode| encode.threads.clamp(1, self.threads.max(1)).into())
     }
 }
 
@@ -178,6 +176,10 @@ fn usual(args: &Args) -> Usual {
     let decoding = limits::TABLES_MEMORY + limits::DECODE_MEMORY;
     match args {
         Args::Encode(_) | Args::Analyse(_) => usual(limits::ENCODE_MEMORY, limits::CODEC_TIMEOUT, limits::NO_PROGRESS),
+        Args::Trial(_) => {
+            let pictures = call::SAMPLE_BYTES_MAX >> 20;
+            usual(limits::ENCODE_MEMORY + pictures, limits::CODEC_TIMEOUT, limits::NO_PROGRESS)
+        }
         Args::Quality(_) => usual(decoding, limits::CODEC_TIMEOUT, limits::NO_PROGRESS),
         Args::Validate(_) | Args::Images(_) => usual(decoding, limits::CODEC_TIMEOUT, Span::ZERO),
         Args::Audio(_) => usual(limits::AUDIO_MEMORY, limits::CODEC_TIMEOUT, limits::NO_PROGRESS),
@@ -189,12 +191,18 @@ fn usual(args: &Args) -> Usual {
     }
 }
 
+/// Of calls that run a video encoder.
+fn encode_of(args: &Args) -> Option<&EncodeArgs> {
+    match args {
+        Args::Encode(encode) | Args::Analyse(encode) => Some(encode),
+        Args::Trial(trial) => Some(&trial.encode),
+        _ => None,
+    }
+}
+
 /// What a worker must offer, as far as the arguments say it.
 fn backend(args: &Args) -> String {
-    let codec = match args {
-        Args::Encode(encode) | Args::Analyse(encode) => encode.spec.video.as_ref().map(|video| video.codec),
-        _ => None,
-    };
+    let codec = encode_of(args).and_then(|encode| Some(encode.spec.video.as_ref()?.codec));
     codec.map_or_else(String::new, |codec: VideoCodec| format!("cpu/{}", codec.name()))
 }
 
@@ -208,6 +216,7 @@ fn fits(name: &str, value: &call::Value) -> bool {
         function::ANALYSE => matches!(value, Kind::Analysis(_)),
         function::ASSEMBLE | function::VALIDATE => matches!(value, Kind::Film(_)),
         function::INDEX => matches!(value, Kind::Index(_)),
+        function::TRIAL => matches!(value, Kind::Trial(_)),
         function::QUALITY | function::QUALITY_REPORT => matches!(value, Kind::Quality(_)),
         function::PUBLISH => matches!(value, Kind::Published { .. }),
         _ => true,

@@ -123,6 +123,7 @@ mod tests {
             max_height: Some(360),
             min_height: Some(360),
             preset: None,
+            per_title: false,
         };
         let made = |source| {
             let rungs = rungs(&ladder, source);
@@ -139,7 +140,13 @@ mod tests {
 
     #[test]
     fn a_ladder_never_goes_above_the_source() {
-        let ladder = LadderSpec { codecs: vec![VideoCodec::Libx264], max_height: None, min_height: None, preset: None };
+        let ladder = LadderSpec {
+            codecs: vec![VideoCodec::Libx264],
+            max_height: None,
+            min_height: None,
+            preset: None,
+            per_title: false,
+        };
         assert_eq!(heights(1080, &ladder), [1080, 720, 540, 432, 360, 234]);
         assert_eq!(heights(800, &ladder), [720, 540, 432, 360, 234], "720 is within a tenth of 800");
         assert_eq!(heights(900, &ladder), [900, 720, 540, 432, 360, 234]);
@@ -155,6 +162,7 @@ mod tests {
             max_height: Some(1080),
             min_height: None,
             preset: None,
+            per_title: false,
         };
         let slow = rungs(&ladder, source(1080, 24));
         let fast = rungs(&ladder, source(1080, 60));
