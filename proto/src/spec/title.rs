@@ -5,6 +5,8 @@ mod check;
 mod ladder;
 pub mod renditions;
 
+pub use ladder::Rung;
+
 use serde::{Deserialize, Serialize};
 
 use super::{AudioSpec, ImageSpec, Trim, Verify, VideoCodec, VideoSpec};
