@@ -27,19 +27,13 @@ mod search;
 /// Class spec: `bad_trial` (samples, sizes or qualities that make no sense), `sample_too_large`, `no_frames`, and what the encoder
 /// refuses. Else those of an encode.
 pub fn run(args: &TrialArgs, host: &mut dyn Host) -> Result<Product, Failure> {
+    check(&args.ask)?;
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
     let samples = keep::ranges(&args.samples)?;
     let kept: Kept = encode::pictures::<Keeper>(&args.encode, &plan, &samples, host)?;
     let mut warnings = Vec::new();
     let (bench, points, found) = match &args.ask {
         TrialAsk::Points { crfs, sizes } => {
-            if crfs.is_empty() || crfs.len() * sizes.len().max(1) > POINTS_MAX {
-                return Err(refused(format!(
-                    "{} qualities of {} sizes: 1 to {POINTS_MAX} points are tried",
-                    crfs.len(),
-                    sizes.len()
-                )));
-            }
             let mut bench = Bench::new(args.encode.clone(), vec![Metric::Psnr, Metric::Ssim], &kept, &plan, host);
             let points = all(&mut bench, &kept, crfs, sizes)?;
             (bench, points, None)
@@ -62,6 +56,16 @@ pub fn run(args: &TrialArgs, host: &mut dyn Host) -> Result<Product, Failure> {
         bench.reference.ok_or_else(|| Failure::new(Class::Internal, "no_frames", "nothing was compared"))?;
     let value = TrialManifest { frames: kept.frames(), reference, points, found };
     Ok(Product { files: Vec::new(), warnings, value: Value::Trial(value) })
+}
+
+fn check(ask: &TrialAsk) -> Result<(), Failure> {
+    match ask {
+        TrialAsk::Points { crfs, sizes } if crfs.is_empty() || crfs.len() * sizes.len().max(1) > POINTS_MAX => {
+            let (crfs, sizes) = (crfs.len(), sizes.len());
+            Err(refused(format!("{crfs} qualities of {sizes} sizes: 1 to {POINTS_MAX} points are tried")))
+        }
+        TrialAsk::Points { .. } | TrialAsk::Target(_) => Ok(()),
+    }
 }
 
 fn video(args: &EncodeArgs) -> Result<&VideoSpec, Failure> {
