@@ -37,7 +37,7 @@ fn meets(encoder: &[&str], target: f64) {
     let sandbox = Sandbox::new();
     let film = mixed(&sandbox);
     let asked = format!("ssim={target}");
-    let own = ["-an", "--target-quality", &asked, "--quality", "ssim", "--chunk", "4s"];
+    let own = ["-an", "--target-quality", &asked, "--quality", "ssim", "-g", "96", "--chunk", "4s"];
     let job = sandbox.encode(&film, &sandbox.path("out.mkv"), &[encoder, &own].concat());
     let phases: Vec<&str> = job["phases"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
     assert_eq!(phases[..4], ["probing", "planning", "probing quality", "encoding"]);
@@ -93,15 +93,15 @@ fn a_quality_beyond_reach_is_approached_and_told() {
 fn a_ceiling_on_the_rate_holds_whatever_quality_is_sought() {
     let sandbox = Sandbox::new();
     let film = mixed(&sandbox);
-    let options = ["-c:v", "libx264", "-preset", "veryfast", "-an", "--chunk", "4s"];
+    let options = ["-c:v", "libx264", "-preset", "veryfast", "-an", "-g", "96", "--chunk", "4s"];
     let encode = |more: &[&str]| {
         let job = sandbox.encode(&film, &sandbox.path("out.mkv"), &[&options[..], more, &["-y"]].concat());
-        (job["output"]["bytes"].as_u64().unwrap(), job["output"]["buffer"]["underflows"].as_u64())
+        (job["output"]["bytes"].as_u64().unwrap(), job["output"]["buffer"]["late_frames"].as_u64())
     };
     let (free, _) = encode(&["--target-quality", "ssim=0.97"]);
-    let (capped, underflows) = encode(&["--target-quality", "ssim=0.97", "-maxrate", "400k", "-bufsize", "400k"]);
+    let (capped, late) = encode(&["--target-quality", "ssim=0.97", "-maxrate", "400k", "-bufsize", "400k"]);
     assert!(capped < free, "{capped} bytes, {free} without a ceiling");
-    assert_eq!(underflows, Some(0));
+    assert_eq!(late, Some(0));
 }
 
 #[test]
