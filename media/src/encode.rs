@@ -28,11 +28,12 @@ use crate::decode::{Clock, Decoded, Frames, no_memory};
 use crate::graph::{self, Filters, alpha_warning};
 use crate::jumps::Shift;
 use crate::params;
+use crate::piece::Summary;
 use crate::plan_file::{Chunk, Entry, FrameTable, PlanFile};
 use crate::timeline::{InputClock, Pace};
 use crate::{Host, Product, process, scratch_failed};
 pub(crate) use coder::Opening;
-use coder::{Coder, Written};
+use coder::{Coder, Order, Written};
 use kept::Carried;
 use passes::Pass;
 
@@ -52,10 +53,9 @@ pub fn run(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
     let chunk = chunk_of(&plan, args)?;
     let path = host.scratch().join("chunk");
-    let pass = Pass::of(args, host)?;
-    let mut task = Task::new(args, &plan, chunk, host, &path)?;
-    task.pass = pass;
-    let (coded, entry) = task.run::<Coder>()?;
+    let order = Order { pass: Pass::of(args, host)?, path: path.clone(), keeps_note: args.chunk == 0 };
+    let mut task = Task::new(args, &plan, chunk, host)?;
+    let (coded, entry) = task.run::<Coder>(&order)?;
     let Written { summary, buffer } = coded.done;
     let manifest = TrackManifest {
         codec: summary.codec,
@@ -88,10 +88,8 @@ pub fn analyse(args: &EncodeArgs, host: &mut dyn Host) -> Result<Product, Failur
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
     let chunk = chunk_of(&plan, args)?;
     let (path, stats) = (host.scratch().join("chunk"), host.scratch().join(passes::STATS));
-    let pass = Pass::First(stats.clone());
-    let mut task = Task::new(args, &plan, chunk, host, &path)?;
-    task.pass = pass;
-    task.run::<Coder>()?;
+    let order = Order { pass: Pass::First(stats.clone()), path, keeps_note: args.chunk == 0 };
+    Task::new(args, &plan, chunk, host)?.run::<Coder>(&order)?;
     let text = std::fs::read_to_string(&stats).map_err(|e| scratch_failed(&stats, &e))?;
     let analysis = stats::read(&text, args.chunk).ok_or_else(|| {
         Failure::new(Class::Internal, "encoder_failed", "the encoder's first pass left no statistics that can be read")
@@ -128,23 +126,55 @@ fn chunk_of<'a>(plan: &'a PlanFile, args: &EncodeArgs) -> Result<&'a Chunk, Fail
 ///
 /// # Errors
 /// As [`run`], and the taker's.
-pub(crate) fn pictures<T: Taker>(args: &EncodeArgs, plan: &PlanFile, host: &mut dyn Host) -> Result<T::Done, Failure> {
-    let path = host.scratch().join("chunk");
+pub(crate) fn pictures<T: Taker>(
+    args: &EncodeArgs,
+    plan: &PlanFile,
+    order: &T::Order,
+    host: &mut dyn Host,
+) -> Result<T::Done, Failure> {
     let chunk = chunk_of(plan, args)?;
-    let mut task = Task::new(args, plan, chunk, host, &path)?;
-    let (coded, _) = task.run::<T>()?;
+    let (coded, _) = Task::new(args, plan, chunk, host)?.run::<T>(order)?;
     Ok(coded.done)
+}
+
+/// Encodes pictures that were taken before as a chunk's encoder would: in their order, each with its pts in the encoder's timebase. The
+/// piece is left at `path`, without the encoder's note of its settings.
+pub(crate) fn again(
+    args: &EncodeArgs,
+    opening: &Opening,
+    pictures: &[(Frame, i64)],
+    path: &Path,
+    host: &mut dyn Host,
+) -> Result<Summary, Failure> {
+    let order = Order { pass: Pass::Only, path: path.to_owned(), keeps_note: false };
+    let mut coder = Coder::new(args, opening, &order)?;
+    for (number, (picture, pts)) in (1u64..).zip(pictures) {
+        coder.take(&mut picture.share().map_err(no_memory)?, *pts)?;
+        if number.is_multiple_of(REPORT_EVERY) {
+            let (frames, bytes, out_time_us) = coder.progress();
+            host.progress(frames, bytes, out_time_us);
+        }
+    }
+    let expected = pictures.iter().map(|(_, pts)| *pts).collect();
+    Ok(coder.finish(Some(expected), host)?.summary)
 }
 
 /// Takes a chunk's pictures in the order and at the times the plan shows them. Made anew for each try.
 pub(crate) trait Taker: Sized {
-    /// What it makes of them.
+    /// What it is told to make.
+    type Order;
+    /// What it made.
     type Done;
 
-    fn open(task: &mut Task<'_>, opening: &Opening) -> Result<Self, Failure>;
+    fn open(task: &mut Task<'_>, order: &Self::Order, opening: &Opening) -> Result<Self, Failure>;
 
     /// `pts` in the encoder's timebase. The picture may be the one taken before, once more.
     fn take(&mut self, frame: &mut Frame, pts: i64) -> Result<(), Failure>;
+
+    /// It has no use for those that follow.
+    fn has_all(&self) -> bool {
+        false
+    }
 
     /// Pictures taken.
     fn frames(&self) -> u64;
@@ -182,10 +212,8 @@ pub(crate) struct Task<'a> {
     /// The text that is drawn into it, in the call's scratch.
     script: Option<PathBuf>,
     pub plan: &'a PlanFile,
-    chunk: &'a Chunk,
+    pub chunk: &'a Chunk,
     pub host: &'a mut dyn Host,
-    path: &'a Path,
-    pass: Pass,
     warnings: Vec<Warning>,
 }
 
@@ -196,7 +224,6 @@ impl<'a> Task<'a> {
         plan: &'a PlanFile,
         chunk: &'a Chunk,
         host: &'a mut dyn Host,
-        path: &'a Path,
     ) -> Result<Task<'a>, Failure> {
         let mut args = args.clone();
         if let (Some(video), Some(filters)) = (&mut args.spec.video, &plan.filters) {
@@ -213,16 +240,16 @@ impl<'a> Task<'a> {
             std::io::copy(&mut host.open(last)?, &mut to).map_err(|error| scratch_failed(&path, &error))?;
             script = Some(path);
         }
-        Ok(Task { args, still, script, plan, chunk, host, path, pass: Pass::Only, warnings: Vec::new() })
+        Ok(Task { args, still, script, plan, chunk, host, warnings: Vec::new() })
     }
 }
 
 impl Task<'_> {
     /// Also how the source was entered.
-    fn run<T: Taker>(&mut self) -> Result<(Coded<T::Done>, String), Failure> {
+    fn run<T: Taker>(&mut self, order: &T::Order) -> Result<(Coded<T::Done>, String), Failure> {
         match &self.plan.frames {
-            Some(table) => self.planned::<T>(table),
-            None => Ok((self.whole::<T>()?, "linear".to_owned())),
+            Some(table) => self.planned::<T>(order, table),
+            None => Ok((self.whole::<T>(order)?, "linear".to_owned())),
         }
     }
 
@@ -305,14 +332,14 @@ impl Task<'_> {
     }
 
     /// A chunk whose frames are known: entered at its keyframe, else further back, else decoded from the file's start.
-    fn planned<T: Taker>(&mut self, table: &FrameTable) -> Result<(Coded<T::Done>, String), Failure> {
+    fn planned<T: Taker>(&mut self, order: &T::Order, table: &FrameTable) -> Result<(Coded<T::Done>, String), Failure> {
         let mut frames = self.frames(false)?;
         let opening = self.opening(&mut frames)?;
         let mut tried = Vec::new();
         let mut damaged = false;
         for (number, entry) in self.chunk.entries.iter().enumerate() {
             let name = if number == 0 { "keyframe".to_owned() } else { format!("back-{number}") };
-            match self.entered::<T>(table, &mut frames, entry, &opening)? {
+            match self.entered::<T>(order, table, &mut frames, entry, &opening)? {
                 Ok(coded) => return Ok((coded, name)),
                 Err(differs) => {
                     damaged |= differs.damaged;
@@ -321,7 +348,7 @@ impl Task<'_> {
             }
         }
         drop(frames);
-        match self.linear::<T>(table, &opening)? {
+        match self.linear::<T>(order, table, &opening)? {
             Ok(coded) => Ok((coded, "linear".to_owned())),
             Err(differs) => {
                 tried.push(format!("linear: {}", differs.what));
@@ -343,6 +370,7 @@ impl Task<'_> {
     /// One try from one keyframe.
     fn entered<T: Taker>(
         &mut self,
+        order: &T::Order,
         table: &FrameTable,
         frames: &mut Frames,
         entry: &Entry,
@@ -353,12 +381,12 @@ impl Task<'_> {
             return differs(format!("no packet with pts {} was found by seeking", entry.pts), false);
         }
         let errors = frames.errors();
-        let mut work = Work::<T>::new(self, frames, opening)?;
+        let mut work = Work::<T>::new(self, order, frames, opening)?;
         let mut wanted = self.chunk.source.start;
         let Some(&(first, _)) = at(&table.source, wanted) else {
             return differs("the chunk has no frames".into(), false);
         };
-        while wanted < self.chunk.source.end {
+        while wanted < self.chunk.source.end && !work.taker.has_all() {
             let Some(found) = work.next(frames, self.host)? else {
                 return differs(format!("the stream ends before frame {wanted}"), frames.errors() > errors);
             };
@@ -380,16 +408,17 @@ impl Task<'_> {
     }
 
     /// The whole film in one go, where only decoding tells its frames.
-    fn whole<T: Taker>(&mut self) -> Result<Coded<T::Done>, Failure> {
+    fn whole<T: Taker>(&mut self, order: &T::Order) -> Result<Coded<T::Done>, Failure> {
         let mut first = self.frames(false)?;
         let opening = self.opening(&mut first)?;
         drop(first);
         let mut frames = self.frames(true)?;
-        let mut work = Work::<T>::new(self, &frames, &opening)?;
+        let mut work = Work::<T>::new(self, order, &frames, &opening)?;
         work.filters = work.filters.timed(self.plan.timeline.trim);
         let mut shown = Shown::default();
         let mut damage = Damage::new(self.plan.stream, self.args.spec.on_damage);
         while !shown.over
+            && !work.taker.has_all()
             && let Some(found) = work.next(&mut frames, self.host)?
         {
             let Some(pts) = found.pts else { continue };
@@ -456,14 +485,14 @@ struct Shown {
 }
 
 impl<T: Taker> Work<T> {
-    fn new(task: &mut Task<'_>, frames: &Frames, opening: &Opening) -> Result<Work<T>, Failure> {
+    fn new(task: &mut Task<'_>, order: &T::Order, frames: &Frames, opening: &Opening) -> Result<Work<T>, Failure> {
         let filters = task.args.spec.video.as_ref().map_or(&[][..], |video| &video.filters);
         let looks_around = filter::reach(filters).is_ok_and(|reach| reach != Reach::default());
         Ok(Work {
             frame: Frame::new().map_err(no_memory)?,
             picture: Frame::new().map_err(no_memory)?,
             filters: task.filters(frames)?,
-            taker: T::open(task, opening)?,
+            taker: T::open(task, order, opening)?,
             clock: InputClock::new(&task.plan.timeline),
             decoded: 0,
             carried: Carried::default(),

@@ -6,7 +6,7 @@
 //!
 //! Reading order: `packets` (what a source holds), `timeline` (which frames come out), `plan` (where to cut),
 //! `params` (encoder settings), `piece` (a coded track on its way to the join); then the functions that use libav:
-//! `probe`, `encode`, `track`, `assemble`, `validate`, `index`, `quality`; and beside the film: `text`, `images`.
+//! `probe`, `encode`, `track`, `assemble`, `validate`, `index`, `quality`, `trial`; and beside the film: `text`, `images`.
 
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -40,6 +40,7 @@ pub mod quality;
 pub mod text;
 pub mod timeline;
 pub mod track;
+pub mod trial;
 pub mod validate;
 pub mod versions;
 pub mod wire;
@@ -91,6 +92,7 @@ pub fn run(args: &Args, host: &mut dyn Host) -> Result<Product, Failure> {
         Args::Assemble(args) => assemble::run(args, host),
         Args::Validate(args) => validate::run(args, host),
         Args::Index(args) => index::run(args, host),
+        Args::Trial(args) => trial::run(args, host),
         Args::Quality(args) => quality::run(args, host),
         Args::QualityReport(args) => quality::job::run(args, host),
         Args::Probe(args) => probe::run(args, host),

@@ -15,7 +15,8 @@ use crate::{Host, Product, scratch_failed};
 
 pub mod chart;
 mod chunk;
-mod compare;
+pub(crate) mod coded;
+pub(crate) mod compare;
 pub mod job;
 mod number;
 pub mod report;

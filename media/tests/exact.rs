@@ -81,6 +81,7 @@ fn encode(film: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
             threads: planned.threads,
             before: 0,
             joined: false,
+            crf: None,
             target: None,
             buffer: None,
         };
@@ -440,6 +441,7 @@ fn a_source_that_was_swapped_is_not_encoded() {
         threads: 1,
         before: 0,
         joined: false,
+        crf: None,
         target: None,
         buffer: None,
     });

@@ -3,10 +3,12 @@
 
 mod encode;
 mod plan;
+mod trial;
 mod user;
 
 pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, NextTrack, Target, TrackArgs, TrackManifest};
 pub use plan::{ChunkSummary, Edit, PlanArgs, PlanSummary, VideoPlan};
+pub use trial::{POINTS_MAX, SAMPLE_BYTES_MAX, TrialArgs, TrialFound, TrialManifest, TrialPoint, TrialPoints};
 pub use user::{UserArgs, UserOrder, backend};
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +34,7 @@ pub mod function {
     pub const ASSEMBLE: &str = "media.assemble";
     pub const VALIDATE: &str = "media.validate";
     pub const INDEX: &str = "media.index";
+    pub const TRIAL: &str = "media.trial";
     pub const QUALITY: &str = "media.quality";
     pub const QUALITY_REPORT: &str = "media.quality-report";
     /// Moves the validated film to where the user asked. Run by the worker itself: it is transfer, not media.
@@ -102,6 +105,9 @@ pub enum Args {
     /// inputs: joined film. Leaves the artifact `table`: the [`KeyframeTable`] whole, as JSON
     #[serde(rename = "media.index")]
     Index(IndexArgs),
+    /// Trial encodes of samples of a chunk. inputs: as of an encode without target. Leaves nothing
+    #[serde(rename = "media.trial")]
+    Trial(Box<TrialArgs>),
     /// inputs: what [`Pairing`] says. Leaves the artifact `scores`
     #[serde(rename = "media.quality")]
     Quality(Box<QualityArgs>),
@@ -145,6 +151,7 @@ impl Args {
             Args::Assemble(_) => function::ASSEMBLE,
             Args::Validate(_) => function::VALIDATE,
             Args::Index(_) => function::INDEX,
+            Args::Trial(_) => function::TRIAL,
             Args::Quality(_) => function::QUALITY,
             Args::QualityReport(_) => function::QUALITY_REPORT,
             Args::Publish(_) => function::PUBLISH,
@@ -207,6 +214,7 @@ pub enum Value {
     Index(KeyframeTable),
     Segments(SegmentSummary),
     Manifest,
+    Trial(TrialManifest),
     Quality(QualityManifest),
     Published {
         uri: String,

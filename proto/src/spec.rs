@@ -14,6 +14,7 @@ mod join;
 pub mod labels;
 pub mod parse;
 pub mod picture;
+mod target;
 pub mod title;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,7 @@ pub use burn::BurnIn;
 pub use clip::Clip;
 pub use filter::{Filter, Pixels};
 pub use picture::{Overlay, ToneMap};
+pub use target::{CrfRange, QualityTarget};
 
 /// What a job runs. `service` names the workflow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -295,6 +297,9 @@ pub struct VideoSpec {
     /// `-crf`. Encoders take fractions (x264, x265); SVT-AV1 and VP9 take whole numbers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crf: Option<f32>,
+    /// A quality that each chunk's mean just meets: its `-crf` is found by trial encodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_quality: Option<QualityTarget>,
     /// `-b:v`, bits a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bitrate_bps: Option<u64>,
@@ -371,6 +376,7 @@ impl VideoSpec {
         VideoSpec {
             codec,
             crf: None,
+            target_quality: None,
             bitrate_bps: None,
             two_pass: false,
             maxrate_bps: None,

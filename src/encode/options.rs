@@ -11,8 +11,8 @@ use spool_proto::spec::parse;
 use spool_proto::spec::picture::Place;
 use spool_proto::spec::{
     AudioCodec, AudioFilter, AudioSpec, AudioTrack, Clip, Container, EncodeSpec, Filter, JobSpec, Loudness, OnDamage,
-    Overlay, QualitySpec, Rational, Size, StreamMap, Subtitles, TextCodec, ToneMap, Trim, Verify, VideoCodec,
-    VideoSpec,
+    Overlay, QualitySpec, QualityTarget, Rational, Size, StreamMap, Subtitles, TextCodec, ToneMap, Trim, Verify,
+    VideoCodec, VideoSpec,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -64,6 +64,9 @@ pub struct VideoArgs {
     /// Constant quality, lower is better
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     crf: Option<f32>,
+    /// Quality that each chunk just meets, by trial encodes of parts of it: ssim=0.98, psnr=42
+    #[arg(long, value_name = "METRIC=SCORE")]
+    target_quality: Option<QualityTarget>,
     /// Bit rate: 2M, 800k
     #[arg(long = "b:v", value_name = "RATE", value_parser = parse::bits)]
     bitrate: Option<u64>,
@@ -119,7 +122,7 @@ pub struct VideoArgs {
     cpu_used: Option<i8>,
     /// No video
     #[arg(long = "vn", conflicts_with_all = [
-        "codec", "crf", "bitrate", "two_pass", "maxrate", "bufsize", "preset", "tune", "profile", "gop", "pix_fmt", "filters", "crop",
+        "codec", "crf", "target_quality", "bitrate", "two_pass", "maxrate", "bufsize", "preset", "tune", "profile", "gop", "pix_fmt", "filters", "crop",
         "tonemap", "overlay", "size", "rate", "threads", "cpu_used",
     ])]
     none: bool,
@@ -461,6 +464,7 @@ impl VideoArgs {
         VideoSpec {
             codec: self.codec.unwrap_or(by_container),
             crf: self.crf,
+            target_quality: self.target_quality,
             bitrate_bps: self.bitrate.filter(|rate| *rate > 0),
             two_pass: self.two_pass,
             maxrate_bps: self.maxrate,

@@ -15,7 +15,7 @@ use spool_proto::spec::title::{
 };
 use spool_proto::spec::{
     AudioCodec, AudioSpec, BurnIn, Clip, Container, EncodeSpec, Filter, ImageFormat, ImageSpec, JobSpec, NextInput,
-    Poster, Service, Sprites, Subtitles, Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
+    Poster, QualityTarget, Service, Sprites, Subtitles, Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -132,6 +132,9 @@ pub struct VideoBody {
     pub size: Option<Text>,
     #[serde(default)]
     pub crf: Option<f32>,
+    /// `{ssim: 0.98}`, `{psnr: 42}`.
+    #[serde(default)]
+    pub target_quality: Option<QualityTarget>,
     #[serde(default)]
     pub two_pass: Option<bool>,
     #[serde(default)]
@@ -196,6 +199,9 @@ pub struct LadderBody {
     pub min_height: Option<u32>,
     #[serde(default)]
     pub preset: Option<Text>,
+    /// Rungs by what trial encodes of the source show.
+    #[serde(default)]
+    pub per_title: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -435,6 +441,7 @@ impl Body {
             max_height: ladder.max_height,
             min_height: ladder.min_height,
             preset: ladder.preset.as_ref().map(|preset| preset.0.clone()),
+            per_title: ladder.per_title,
         });
         Ok(TitleSpec {
             source,
@@ -545,6 +552,7 @@ impl VideoBody {
         filters.extend(self.burn_in.as_ref().map(|burn| Filter::Subtitles(burn.spec())));
         Ok(VideoSpec {
             crf: self.crf,
+            target_quality: self.target_quality,
             two_pass: self.two_pass.unwrap_or(false),
             bitrate_bps: field(path, "bitrate", self.bitrate.as_ref(), parse::bits)?,
             maxrate_bps: field(path, "maxrate", self.maxrate.as_ref(), parse::bits)?,

@@ -32,6 +32,7 @@ mod services;
 mod sound;
 mod sources;
 mod stubs;
+mod target_quality;
 mod text;
 mod titles;
 mod truth;

@@ -69,6 +69,8 @@ fn video() -> Value {
     record::<VideoSpec>(fields! {
         codec: choice(VideoCodec::ALL),
         crf: opt(number()),
+        // {ssim: 0.98} or {psnr: 42}.
+        target_quality: opt(any()),
         bitrate_bps: opt(int()),
         two_pass: opt(boolean()),
         maxrate_bps: opt(int()),

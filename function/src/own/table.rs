@@ -5,13 +5,14 @@ mod after;
 use std::sync::LazyLock;
 
 use spool_proto::call::{self, function};
+use spool_proto::spec::Size;
 use spool_proto::time::Span;
 
 use super::needs::{
     AUDIO_MEMORY, CODEC_TIMEOUT, DECODE_MEMORY, ENCODE_MEMORY, Expected, NO_PROGRESS, Needs, READ_TIMEOUT,
     SUBTITLE_MEMORY, Shape, TABLES_MEMORY,
 };
-use super::types::{self, Fields, boolean, choice, cue, edit, fields, int, jump, list, mirror, opt, record};
+use super::types::{self, Fields, boolean, choice, cue, edit, fields, int, jump, list, mirror, number, opt, record};
 use super::{Artifacts, Function, spec};
 use crate::schema::Schema;
 
@@ -85,10 +86,20 @@ fn media() -> Vec<Function> {
             before: opt(int()),
             joined: opt(boolean()),
             threads: int(),
+            crf: opt(number()),
             target: opt(types::target()),
             buffer: opt(types::buffer_target()),
         })
     };
+    let size = record::<Size>(fields! { width: int(), height: int() });
+    let points = record::<call::TrialPoints>(fields! { crfs: list(number()), sizes: opt(list(size)) });
+    let trial = mirror::<call::TrialArgs>(fields! {
+        encode: types::bare(encode()),
+        samples: opt(list(list(int()))),
+        points: opt(points),
+        // {ssim: 0.98} or {psnr: 42}.
+        target: opt(types::any()),
+    });
     let analysis = mirror::<call::Analysis>(fields! {
         chunk: int(),
         frames: int(),
@@ -136,6 +147,17 @@ fn media() -> Vec<Function> {
                 "source, plan; the overlay and the text to be drawn, where there are such",
                 encode(),
                 answer("analysis", analysis),
+            )
+        },
+        Function {
+            needs: Needs { memory_mib: ENCODE_MEMORY + (call::SAMPLE_BYTES_MAX >> 20), ..ENCODING },
+            expected: Expected::Encode,
+            ..function(
+                function::TRIAL,
+                "Encodes samples of a chunk at several qualities and sizes, or until one meets a target, and scores them",
+                "source, plan; the overlay and the text to be drawn, where there are such",
+                trial,
+                answer("trial", types::trial()),
             )
         },
         Function {

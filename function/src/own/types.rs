@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use spool_proto::call::{self, ImageKind};
 use spool_proto::package::PackagedTrack;
 use spool_proto::quality::{Metric, MetricSummary, PlaneMean};
-use spool_proto::spec::Rational;
+use spool_proto::spec::{Rational, Size};
 use spool_proto::vbv::{BufferCheck, BufferUse, RateBuffer};
 use spool_rules::value::Value;
 
@@ -364,9 +364,27 @@ fn decibels() -> Value {
     opt(number())
 }
 
-pub(super) fn quality() -> Fields {
+pub(super) fn trial() -> Fields {
+    let point = record::<call::TrialPoint>(fields! {
+        size: record::<Size>(fields! { width: int(), height: int() }),
+        crf: number(),
+        bytes: int(),
+        bits_per_second: int(),
+        encode_time: int(),
+        scores: list(scores()),
+    });
+    let found = record::<call::TrialFound>(fields! { crf: number(), score: decibels() });
+    mirror::<call::TrialManifest>(fields! {
+        frames: int(),
+        reference: picture(),
+        points: list(point),
+        found: opt(found),
+    })
+}
+
+fn scores() -> Value {
     let plane = record::<PlaneMean>(fields! { plane: text(), mean: decibels() });
-    let summary = record::<MetricSummary>(fields! {
+    record::<MetricSummary>(fields! {
         metric: metric(),
         mean: decibels(),
         min: decibels(),
@@ -376,13 +394,16 @@ pub(super) fn quality() -> Fields {
         p5: decibels(),
         p50: decibels(),
         planes: opt(list(plane)),
-    });
+    })
+}
+
+pub(super) fn quality() -> Fields {
     mirror::<call::QualityManifest>(fields! {
         first_frame: int(),
         frames: int(),
         first_time_us: int(),
         reference: picture(),
         distorted: picture(),
-        scores: list(summary),
+        scores: list(scores()),
     })
 }

@@ -124,6 +124,15 @@ impl Frame {
         NonNull::new(unsafe { ffi::av_frame_clone(self.0.as_ptr()) }).map(Frame).ok_or(AvError::NO_MEMORY)
     }
 
+    /// Of its buffers, which others may own, too.
+    pub fn bytes(&self) -> u64 {
+        // SAFETY: a valid frame, whose buffers are null or valid.
+        unsafe {
+            let buffers = (*self.0.as_ptr()).buf.iter().filter(|buffer| !buffer.is_null());
+            buffers.map(|buffer| u64::try_from((**buffer).size).unwrap_or(u64::MAX)).sum()
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         // SAFETY: a valid frame.
         unsafe { (*self.0.as_ptr()).buf[0].is_null() }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::BufWriter;
-use std::path::Path;
+use std::path::PathBuf;
 
 use spool_proto::call::EncodeArgs;
 use spool_proto::failure::{Class, Failure};
@@ -86,11 +86,31 @@ impl Opening {
         Ok(Opening { sink, setup, mastering, light, side_data })
     }
 
+    /// For the same pictures, scaled.
+    pub fn scaled(&self, sink: Sink) -> Opening {
+        let setup = VideoSetup {
+            width: sink.width,
+            height: sink.height,
+            sample_aspect_ratio: sink.sample_aspect_ratio,
+            ..self.setup
+        };
+        Opening { sink, setup, ..self.clone() }
+    }
+
     /// Opens an encoder for such pictures.
     pub(super) fn encoder(&self, codec: VideoCodec, mut settings: params::Encoder) -> Result<Encoder, Failure> {
         hdr::add(&mut settings.options, codec, self.mastering.as_ref(), self.light.as_ref());
         Encoder::video(settings.name, &self.setup, &settings.options)
     }
+}
+
+/// What piece is to be written.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub path: PathBuf,
+    pub pass: Pass,
+    /// With the encoder's note of its settings, as the film's first chunk has it.
+    pub keeps_note: bool,
 }
 
 /// A piece that was written.
@@ -109,8 +129,7 @@ pub(super) struct Coder {
     writer: PieceWriter<BufWriter<File>>,
     codec: VideoCodec,
     time_base: Rational,
-    /// The film's first chunk keeps the encoder's note of its settings.
-    is_first: bool,
+    keeps_note: bool,
     frames: u64,
     bytes: u64,
     /// Of every packet, as they came.
@@ -122,13 +141,13 @@ pub(super) struct Coder {
 }
 
 impl Coder {
-    fn new(args: &EncodeArgs, opening: &Opening, pass: &Pass, path: &Path) -> Result<Coder, Failure> {
+    pub fn new(args: &EncodeArgs, opening: &Opening, order: &Order) -> Result<Coder, Failure> {
         let video = args
             .spec
             .video
             .as_ref()
             .ok_or_else(|| Failure::new(Class::Internal, "no_video", "a video encode without video settings"))?;
-        let (encoder, mut parameters) = passes::open(opening, args, video, pass)?;
+        let (encoder, mut parameters) = passes::open(opening, args, video, &order.pass)?;
         for (kind, bytes) in &opening.side_data {
             if !parameters.side_data.iter().any(|(known, _)| known == kind) {
                 parameters.side_data.push((*kind, bytes.clone()));
@@ -137,10 +156,10 @@ impl Coder {
         Ok(Coder {
             encoder,
             packet: Packet::new().map_err(failed)?,
-            writer: PieceWriter::create(path, &parameters)?,
+            writer: PieceWriter::create(&order.path, &parameters)?,
             codec: video.codec,
             time_base: opening.setup.time_base,
-            is_first: args.chunk == 0,
+            keeps_note: order.keeps_note,
             frames: 0,
             bytes: 0,
             pts: Vec::new(),
@@ -177,7 +196,7 @@ impl Coder {
             return Err(Failure::new(Class::Internal, "packets_differ", "the encoder gave a packet without pts"));
         };
         let mut data = self.packet.data();
-        if is_start && !self.is_first && self.codec == VideoCodec::Libx264 {
+        if is_start && !self.keeps_note && self.codec == VideoCodec::Libx264 {
             data = params::without_x264_settings(data);
         }
         // The encoder's chat about itself is of no use to a player.
@@ -202,10 +221,11 @@ impl Coder {
 }
 
 impl Taker for Coder {
+    type Order = Order;
     type Done = Written;
 
-    fn open(task: &mut Task<'_>, opening: &Opening) -> Result<Coder, Failure> {
-        Coder::new(&task.args, opening, &task.pass, task.path)
+    fn open(task: &mut Task<'_>, order: &Order, opening: &Opening) -> Result<Coder, Failure> {
+        Coder::new(&task.args, opening, order)
     }
 
     /// Encodes one picture at `pts` (encoder's timebase).

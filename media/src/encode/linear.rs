@@ -17,12 +17,13 @@ impl Task<'_> {
     /// are missing in ffmpeg's film too: damage is told and, if the user will have it so, taken.
     pub(super) fn linear<T: Taker>(
         &mut self,
+        order: &T::Order,
         table: &FrameTable,
         opening: &Opening,
     ) -> Result<Result<Coded<T::Done>, Differs>, Failure> {
         let mut frames = self.frames(true)?;
         frames.remember();
-        let mut work = Work::<T>::new(self, &frames, opening)?;
+        let mut work = Work::<T>::new(self, order, &frames, opening)?;
         let mut damage = Damage::new(self.plan.stream, self.args.spec.on_damage);
         let mut last: Option<Frame> = None;
         let (mut number, mut missing) = (0, Missing::default());

@@ -55,6 +55,7 @@ impl Pass {
         }
         let buffer = args.buffer.zip(video.bufsize_bits).map(|(told, size)| Told::of(told, size));
         let own = VideoSpec {
+            crf: args.crf.or(video.crf),
             bitrate_bps: args.target.map(|target| target.bitrate_bps).or(video.bitrate_bps),
             bufsize_bits: buffer.map(|told| told.size_bits).or(video.bufsize_bits),
             ..video.clone()

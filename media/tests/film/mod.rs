@@ -135,6 +135,7 @@ pub fn make(source: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
                 threads: summary.threads,
                 before: 0,
                 joined: false,
+                crf: None,
                 target: None,
                 buffer: None,
             };

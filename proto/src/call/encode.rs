@@ -18,6 +18,9 @@ pub struct EncodeArgs {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub joined: bool,
     pub threads: u16,
+    /// Found for this chunk, where the spec names a quality to be met. `None`: the spec's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crf: Option<f32>,
     /// Of a second pass, or of a chunk made again for the film's rate. `None`: the spec's rate control.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<Target>,

@@ -5,6 +5,8 @@ mod check;
 mod ladder;
 pub mod renditions;
 
+pub use ladder::Rung;
+
 use serde::{Deserialize, Serialize};
 
 use super::{AudioSpec, ImageSpec, Trim, Verify, VideoCodec, VideoSpec};
@@ -73,6 +75,9 @@ pub struct LadderSpec {
     /// The encoders' presets, by codec; others use their defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<String>,
+    /// Rungs as trial encodes of the source have it, instead of those that suit films in general.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub per_title: bool,
 }
 
 /// One encoded version of one of the source's audio tracks, or of all.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::call::TrialFound;
 use crate::ids::WorkerName;
 use crate::quality::FilmScores;
 use crate::spec::title::Package;
@@ -148,6 +149,9 @@ pub struct TrackOutput {
     /// As [`EncodeOutput::redone`].
     #[serde(default, skip_serializing_if = "none")]
     pub redone: u32,
+    /// As [`ChunkView::trial`], of each chunk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trials: Vec<TrialFound>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -165,6 +169,9 @@ pub struct ChunkView {
     pub encode_time: Span,
     pub entry: String,
     pub peak_memory_mib: u64,
+    /// With `--target-quality`: what was found to meet it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialFound>,
     /// Bytes of the source that were fetched for it. `None`: the source is a file of the workers' machines.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub fetched_bytes: Option<u64>,

@@ -7,8 +7,8 @@ use crate::pool::{Class, Hop, PoolName};
 use crate::spec::picture::{Overlay, Place};
 use crate::spec::{
     AudioSpec, AudioTrack, BenchSpec, EncodeSpec, FunctionSpec, JobSpec, Loudness, MAX_ATTEMPTS_DEFAULT, NextInput,
-    OnDamage, PRIORITY_DEFAULT, PRIORITY_MAX, QualitySpec, Rational, RulesSpec, Service, Trim, Verify, VideoSpec,
-    parse,
+    OnDamage, PRIORITY_DEFAULT, PRIORITY_MAX, QualitySpec, QualityTarget, Rational, RulesSpec, Service, Trim, Verify,
+    VideoSpec, parse,
 };
 use crate::time::{Span, Timestamp};
 
@@ -255,11 +255,22 @@ impl TryFrom<v1::Quality> for QualitySpec {
     }
 }
 
+impl TryFrom<v1::QualityTarget> for QualityTarget {
+    type Error = BadField;
+
+    fn try_from(wire: v1::QualityTarget) -> Result<Self, BadField> {
+        QualityTarget::new(&wire.metric, wire.score).map_err(|e| BadField::new("video.target_quality", e))
+    }
+}
+
 impl From<&VideoSpec> for v1::VideoSpec {
     fn from(spec: &VideoSpec) -> Self {
         v1::VideoSpec {
             codec: name_of(spec.codec),
             crf: spec.crf,
+            target_quality: spec
+                .target_quality
+                .map(|target| v1::QualityTarget { metric: target.metric().to_string(), score: target.score() }),
             bitrate_bps: spec.bitrate_bps,
             two_pass: spec.two_pass,
             maxrate_bps: spec.maxrate_bps,
@@ -297,6 +308,7 @@ impl TryFrom<v1::VideoSpec> for VideoSpec {
         Ok(VideoSpec {
             codec: from_name("video.codec", &wire.codec)?,
             crf: wire.crf,
+            target_quality: wire.target_quality.map(TryInto::try_into).transpose()?,
             bitrate_bps: wire.bitrate_bps,
             two_pass: wire.two_pass,
             maxrate_bps: wire.maxrate_bps,
@@ -423,6 +435,7 @@ mod tests {
         let video = VideoSpec {
             codec: VideoCodec::LibvpxVp9,
             crf: Some(21.5),
+            target_quality: Some(QualityTarget::Ssim(0.98)),
             bitrate_bps: Some(1_000_000),
             two_pass: true,
             maxrate_bps: Some(2_000_000),

@@ -7,13 +7,14 @@ mod titles;
 use serde::de::DeserializeOwned;
 use spool_proto::call::{Analysis, SourceFacts, TrackManifest, VideoPlan};
 use spool_proto::rate::{self, Control};
-use spool_proto::spec::title::TitleSpec;
+use spool_proto::spec::title::{LadderSpec, Rung, TitleSpec};
 use spool_proto::spec::{EncodeSpec, Filter, VideoCodec, VideoSpec};
 use spool_proto::uri;
 use spool_proto::vbv::RateBuffer;
 use starlark::environment::GlobalsBuilder;
 use starlark::starlark_module;
 use starlark::values::list::UnpackList;
+use starlark::values::none::NoneOr;
 use starlark::values::{Heap, Value};
 
 use crate::json::json;
@@ -146,6 +147,34 @@ pub(crate) fn films(builder: &mut GlobalsBuilder) {
         let title: TitleSpec = read(title, "title_tracks: title")?;
         let facts: SourceFacts = read(facts, "title_tracks: facts")?;
         write(heap, titles::tracks(&title, &facts).map_err(|e| say(e.to_string()))?)
+    }
+
+    /// The renditions of a ladder (`codecs`, `max_height`, `min_height`, `preset`) for a source, by what its probe found, as a title's `video`
+    /// takes them: the rungs that suit films in general or, with `rungs` (of each `codec`, `height`, `crf`, `ceiling_bps`), these.
+    ///
+    /// Answers with `renditions`; or with `failure`, as `title_tracks` does.
+    fn ladder_rungs<'v>(
+        #[starlark(require = pos)] ladder: Value<'v>,
+        #[starlark(require = pos)] facts: Value<'v>,
+        #[starlark(require = named, default = NoneOr::None)] rungs: NoneOr<UnpackList<Value<'v>>>,
+        heap: &'v Heap,
+    ) -> starlark::Result<Value<'v>> {
+        let ladder: LadderSpec = read(ladder, "ladder_rungs: ladder")?;
+        let facts: SourceFacts = read(facts, "ladder_rungs: facts")?;
+        let own: Option<Vec<Rung>> =
+            rungs.into_option().map(|rungs| read_all(&rungs, "ladder_rungs: rungs")).transpose()?;
+        write(heap, titles::rungs(&ladder, &facts, own.as_deref()).map_err(|e| say(e.to_string()))?)
+    }
+
+    /// How many pictures of a plan (`video` of what media.plan answered) are kept in so many MiB at most, by what the source's probe found.
+    fn pictures_in(
+        #[starlark(require = pos)] mib: u64,
+        #[starlark(require = pos)] plan: Value<'_>,
+        #[starlark(require = pos)] facts: Value<'_>,
+    ) -> starlark::Result<u64> {
+        let plan: VideoPlan = read(plan, "pictures_in: plan")?;
+        let facts: SourceFacts = read(facts, "pictures_in: facts")?;
+        Ok((mib << 20) / titles::picture_bytes(&plan, &facts).max(1))
     }
 
     /// The path of a `file://` URI. None: it is of another kind.

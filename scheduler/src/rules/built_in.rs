@@ -13,8 +13,10 @@ macro_rules! services {
 const SERVICES: &[Service] = services! {
     "audio-encode": "main.star";
     "clip": "main.star";
+    "complexity": "main.star";
     "images": "main.star";
     "inspect": "main.star";
+    "ladder": "main.star";
     "package": "main.star";
     "quality": "main.star";
     "reencode": "main.star";

@@ -3,7 +3,7 @@
 use spool_core::io::{Blob, NewTask, Shape};
 use spool_core::query::TaskInfo;
 use spool_function::own;
-use spool_proto::call::{self, Answer, Args, Call, function};
+use spool_proto::call::{self, Answer, Args, Call, EncodeArgs, function};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::resources::Resources;
 use spool_proto::spec::VideoCodec;
@@ -121,10 +121,7 @@ impl Orders {
 impl Orders {
     /// Threads are the author's to choose; more of them than the largest worker has cores share those cores.
     fn cores(&self, args: &Args) -> u64 {
-        match args {
-            Args::Encode(encode) | Args::Analyse(encode) => encode.threads.clamp(1, self.threads.max(1)).into(),
-            _ => 1,
-        }
+        encode_of(args).map_or(1, |encode| encode.threads.clamp(1, self.threads.max(1)).into())
     }
 }
 
@@ -146,12 +143,18 @@ fn args(call: &effect::Call) -> Result<Option<Args>, SectionFailure> {
     args.map(Some).map_err(|e| bad(format!("call({name:?}, args = …): {e}")))
 }
 
+/// Of calls that run a video encoder.
+fn encode_of(args: &Args) -> Option<&EncodeArgs> {
+    match args {
+        Args::Encode(encode) | Args::Analyse(encode) => Some(encode),
+        Args::Trial(trial) => Some(&trial.encode),
+        _ => None,
+    }
+}
+
 /// What a worker must offer, as far as the arguments say it.
 fn backend(args: &Args) -> String {
-    let codec = match args {
-        Args::Encode(encode) | Args::Analyse(encode) => encode.spec.video.as_ref().map(|video| video.codec),
-        _ => None,
-    };
+    let codec = encode_of(args).and_then(|encode| Some(encode.spec.video.as_ref()?.codec));
     codec.map_or_else(String::new, |codec: VideoCodec| format!("cpu/{}", codec.name()))
 }
 
@@ -165,6 +168,7 @@ fn fits(name: &str, value: &call::Value) -> bool {
         function::ANALYSE => matches!(value, Kind::Analysis(_)),
         function::ASSEMBLE | function::VALIDATE => matches!(value, Kind::Film(_)),
         function::INDEX => matches!(value, Kind::Index(_)),
+        function::TRIAL => matches!(value, Kind::Trial(_)),
         function::QUALITY | function::QUALITY_REPORT => matches!(value, Kind::Quality(_)),
         function::PUBLISH => matches!(value, Kind::Published { .. }),
         _ => true,

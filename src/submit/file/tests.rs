@@ -68,6 +68,27 @@ fn text_is_drawn_behind_the_filters() {
 }
 
 #[test]
+fn a_quality_to_be_met_and_a_ladder_of_its_own_are_read() {
+    let text = "
+apiVersion: spool/v1
+kind: Job
+spec:
+  video: [{name: hd, codec: libx264, targetQuality: {ssim: 0.98}}]
+  ladder: {codecs: [libsvtav1], perTitle: true}
+  packages: [hls]
+";
+    let body = parse("job.yaml", text).expect("a good file").body;
+    let Ok(Service::Title(title)) = body.service("file:///in.mov".into(), "file:///out/".into()) else {
+        panic!("a title")
+    };
+    assert_eq!(title.video[0].video.target_quality, Some(QualityTarget::Ssim(0.98)));
+    assert!(title.ladder.is_some_and(|ladder| ladder.per_title));
+    let other = text.replace("{ssim: 0.98}", "{vmaf: 95}");
+    let error = parse("job.yaml", &other).expect_err("jobs do not measure it");
+    assert!(error.contains("spec.video[0].targetQuality"), "{error}");
+}
+
+#[test]
 fn a_job_without_packages_is_a_film() {
     let text = "
 apiVersion: spool/v1

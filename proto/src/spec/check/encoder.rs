@@ -182,6 +182,7 @@ impl Encoder {
     pub(super) fn check(&self, spec: &VideoSpec) -> Result<(), Failure> {
         self.check_rate_control(spec)?;
         check_two_pass(spec)?;
+        check_target(spec)?;
         self.check_preset(spec)?;
         let codec = spec.codec;
         for (option, value, taken) in [
@@ -298,6 +299,19 @@ fn check_two_pass(spec: &VideoSpec) -> Result<(), Failure> {
     }
     if spec.bitrate_bps.is_none() {
         return Err(conflict("--two-pass without -b:v: there is no rate to meet; add -b:v"));
+    }
+    Ok(())
+}
+
+/// The quality is found for each chunk: nothing else may say what is spent.
+fn check_target(spec: &VideoSpec) -> Result<(), Failure> {
+    let Some(target) = spec.target_quality else { return Ok(()) };
+    target.check()?;
+    let others = [("-crf", spec.crf.is_some()), ("--two-pass", spec.two_pass), ("-b:v", spec.bitrate_bps.is_some())];
+    if let Some((option, _)) = others.iter().find(|(_, given)| *given) {
+        return Err(conflict(format!(
+            "--target-quality with {option}: the quality of each chunk is found by trial; drop one of them (-maxrate with -bufsize still bounds the rate)"
+        )));
     }
     Ok(())
 }

@@ -160,6 +160,36 @@ fn rates_that_would_be_ignored_are_refused() {
 }
 
 #[test]
+fn a_target_is_the_only_word_on_quality() {
+    let target = |target: &str, more: fn(&mut VideoSpec)| {
+        judge_video(X264, |v| {
+            v.target_quality = Some(target.parse().unwrap());
+            more(v);
+        })
+    };
+    assert_eq!(target("ssim=0.98", |_| ()), "ok");
+    assert_eq!(target("psnr=42", |v| (v.maxrate_bps, v.bufsize_bits) = (Some(2_000_000), Some(4_000_000))), "ok");
+    let refused = [
+        target("ssim=0.98", |v| v.crf = Some(21.0)),
+        target("ssim=0.98", |v| v.bitrate_bps = Some(2_000_000)),
+        target("ssim=0.98", |v| (v.bitrate_bps, v.two_pass) = (Some(2_000_000), true)),
+        target("ssim=1", |_| ()),
+        target("psnr=0.98", |_| ()),
+        target("ssim=NaN", |_| ()),
+    ];
+    for (judged, says) in refused.iter().zip([
+        "options_conflict: --target-quality with -crf",
+        "options_conflict: --target-quality with -b:v",
+        "options_conflict: --target-quality with --two-pass",
+        "option_refused: --target-quality ssim=1: ssim takes 0.5 to 0.9999",
+        "option_refused: --target-quality psnr=0.98: psnr takes 20 to 70",
+        "option_refused: --target-quality ssim=NaN",
+    ]) {
+        assert!(judged.starts_with(says), "{judged}");
+    }
+}
+
+#[test]
 fn two_passes_need_a_rate_and_an_encoder_that_has_them() {
     let two = |codec, crf: Option<f32>, rate: Option<u64>| {
         judge_video(codec, |v| (v.two_pass, v.crf, v.bitrate_bps) = (true, crf, rate))

@@ -1,5 +1,7 @@
 //! The automatic ladder: heights, and for each a quality with a ceiling on its rate (capped CRF).
 
+use serde::{Deserialize, Serialize};
+
 use super::{LadderSpec, Rendition};
 use crate::spec::{Rational, ToneMap, VideoCodec, VideoSpec};
 
@@ -25,6 +27,16 @@ pub(super) struct Source {
     /// More than eight bits a sample.
     pub deep: bool,
     pub hdr: bool,
+}
+
+/// One rung: how good its pictures are, and what their rate may come to.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rung {
+    pub codec: VideoCodec,
+    pub height: u32,
+    pub crf: f32,
+    /// Bits a second, over the seconds that a decoder's buffer holds.
+    pub ceiling_bps: u64,
 }
 
 /// Quality, and the rate against H.264's in hundredths, as commonly found at equal quality.
@@ -54,17 +66,32 @@ pub(super) fn rungs(ladder: &LadderSpec, source: Source) -> Vec<Rendition> {
     }
     let rungs = |codec: VideoCodec| {
         let (crf, percent) = quality(codec);
-        let preset = ladder.preset.clone();
         heights.clone().into_iter().map(move |height| {
-            let mut video = VideoSpec::new(codec);
-            video.preset.clone_from(&preset);
-            video.crf = Some(crf);
-            set_pixels(&mut video, source);
-            set_ceiling(&mut video, ceiling(height) * percent / 100 * hurry(rate) / 100);
-            Rendition { name: format!("{}-{height}p", short(codec)), height: Some(height), video }
+            let ceiling_bps = ceiling(height) * percent / 100 * hurry(rate) / 100;
+            Rung { codec, height, crf, ceiling_bps }
         })
     };
-    ladder.codecs.iter().copied().flat_map(rungs).collect()
+    let rungs: Vec<Rung> = ladder.codecs.iter().copied().flat_map(rungs).collect();
+    renditions(ladder, source, &rungs)
+}
+
+/// What rungs are encoded as, in their order. Those that have their codec and height in common are numbered.
+pub(super) fn renditions(ladder: &LadderSpec, source: Source, rungs: &[Rung]) -> Vec<Rendition> {
+    let rendition = |(at, rung): (usize, &Rung)| {
+        let mut video = VideoSpec::new(rung.codec);
+        video.preset.clone_from(&ladder.preset);
+        video.crf = Some(rung.crf);
+        set_pixels(&mut video, source);
+        set_ceiling(&mut video, rung.ceiling_bps);
+        let same = |other: &&Rung| (other.codec, other.height) == (rung.codec, rung.height);
+        let number = match rungs[..at].iter().filter(same).count() {
+            0 => String::new(),
+            before => format!("-{}", before + 1),
+        };
+        let name = format!("{}-{}p{number}", short(rung.codec), rung.height);
+        Rendition { name, height: Some(rung.height), video }
+    };
+    rungs.iter().enumerate().map(rendition).collect()
 }
 
 /// What players take: 4:2:0, in H.264 of 8 bits and SDR; the others keep ten bits and HDR.
@@ -123,6 +150,7 @@ mod tests {
             max_height: Some(360),
             min_height: Some(360),
             preset: None,
+            per_title: false,
         };
         let made = |source| {
             let rungs = rungs(&ladder, source);
@@ -139,7 +167,13 @@ mod tests {
 
     #[test]
     fn a_ladder_never_goes_above_the_source() {
-        let ladder = LadderSpec { codecs: vec![VideoCodec::Libx264], max_height: None, min_height: None, preset: None };
+        let ladder = LadderSpec {
+            codecs: vec![VideoCodec::Libx264],
+            max_height: None,
+            min_height: None,
+            preset: None,
+            per_title: false,
+        };
         assert_eq!(heights(1080, &ladder), [1080, 720, 540, 432, 360, 234]);
         assert_eq!(heights(800, &ladder), [720, 540, 432, 360, 234], "720 is within a tenth of 800");
         assert_eq!(heights(900, &ladder), [900, 720, 540, 432, 360, 234]);
@@ -149,12 +183,31 @@ mod tests {
     }
 
     #[test]
+    fn rungs_of_one_height_are_told_apart() {
+        let ladder = LadderSpec {
+            codecs: vec![VideoCodec::Libx264],
+            max_height: None,
+            min_height: None,
+            preset: Some("slow".into()),
+            per_title: true,
+        };
+        let rung = |height, crf| Rung { codec: VideoCodec::Libx264, height, crf, ceiling_bps: 900_000 };
+        let made = renditions(&ladder, source(720, 24), &[rung(720, 24.0), rung(540, 26.5), rung(720, 30.0)]);
+        let names: Vec<&str> = made.iter().map(|rendition| rendition.name.as_str()).collect();
+        assert_eq!(names, ["h264-720p", "h264-540p", "h264-720p-2"]);
+        assert_eq!((made[1].height, made[1].video.crf), (Some(540), Some(26.5)));
+        assert_eq!((made[1].video.maxrate_bps, made[1].video.bufsize_bits), (Some(900_000), Some(1_800_000)));
+        assert_eq!(made[1].video.preset.as_deref(), Some("slow"));
+    }
+
+    #[test]
     fn rates_fall_with_the_height_and_rise_with_the_frame_rate() {
         let ladder = LadderSpec {
             codecs: vec![VideoCodec::Libx264, VideoCodec::Libsvtav1],
             max_height: Some(1080),
             min_height: None,
             preset: None,
+            per_title: false,
         };
         let slow = rungs(&ladder, source(1080, 24));
         let fast = rungs(&ladder, source(1080, 60));

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{TitleSpec, TrackChoice, ladder};
+use super::{LadderSpec, Rendition, Rung, TitleSpec, TrackChoice, ladder};
 use crate::call::{MediaFacts, SourceFacts, StreamFacts, VideoFacts};
 use crate::failure::{Class, Failure};
 use crate::spec::{Container, EncodeSpec, Rational, Size, StreamKind, StreamMap, Subtitles, VideoSpec};
@@ -111,24 +111,11 @@ impl TitleSpec {
         if self.video.is_empty() && self.ladder.is_none() {
             return Ok(Vec::new());
         }
-        let (stream, facts) = first_video(source).ok_or_else(|| {
-            Failure::new(Class::Input, "no_video_stream", "the source has no pictures, and the title asks for some")
-        })?;
+        let (stream, facts) = pictures(source)?;
         let shown = Shown::of(facts);
         let mut renditions = self.video.clone();
-        if let Some(spec) = &self.ladder {
-            let name = |text: &Option<String>| text.clone().unwrap_or_default();
-            renditions.extend(ladder::rungs(
-                spec,
-                ladder::Source {
-                    height: shown.height,
-                    rate: rate(facts),
-                    deep: ["10", "12", "14", "16"]
-                        .iter()
-                        .any(|bits| name(&facts.pix_fmt).contains(&format!("p{bits}"))),
-                    hdr: matches!(name(&facts.color_transfer).as_str(), "smpte2084" | "arib-std-b67"),
-                },
-            ));
+        if let Some(ladder) = &self.ladder {
+            renditions.extend(ladder::rungs(ladder, ladder::Source::of(facts)));
         }
         let mut names = BTreeSet::new();
         let mut tracks = Vec::with_capacity(renditions.len());
@@ -177,6 +164,29 @@ impl TitleSpec {
             }
         }
         Ok(tracks)
+    }
+}
+
+impl LadderSpec {
+    /// Its renditions of a source: the rungs that suit films in general or, where somebody found those of this film, these.
+    ///
+    /// # Errors
+    /// Class `input`: `no_video_stream`.
+    pub fn renditions(&self, source: &SourceFacts, own: Option<&[Rung]>) -> Result<Vec<Rendition>, Failure> {
+        let source = ladder::Source::of(pictures(source)?.1);
+        Ok(own.map_or_else(|| ladder::rungs(self, source), |rungs| ladder::renditions(self, source, rungs)))
+    }
+}
+
+impl ladder::Source {
+    fn of(facts: &VideoFacts) -> ladder::Source {
+        let name = |text: &Option<String>| text.clone().unwrap_or_default();
+        ladder::Source {
+            height: Shown::of(facts).height,
+            rate: rate(facts),
+            deep: ["10", "12", "14", "16"].iter().any(|bits| name(&facts.pix_fmt).contains(&format!("p{bits}"))),
+            hdr: matches!(name(&facts.color_transfer).as_str(), "smpte2084" | "arib-std-b67"),
+        }
     }
 }
 
@@ -303,6 +313,12 @@ fn channels(stream: &StreamFacts) -> Option<u16> {
 
 fn is_default(stream: &StreamFacts) -> bool {
     stream.disposition.iter().any(|d| d == "default")
+}
+
+fn pictures(source: &SourceFacts) -> Result<(u32, &VideoFacts), Failure> {
+    first_video(source).ok_or_else(|| {
+        Failure::new(Class::Input, "no_video_stream", "the source has no pictures, and the title asks for some")
+    })
 }
 
 /// The first that is one, as the probe chooses it.

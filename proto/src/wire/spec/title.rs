@@ -79,6 +79,7 @@ impl From<&LadderSpec> for v1::LadderSpec {
             max_height: ladder.max_height,
             min_height: ladder.min_height,
             preset: ladder.preset.clone(),
+            per_title: ladder.per_title,
         }
     }
 }
@@ -92,6 +93,7 @@ impl TryFrom<v1::LadderSpec> for LadderSpec {
             max_height: wire.max_height,
             min_height: wire.min_height,
             preset: wire.preset,
+            per_title: wire.per_title,
         })
     }
 }
@@ -217,6 +219,7 @@ mod tests {
                 max_height: Some(1080),
                 min_height: Some(234),
                 preset: Some("slow".into()),
+                per_title: true,
             }),
             audio: vec![
                 audio("a", TrackChoice::All),

@@ -159,6 +159,7 @@ fn a_ladder_is_laid_to_the_source() {
         max_height: None,
         min_height: Some(300),
         preset: None,
+        per_title: false,
     };
     let facts = stream(0, MediaFacts::Video(video(1280, 720, Rational::new(1, 1), 0)));
     let tracks = TitleSpec { ladder: Some(ladder), ..title() }.tracks(&source(vec![facts])).unwrap();
