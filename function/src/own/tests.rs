@@ -15,9 +15,9 @@ const PICKS: usize = 12;
 /// Records that are one of several kinds: what one of them needs the others have not.
 const KINDS: [&str; 4] = ["streams[].media", "stream.media", "pairing", "entries[]"];
 /// Always there, if only as `null`.
-const NULLS: [&str; 5] = ["mean", "min", "p1", "p5", "p50"];
+const NULLS: [&str; 6] = ["mean", "min", "p1", "p5", "p50", "score"];
 /// Tuples are lists of a certain length, and one letter is a text: serde is stricter.
-const STRICTER: [&str; 4] = ["time_base", "tags[]", "plane", "frames"];
+const STRICTER: [&str; 5] = ["time_base", "tags[]", "plane", "frames", "samples[]"];
 
 fn kind(schema: &Value) -> &str {
     schema.get("type").and_then(Value::as_text).unwrap()
@@ -27,6 +27,7 @@ fn kind(schema: &Value) -> &str {
 fn special(path: &str) -> Json {
     match path {
         "index" => json!(["file:///i", {"time_base": {"num": 1, "den": 1}, "keyframes": []}]),
+        path if path == "target" || path.ends_with("target_quality") => json!({"ssim": 0.98}),
         path if path.ends_with("audio.filters[]") => json!({"volume": {"db": 1.5}}),
         path if path.ends_with("filters[]") => json!({"fps": {"num": 1, "den": 1}}),
         other => panic!("no example of {other}"),
