@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use spool_proto::pool::PoolName;
+use spool_proto::spec::title::Publish;
 use spool_proto::spec::{JobSpec, Service, VideoCodec};
 use spool_proto::uri;
 
@@ -56,6 +57,9 @@ pub struct JobArgs {
     /// Replace an output that exists
     #[arg(short = 'y')]
     overwrite: bool,
+    /// When a package appears, in place of the file's: whole, or live (segment by segment, while it is encoded)
+    #[arg(long, value_name = "WHEN")]
+    publish: Option<Publish>,
 }
 
 pub async fn run(args: &SubmitArgs) -> anyhow::Result<Exit> {
