@@ -14,7 +14,7 @@ use spool_proto::failure::{Failure, Warning};
 use spool_proto::spec::Rational;
 use spool_proto::time::{Span, Timestamp};
 use spool_proto::uri;
-use spool_proto::view::{JobView, PhaseView, Progress, TaskState, TaskView};
+use spool_proto::view::{JobState, JobView, PhaseView, Progress, TaskState, TaskView};
 
 use crate::rules;
 use crate::store::{ArchivedJob, AttemptRow};
@@ -114,22 +114,22 @@ pub fn archived(engine: &Engine, job: &Job, now: Timestamp) -> ArchivedJob {
 fn phases(whole: &[&Job]) -> Vec<PhaseView> {
     let mut views: Vec<PhaseView> = Vec::new();
     let mut known: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut all: Vec<(bool, &Phase)> = Vec::new();
+    let mut all: Vec<(&Job, &Phase)> = Vec::new();
     for job in whole {
-        all.extend(job.phases().iter().map(|phase| (job.request().reactive, phase)));
+        all.extend(job.phases().iter().map(|phase| (*job, phase)));
     }
     if whole.len() > 1 {
         all.sort_by_key(|(_, phase)| phase.started);
     }
-    for (is_reactive, phase) in all {
-        let Some(at) = known.get(phase.name.as_str()).filter(|_| is_reactive) else {
+    for (job, phase) in all {
+        let Some(at) = known.get(phase.name.as_str()).filter(|_| job.request().reactive) else {
             known.insert(&phase.name, views.len());
-            views.push(self::phase(phase));
+            views.push(self::phase(job, phase));
             continue;
         };
         let view = &mut views[*at];
         view.finished = view.finished.zip(phase.finished).map(|(one, other)| one.max(other));
-        view.tasks += phase.counts.total();
+        view.tasks += counted(job, phase);
         view.done += phase.counts.done;
         view.running += phase.running;
     }
@@ -143,12 +143,20 @@ fn current(job: &Job, phases: &[PhaseView]) -> String {
     goes_on.map_or_else(|| job.phase_name().to_owned(), |phase| phase.name.clone())
 }
 
-fn phase(phase: &Phase) -> PhaseView {
+/// Of a reactive job that goes on, tasks that failed or were called off count no more: others have taken their place.
+fn counted(job: &Job, phase: &Phase) -> u32 {
+    let counts = &phase.counts;
+    let is_lost = matches!(job.state(), JobState::Failed | JobState::Cancelled | JobState::Cancelling);
+    let superseded = if job.request().reactive && !is_lost { counts.failed + counts.cancelled } else { 0 };
+    counts.total() - superseded
+}
+
+fn phase(job: &Job, phase: &Phase) -> PhaseView {
     PhaseView {
         name: phase.name.clone(),
         started: phase.started,
         finished: phase.finished,
-        tasks: phase.counts.total(),
+        tasks: counted(job, phase),
         done: phase.counts.done,
         running: phase.running,
     }

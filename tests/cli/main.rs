@@ -5,6 +5,7 @@
 mod docs;
 mod encode;
 mod ffmpeg;
+mod histories;
 mod pools;
 mod quality;
 mod refusals;

@@ -184,6 +184,8 @@ fn a_title_that_failed_goes_on_with_what_its_parts_have_done() {
     assert!(fleet.client(&["job", "retry", "j1"]).status.success());
     let done = fleet.finished("j1");
     assert_eq!(done["state"], "done", "{}", done["failure"]);
+    let phases = done["phases"].as_array().unwrap();
+    assert!(phases.iter().all(|phase| phase["done"] == phase["tasks"]), "{phases:?}");
     assert!(fleet.sandbox.path("package/master.m3u8").is_file());
     let parts = services(&told(&fleet, &["job", "tree", "j1", "--json"]));
     assert_eq!(parts.len(), 13, "no part was begun anew: {parts:?}");

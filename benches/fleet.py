@@ -1,0 +1,324 @@
+#!/usr/bin/env python3
+"""What one tenant feels of another, and what sleeping jobs cost, on a server and a worker of its own.
+
+`clips`: how long the tasks of clips wait from when they could run to their start, while a title takes all there is: in one pool, in a pool of
+their own, with a guarantee, and with a guarantee and executors kept warm. `tenants`: how long a small job of rules takes from its submission to its end,
+alone and beside rule sets that loop, eat memory, flood facts and set themselves off; each of those is to be paused. `sleepers`: how much memory jobs of rules
+take that wait for a time, and how late they wake.
+
+    benches/fleet.py --spool ~/.cache/spool-target/release/spool clips film.mp4
+    benches/fleet.py --spool ~/.cache/spool-target/release/spool tenants
+    benches/fleet.py --spool ~/.cache/spool-target/release/spool sleepers --jobs 20000
+"""
+
+import argparse
+import contextlib
+import json
+import pathlib
+import socket
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+
+TITLE = """apiVersion: spool/v1
+kind: Job
+spec:
+  input: {film}
+  output: {out}/
+  overwrite: true
+  pool: {pool}
+  video:
+    - {{name: h264-720p, codec: libx264, height: 720, crf: 21, preset: slow}}
+    - {{name: h264-480p, codec: libx264, height: 480, crf: 21, preset: slow}}
+    - {{name: h264-360p, codec: libx264, height: 360, crf: 21, preset: slow}}
+    - {{name: av1-720p, codec: libsvtav1, height: 720, crf: 34, preset: 6}}
+    - {{name: av1-480p, codec: libsvtav1, height: 480, crf: 34, preset: 6}}
+    - {{name: av1-360p, codec: libsvtav1, height: 360, crf: 34, preset: 6}}
+  audio:
+    - {{name: stereo, codec: aac, bitrate: 128k, channels: 2, tracks: best}}
+  packages: [hls, dash]
+  chunking: {{segment: 4s, gop: 2s, target: 8s}}
+"""
+
+POOLS = {
+    "one pool": None,
+    "a pool of their own": "  - name: titles\n  - name: clips\n",
+    "with a guarantee": "  - name: titles\n  - name: clips\n    guarantee: {cpu: 1, memory: 4Gi}\n    grace: 0s\n",
+    "with a guarantee, warm": "  - name: titles\n  - name: clips\n    guarantee: {cpu: 1, memory: 4Gi}\n    grace: 0s\n"
+    "    warm:\n      media.encode/cpu/libx264: {min: 1, max: 2, idleTimeout: 5m}\n",
+}
+
+CHAIN = """
+service(name = "chain", version = "1", input = {"n": integer()})
+
+def link(at):
+    return [call("bench.noop", key = "link %d" % at, args = {"sleep_us": 0, "through_executor": False})]
+
+rule(name = "begin", match = [fact("input")], action = lambda: [assert_("link", at = 0)])
+
+rule(
+    name = "on",
+    match = [fact("input", as_ = "i"), fact("link", as_ = "l")],
+    action = lambda i, l: link(l.at),
+    reaction = lambda i, l, results: [result({}) if l.at + 1 == i.n else assert_("link", at = l.at + 1)],
+)
+"""
+
+# Name, what it does, and what it may be paused for.
+HOSTILE = {
+    "endless": ("assert_('x', n = spin())", ["section_too_slow"]),
+    "bomb": ("assert_('x', n = grow())", ["section_too_large"]),
+    "flood": ("assert_('x', n = n) for n in range(1000000)", ["too_many_facts", "section_too_slow", "section_too_large"]),
+    "itself": ("assert_('input', n = 1)", ["too_deep", "too_many_firings"]),
+}
+
+HOSTILE_RULES = """
+service(name = "{name}", version = "1")
+
+def spin():
+    n = 0
+    for a in range(1000000):
+        for b in range(1000000):
+            n += 1
+    return n
+
+def grow():
+    all = []
+    for n in range(1000000):
+        all.append("x" * 1000000 + str(n))
+    return len(all)
+
+rule(name = "go", match = [fact("input")], action = lambda: [{effects}])
+"""
+
+
+# Each is told when to wake; the seconds it is late by are its result.
+NAP = """
+service(name = "nap", version = "1", input = {"at": number()})
+
+rule(
+    name = "sleep",
+    match = [fact("input", as_ = "i")],
+    action = lambda i: [timer(after = max(0, i.at - now()))],
+    reaction = lambda i: [result(now() - i.at)],
+)
+"""
+
+# Wakes them one after the other over `over` seconds.
+DORMITORY = """
+service(name = "dormitory", version = "1", input = {"n": integer(), "first": number(), "over": number()})
+
+def beds(i):
+    return [start("nap", key = "nap %d" % n, input = {"at": i.first + i.over * n / i.n}) for n in range(i.n)]
+
+rule(
+    name = "sleep",
+    match = [fact("input", as_ = "i")],
+    action = beds,
+    reaction = lambda results: [result(results)],
+)
+"""
+
+
+class Fleet:
+    """A server and a worker."""
+
+    def __init__(self, spool, folder, slots):
+        self.spool, self.folder, self.slots = spool, folder, slots
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+        self.running = []
+
+    def __enter__(self):
+        self.start("server", "--data", self.folder / "server", "--listen", self.address)
+        url = f"http://{self.address}"
+        self.until(lambda: self.call("job", "list").returncode == 0)
+        self.start("worker", "--server", url, "--name", "w1", "--data", self.folder / "w1", "--slots", self.slots)
+        self.until(lambda: b"w1" in self.call("worker", "list").stdout)
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.running):
+            process.terminate()
+            process.wait()
+
+    def start(self, *args):
+        log = open(self.folder / f"{args[0]}.log", "wb")
+        self.running.append(subprocess.Popen([self.spool, *map(str, args)], stdout=log, stderr=log))
+
+    @staticmethod
+    def until(condition):
+        for _ in range(600):
+            if condition():
+                return
+            time.sleep(0.05)
+        raise SystemExit("waited for half a minute in vain")
+
+    def call(self, *args, stdin=None):
+        command = [self.spool, *map(str, args), "--server", f"http://{self.address}"]
+        return subprocess.run(command, capture_output=True, input=stdin, timeout=600)
+
+    def push(self, name, text):
+        (self.folder / name).mkdir()
+        (self.folder / name / "main.star").write_text(text)
+        pushed = self.call("service", "push", self.folder / name)
+        assert pushed.returncode == 0, pushed.stderr.decode()
+
+    def told(self, *args):
+        done = self.call(*args)
+        if done.returncode != 0:
+            raise SystemExit(f"{args}: {done.stderr.decode(errors='replace')[-2000:]}")
+        return json.loads(done.stdout)
+
+    def tree(self, job):
+        tree = self.told("job", "tree", job, "--json")
+        jobs = [tree]
+        for found in jobs:
+            jobs += found["children"]
+        return [found["job"] for found in jobs]
+
+
+def waits(fleet, job):
+    """Milliseconds that each task of a job waited: phases begin when their tasks could run."""
+    view = fleet.told("job", "get", job, "-o", "json")
+    begun = {phase["name"]: phase["started"] for phase in view["phases"]}
+    own = [task for task in view["tasks"] if task["task"].split("/")[0] == job]
+    return [(task["started"] - begun[task["phase"]]) / 1000 for task in own if task.get("started")]
+
+
+def percentile(numbers, part):
+    return sorted(numbers)[min(len(numbers) - 1, int(len(numbers) * part))]
+
+
+def row(name, numbers, more=""):
+    figures = f"{statistics.median(numbers):8.1f} {percentile(numbers, 0.99):8.1f} {max(numbers):8.1f}"
+    print(f"{name:28} {len(numbers):6} {figures}  {more}", flush=True)
+
+
+def clips(args):
+    print(f"{'':28} {'tasks':>6} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}")
+    for name, tree in POOLS.items():
+        with tempfile.TemporaryDirectory() as folder, Fleet(args.spool, pathlib.Path(folder), args.slots) as fleet:
+            if tree is not None:
+                file = f"apiVersion: spool/v1\nkind: PoolTree\nspec:\n  pools:\n{tree}"
+                applied = fleet.call("pool", "apply", "-f", "-", stdin=file.encode())
+                assert applied.returncode == 0, applied.stderr.decode()
+            of = (lambda pool: pool) if tree is not None else (lambda _: "default")
+            title = fleet.folder / "title.yaml"
+            title.write_text(TITLE.format(film=args.film.resolve(), out=fleet.folder / "package", pool=of("titles")))
+            submitted = fleet.call("submit", title, "--detach")
+            assert submitted.returncode == 0, submitted.stderr.decode()
+            fleet.until(lambda: fleet.told("job", "get", "j1", "-o", "json")["progress"]["frames"] > 0)
+            found, seconds = [], []
+            for n in range(args.clips):
+                wanted = {"source": str(args.film.resolve()), "output": str(fleet.folder / f"{n}.mp4"), "start": 2 + n % 20, "duration": 4, "height": 180}
+                wanted["pool"] = of("clips")
+                input = json.dumps(wanted)
+                job = fleet.told("submit", "--service", "clip", "--pool", of("clips"), "--input", input, "--json")
+                if isinstance(job, dict) and "job" in job:
+                    seconds.append(job["output"]["seconds"])
+                    for part in fleet.tree(job["job"])[1:]:
+                        found += waits(fleet, part)
+            state = fleet.told("job", "get", "j1", "-o", "json")["state"]
+            row(name, found, f"clip p50 {statistics.median(seconds):.2f} s; the title is {state}")
+
+
+def job_times(fleet, count):
+    times = []
+    for _ in range(count):
+        view = fleet.told("submit", "--service", "chain", "--input", '{"n": 20}', "--request-id", f"{time.time_ns()}", "--json")
+        times.append((view["finished"] - view["submitted"]) / 1000)
+    return times
+
+
+def tenants(args):
+    with tempfile.TemporaryDirectory() as folder, Fleet(args.spool, pathlib.Path(folder), args.slots) as fleet:
+        fleet.push("chain", CHAIN)
+        for name, (effects, _) in HOSTILE.items():
+            fleet.push(name, HOSTILE_RULES.format(name=name, effects=effects))
+        job_times(fleet, 5)
+        print(f"{'a job of 20 calls':28} {'jobs':>6} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}")
+        row("alone", job_times(fleet, args.jobs))
+        stop = threading.Event()
+
+        def attack(name):
+            while not stop.is_set():
+                fleet.call("submit", "--service", name, "--detach", "--request-id", f"{name}-{time.time_ns()}")
+                stop.wait(args.every)
+
+        threads = [threading.Thread(target=attack, args=(name,)) for name in HOSTILE]
+        for thread in threads:
+            thread.start()
+        time.sleep(2)
+        row("beside hostile rules", job_times(fleet, args.jobs))
+        stop.set()
+        for thread in threads:
+            thread.join()
+        for name, (_, codes) in HOSTILE.items():
+            jobs = [job["job"] for job in fleet.told("job", "list", "-o", "json", "--limit", "1000") if job["service"] == name]
+
+            def said(job):
+                return fleet.call("job", "explain", job).stdout.decode().strip().splitlines()[0]
+
+            with contextlib.suppress(SystemExit):
+                fleet.until(lambda: all("paused" in said(job) for job in jobs))
+            paused = [line for line in map(said, jobs) if any(code in line for code in codes)]
+            print(f"  {name:10} {len(paused)} of {len(jobs)} jobs are paused: {(paused or [said(jobs[0])])[0][:160]}")
+
+
+def resident(process):
+    """KiB."""
+    status = pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in status if line.startswith("VmRSS")))
+
+
+def sleepers(args):
+    with tempfile.TemporaryDirectory() as folder, Fleet(args.spool, pathlib.Path(folder), args.slots) as fleet:
+        fleet.push("nap", NAP)
+        fleet.push("dormitory", DORMITORY)
+        server = fleet.running[0]
+        fleet.told("submit", "--service", "dormitory", "--input", json.dumps({"n": 100, "first": 0, "over": 1}))
+        before = resident(server)
+        first = time.time() + args.settle
+        asked = json.dumps({"n": args.jobs, "first": first, "over": args.over})
+        submitted = fleet.call("submit", "--service", "dormitory", "--input", asked, "--detach")
+        assert submitted.returncode == 0, submitted.stderr.decode()
+        job = submitted.stdout.decode().split()[0]
+        time.sleep(max(0, first - time.time() - 1))
+        asleep = resident(server)
+        each = (asleep - before) * 1024 / args.jobs
+        print(f"{args.jobs} jobs asleep: {asleep - before} KiB resident, {each:.0f} bytes a job")
+        fleet.until(lambda: fleet.told("job", "get", job, "-o", "json")["state"] == "done")
+        late = [seconds * 1000 for seconds in fleet.told("job", "get", job, "-o", "json")["output"]]
+        print(f"{'':28} {'jobs':>6} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}")
+        row("late by", late)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spool", default="spool")
+    parser.add_argument("--slots", type=int, default=2, help="of the worker [2]")
+    kinds = parser.add_subparsers(required=True)
+    one = kinds.add_parser("clips")
+    one.add_argument("film", type=pathlib.Path)
+    one.add_argument("--clips", type=int, default=20)
+    one.set_defaults(run=clips)
+    other = kinds.add_parser("tenants")
+    other.add_argument("--jobs", type=int, default=100)
+    other.add_argument("--every", type=float, default=1.0, help="seconds from one hostile job of a kind to the next [1]")
+    other.set_defaults(run=tenants)
+    third = kinds.add_parser("sleepers")
+    third.add_argument("--jobs", type=int, default=20000)
+    third.add_argument("--settle", type=float, default=60, help="seconds until the first wakes [60]")
+    third.add_argument("--over", type=float, default=20, help="seconds from the first to the last [20]")
+    third.set_defaults(run=sleepers)
+    args = parser.parse_args()
+    with contextlib.suppress(KeyboardInterrupt):
+        args.run(args)
+
+
+if __name__ == "__main__":
+    main()
