@@ -190,6 +190,7 @@ impl Prepared {
         });
         body.output = args.output.clone().or(body.output).or(usual);
         body.overwrite = body.overwrite.or(args.overwrite.then_some(true));
+        body.publish = args.publish.or(body.publish);
         let source = body.input.as_ref().and_then(|input| input.uri.as_deref());
         let source = source.ok_or_else(|| at("spec.input: missing; name the source, or give -i".into()))?;
         let output = body.output.as_deref().ok_or_else(|| at("spec.output: missing; or give -o".into()))?;

@@ -175,8 +175,8 @@ pub struct Growth {
     pub segments: u32,
     /// Seconds of the longest segment of pictures there will be.
     pub longest: Rational,
-    /// Seconds it will last.
-    pub total: Rational,
+    /// How long it will last, microseconds.
+    pub total_us: u64,
     /// When it began to appear, and now. Microseconds since the epoch.
     pub begun_us: u64,
     pub now_us: u64,

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use spool_proto::package::{Growth, PackagedTrack, SegmentTable, TrackMedia, file};
 use spool_proto::spec::Rational;
+use spool_proto::time::Span;
 
 use super::manifest::{Described, language, quoted};
 
@@ -99,7 +100,7 @@ fn subtitles(lines: &mut Lines, text: &[PackagedTrack]) {
 /// The playlist of a text track: one file, as long as the film.
 pub fn text(track: &PackagedTrack, tracks: &[Described<'_>], growth: Option<&Growth>) -> (String, String) {
     let so_far = tracks.iter().map(|track| track.table.total_s()).fold(0.0, f64::max);
-    let seconds = growth.map_or(so_far, |growth| growth.total.as_f64());
+    let seconds = growth.map_or(so_far, |growth| Span(growth.total_us).as_secs_f64());
     let mut lines = Lines::new();
     head(&mut lines, seconds, growth);
     lines.add(format_args!("#EXTINF:{seconds:.6},"));

@@ -15,7 +15,7 @@ const SERVICES: &[Service] = services! {
     "clip": "main.star";
     "images": "main.star";
     "inspect": "main.star";
-    "package": "main.star";
+    "package": "main.star", "live.star", "tracks.star";
     "quality": "main.star";
     "reencode": "main.star";
     "text": "main.star";
