@@ -1,7 +1,6 @@
 //! `spool.publish_package`: tracks are cut into their files and, with the playlists, put into a folder that appears as a whole, or
 //! into a store, where what others refer to comes first. A package that goes on grows file by file, in a folder as in a store.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -390,6 +389,8 @@ fn same_bytes(file: &Part, there: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::transfer::Owner;
     use spool_proto::package::{Segment, TrackMedia};
