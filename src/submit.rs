@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use spool_proto::pool::PoolName;
+use spool_proto::spec::title::Publish;
 use spool_proto::spec::{JobSpec, Service, VideoCodec};
 use spool_proto::uri;
 
@@ -56,6 +57,9 @@ pub struct JobArgs {
     /// Replace an output that exists
     #[arg(short = 'y')]
     overwrite: bool,
+    /// When a package appears, in place of the file's: whole, or live (segment by segment, while it is encoded)
+    #[arg(long, value_name = "WHEN")]
+    publish: Option<Publish>,
 }
 
 pub async fn run(args: &SubmitArgs) -> anyhow::Result<Exit> {
@@ -186,6 +190,7 @@ impl Prepared {
         });
         body.output = args.output.clone().or(body.output).or(usual);
         body.overwrite = body.overwrite.or(args.overwrite.then_some(true));
+        body.publish = args.publish.or(body.publish);
         let source = body.input.as_ref().and_then(|input| input.uri.as_deref());
         let source = source.ok_or_else(|| at("spec.input: missing; name the source, or give -i".into()))?;
         let output = body.output.as_deref().ok_or_else(|| at("spec.output: missing; or give -o".into()))?;

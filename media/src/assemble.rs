@@ -14,6 +14,7 @@ use std::ops::Range;
 
 use spool_proto::call::{AssembleArgs, Edit, FilmManifest, MediaFacts, StreamFacts, Value};
 use spool_proto::failure::{Class, Failure, Warning};
+use spool_proto::package::GoesOn;
 use spool_proto::spec::{Container, Rational};
 
 use crate::av::input::{Input, InputChapter, Limits, MediaKind};
@@ -117,7 +118,7 @@ fn survey_all<'a>(args: &'a AssembleArgs, host: &mut dyn Host) -> Result<Vec<Tra
         let facts = args.source.streams.iter().find(|facts| facts.index == track.stream).ok_or_else(|| {
             internal("no_such_stream", format!("a track is made of stream {}, which the source has not", track.stream))
         })?;
-        tracks.push(survey(facts, inputs, host)?);
+        tracks.push(survey(facts, inputs, None, host)?);
     }
     if tracks.is_empty() {
         return Err(Failure::new(Class::Spec, "no_tracks", "the film would have no track: choose at least one stream"));
@@ -130,15 +131,17 @@ fn survey_all<'a>(args: &'a AssembleArgs, host: &mut dyn Host) -> Result<Vec<Tra
     Ok(tracks)
 }
 
-/// Looks at the pieces of one track.
+/// Looks at the pieces of one track, or at those of video behind what was cut before.
 pub(crate) fn survey<'a>(
     facts: &'a StreamFacts,
     inputs: Range<usize>,
+    behind: Option<&GoesOn>,
     host: &mut dyn Host,
 ) -> Result<Track<'a>, Failure> {
-    match facts.media {
-        MediaFacts::Video(_) => survey_video(facts, inputs, host),
-        _ => survey_other(facts, inputs, host),
+    match (&facts.media, behind) {
+        (MediaFacts::Video(_), _) => survey_video(facts, inputs, behind, host),
+        (_, None) => survey_other(facts, inputs, host),
+        (_, Some(_)) => Err(internal("bad_call", format!("stream {} is no video, and is cut at once", facts.index))),
     }
 }
 
@@ -158,7 +161,12 @@ struct ChunkTimes {
     last_dts: Option<i64>,
 }
 
-fn survey_video<'a>(facts: &'a StreamFacts, inputs: Range<usize>, host: &mut dyn Host) -> Result<Track<'a>, Failure> {
+fn survey_video<'a>(
+    facts: &'a StreamFacts,
+    inputs: Range<usize>,
+    behind: Option<&GoesOn>,
+    host: &mut dyn Host,
+) -> Result<Track<'a>, Failure> {
     let mut parameters: Option<Parameters> = None;
     let mut coded: Vec<i64> = Vec::new();
     let mut delay = 0;
@@ -166,6 +174,10 @@ fn survey_video<'a>(facts: &'a StreamFacts, inputs: Range<usize>, host: &mut dyn
     for (chunk, input) in inputs.clone().enumerate() {
         let mut reader = open(host, input)?;
         match &parameters {
+            None if behind.is_some_and(|behind| behind.parameters != reader.parameters().hash()) => {
+                let why = "the chunks behind those that are cut were encoded with other parameters than they; encode them again";
+                return Err(internal("parameters_differ", why.into()));
+            }
             None => parameters = Some(reader.parameters().clone()),
             Some(first) if first == reader.parameters() => {}
             Some(first) => return Err(parameters_differ(chunk, first, reader.parameters())),
@@ -201,8 +213,19 @@ fn survey_video<'a>(facts: &'a StreamFacts, inputs: Range<usize>, host: &mut dyn
     if let Kind::Video { video_delay, .. } = parameters.kind {
         delay = delay.max(usize::try_from(video_delay).unwrap_or(0));
     }
-    let schedule = Schedule::new(&coded, delay)
-        .map_err(|repeated| internal("chunk_damaged", format!("two frames have the pts {}", repeated.pts)))?;
+    let schedule = match behind {
+        None => Schedule::new(&coded, delay).map(Some),
+        Some(behind) => match usize::try_from(behind.delay).unwrap_or(usize::MAX) {
+            before if delay > before => Ok(None),
+            before => Schedule::behind(&behind.shown, &coded, before),
+        },
+    };
+    let schedule = schedule
+        .map_err(|repeated| internal("chunk_damaged", format!("two frames have the pts {}", repeated.pts)))?
+        .ok_or_else(|| {
+            let why = "its frames are reordered more than those of the chunks before, whose decode times are public";
+            internal("segments_differ", format!("stream {}: {why}", facts.index))
+        })?;
     tracing::debug!(stream = facts.index, frames = coded.len(), delay = schedule.delay(), "video surveyed");
     let first_pts = schedule.pts().first().copied();
     Ok(Track { facts, inputs, parameters, schedule: Some(schedule), first_pts, is_empty: false })
@@ -345,14 +368,23 @@ pub(crate) struct Cursor<'a> {
     track: &'a Track<'a>,
     pieces: Range<usize>,
     reader: Option<Reader>,
-    /// Packets taken so far.
+    /// Packets taken so far, and how many of them before the piece that the last is of.
     taken: usize,
+    before: usize,
     pub next: Option<Packet>,
+}
+
+/// Where the next packet stands: its piece, counted from the track's first here; its place in that; how many are before the piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub piece: usize,
+    pub packet: usize,
+    pub before: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub fn new(track: &'a Track<'a>, host: &mut dyn Host) -> Result<Cursor<'a>, Failure> {
-        let mut cursor = Cursor { track, pieces: track.inputs.clone(), reader: None, taken: 0, next: None };
+        let mut cursor = Cursor { track, pieces: track.inputs.clone(), reader: None, taken: 0, before: 0, next: None };
         cursor.advance(host)?;
         Ok(cursor)
     }
@@ -377,12 +409,24 @@ impl<'a> Cursor<'a> {
                 return Ok(());
             }
             match self.pieces.next() {
-                Some(input) => self.reader = Some(open(host, input)?),
+                Some(input) => {
+                    self.reader = Some(open(host, input)?);
+                    self.before = self.taken;
+                }
                 None => {
                     self.next = None;
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Behind the last packet it is the piece that would follow.
+    pub fn place(&self) -> Place {
+        let piece = self.pieces.start - self.track.inputs.start;
+        match self.next {
+            Some(_) => Place { piece: piece - 1, packet: self.taken - 1 - self.before, before: self.before },
+            None => Place { piece, packet: 0, before: self.taken },
         }
     }
 

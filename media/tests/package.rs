@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{call, ffmpeg, framecrc};
-use film::{facts, make, track};
+use film::{Made, facts, make, track};
 use spool_proto::call::{Args, ManifestArgs, SegmentArgs, SegmentSummary, ValidateArgs, Value};
+use spool_proto::failure::Failure;
 use spool_proto::package::{PackagedTrack, SegmentTable, TrackMedia, file};
 use spool_proto::spec::title::Package;
 use spool_proto::spec::{
@@ -78,13 +79,22 @@ struct Cut {
 }
 
 fn segment(source: &Path, spec: &EncodeSpec, stream: u32, pieces: &[PathBuf]) -> Cut {
-    let args = SegmentArgs {
+    segment_as(&args(source, spec, stream), pieces).unwrap()
+}
+
+fn args(source: &Path, spec: &EncodeSpec, stream: u32) -> SegmentArgs {
+    SegmentArgs {
         spec: spec.clone(),
         stream: facts(source).streams[usize::try_from(stream).unwrap()].clone(),
         segment: Rational::new(2, 1),
         segments: Some(3),
-    };
-    let (product, host) = call(&Args::Segment(Box::new(args)), pieces).unwrap();
+        goes_on: false,
+        until: None,
+    }
+}
+
+fn segment_as(args: &SegmentArgs, inputs: &[PathBuf]) -> Result<Cut, Failure> {
+    let (product, host) = call(&Args::Segment(Box::new(args.clone())), inputs)?;
     let folder = tempfile::tempdir().unwrap();
     let keep = |name: &str| host.keep(&product, name, &folder.path().join(name));
     let has_times = product.files.iter().any(|(name, _)| name == "timeline");
@@ -92,7 +102,62 @@ fn segment(source: &Path, spec: &EncodeSpec, stream: u32, pieces: &[PathBuf]) ->
     let file = fs::read(keep("track")).unwrap();
     let table = serde_json::from_slice(&fs::read(keep("segments")).unwrap()).unwrap();
     let Value::Segments(summary) = product.value else { panic!("{:?}", product.value) };
-    Cut { summary, table, file, timeline, folder }
+    Ok(Cut { summary, table, file, timeline, folder })
+}
+
+/// A film's chunks, each with the frame it ends at.
+struct Chunks {
+    source: PathBuf,
+    spec: EncodeSpec,
+    pieces: Vec<PathBuf>,
+    ends: Vec<u64>,
+    segments: u32,
+    _made: Made,
+}
+
+impl Chunks {
+    /// Of a source that can be entered at each of its keyframes.
+    fn of(folder: &Path, seconds: &str, codec: VideoCodec, chunk: Span) -> Chunks {
+        let source = folder.join(format!("{seconds}.mkv"));
+        if !source.exists() {
+            let pictures = format!("-f lavfi -i testsrc2=s=160x90:r=24000/1001:d={seconds}");
+            let sound = format!("-f lavfi -i sine=f=440:r=48000:d={seconds}");
+            ffmpeg(&format!("{pictures} {sound} -c:v libx264 -preset ultrafast -g 12 -c:a flac"), &source);
+        }
+        let spec = EncodeSpec { chunk: Some(chunk), ..video_spec(codec) };
+        let made = make(&source, &spec).unwrap();
+        assert_eq!(made.plan.video.as_ref().unwrap().unsplit_reason, None);
+        let ends: Vec<u64> = made.plan.video.as_ref().unwrap().chunks.iter().map(|chunk| chunk.end).collect();
+        let (frames, length) = (*ends.last().unwrap(), u64::from(SEGMENT_FRAMES));
+        let segments = frames / length + u64::from(frames % length * 4 >= length);
+        let pieces = made.tracks[0].paths.clone();
+        Chunks { source, spec, pieces, ends, segments: u32::try_from(segments).unwrap(), _made: made }
+    }
+
+    fn args(&self, goes_on: bool, until: Option<u32>) -> SegmentArgs {
+        let segments = Some(self.segments);
+        SegmentArgs { segments, goes_on, until, ..args(&self.source, &self.spec, 0) }
+    }
+
+    /// How many of them hold so many segments.
+    fn there(&self, until: Option<u32>) -> usize {
+        let frames = until.map_or(u64::MAX, |until| u64::from(until * SEGMENT_FRAMES));
+        self.ends.iter().position(|end| *end >= frames).map_or(self.ends.len(), |last| last + 1)
+    }
+
+    /// Cut to each of these numbers of segments, then to the end. `eager`: all pieces are there from the beginning.
+    fn part_by_part(&self, stops: &[u32], eager: bool) -> Vec<Cut> {
+        let mut cuts: Vec<Cut> = Vec::new();
+        for until in stops.iter().copied().map(Some).chain([None]) {
+            let there = if eager { self.ends.len() } else { self.there(until) };
+            let before = cuts.last().map(|cut| (cut.folder.path().join("segments"), cut.summary.next_piece.unwrap()));
+            let first = before.as_ref().map_or(0, |(_, next)| usize::try_from(*next).unwrap());
+            let table = before.iter().map(|(table, _)| table.clone());
+            let inputs: Vec<PathBuf> = table.chain(self.pieces[first..there].iter().cloned()).collect();
+            cuts.push(segment_as(&self.args(before.is_some(), until), &inputs).unwrap());
+        }
+        cuts
+    }
 }
 
 fn cut_video(source: &Path, codec: VideoCodec) -> Cut {
@@ -228,6 +293,73 @@ fn sound_is_cut_beside_the_pictures_and_its_priming_is_not_heard() {
     }
 }
 
+#[test]
+fn a_track_cut_part_by_part_is_the_track_cut_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    // Four whole segments and a rest: one that stands for itself, one that stays with the fourth.
+    for (number, seconds) in ["9.25", "8.25"].into_iter().enumerate() {
+        for codec in [VideoCodec::Libx264, VideoCodec::Libx265, VideoCodec::Libsvtav1] {
+            let chunks = Chunks::of(folder.path(), seconds, codec, Span::from_secs(if number == 0 { 4 } else { 2 }));
+            let whole = segment_as(&chunks.args(false, None), &chunks.pieces).unwrap();
+            assert!(chunks.pieces.len() > 1, "several pieces");
+            assert_eq!(whole.table.segments.len(), if number == 0 { 5 } else { 4 }, "{codec:?}");
+            let most = chunks.segments - 1;
+            for choice in 0..1_u32 << most {
+                let stops: Vec<u32> = (1..=most).filter(|stop| choice >> (stop - 1) & 1 == 1).collect();
+                for eager in [false, true] {
+                    let cuts = chunks.part_by_part(&stops, eager);
+                    let bytes: Vec<u8> = cuts.iter().flat_map(|cut| cut.file.clone()).collect();
+                    assert!(bytes == whole.file, "{codec:?} {seconds} s, stops {stops:?}, eager: {eager}");
+                    let last = cuts.last().unwrap();
+                    let alone = SegmentTable { file_offset: 0, ..last.table.clone() };
+                    assert_eq!(alone, whole.table, "{codec:?} {seconds} s, stops {stops:?}");
+                    for (cut, stop) in cuts.iter().zip(&stops) {
+                        let stop = usize::try_from(*stop).unwrap();
+                        assert_eq!(
+                            cut.table.segments,
+                            whole.table.segments[..stop],
+                            "what is public is never taken back"
+                        );
+                        assert_eq!(cut.table.end() - cut.table.file_offset, u64::try_from(cut.file.len()).unwrap());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_part_that_cannot_be_cut_yet_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let chunks = Chunks::of(folder.path(), "5.25", VideoCodec::Libx264, Span::from_secs(2));
+    let code = |args: SegmentArgs, inputs: &[PathBuf]| match segment_as(&args, inputs) {
+        Ok(_) => "cut".to_owned(),
+        Err(failure) => format!("{}: {}", failure.code, failure.message),
+    };
+    let first = segment_as(&chunks.args(false, Some(1)), &chunks.pieces[..1]).unwrap();
+    let table = first.folder.path().join("segments");
+    assert_eq!(first.summary.next_piece, Some(1));
+    let behind = |pieces: &[PathBuf]| [std::slice::from_ref(&table), pieces].concat();
+    for (args, inputs, says) in [
+        (chunks.args(false, Some(2)), chunks.pieces[..1].to_vec(), "the pieces end with frame 48"),
+        (chunks.args(false, Some(3)), chunks.pieces.clone(), "the last waits for the end"),
+        (chunks.args(true, Some(1)), behind(&chunks.pieces[1..]), "are cut already"),
+        (chunks.args(true, None), behind(&chunks.pieces[2..]), "segments_differ"),
+    ] {
+        let found = code(args, &inputs);
+        assert!(found.contains(says), "{says}: {found}");
+    }
+    let mut other = chunks.spec.clone();
+    other.video.as_mut().unwrap().preset = Some("slow".into());
+    let made = make(&chunks.source, &other).unwrap();
+    let found = code(chunks.args(true, None), &behind(&made.tracks[0].paths[1..]));
+    assert!(found.starts_with("parameters_differ"), "{found}");
+    let sound = audio_spec(AudioCodec::Aac);
+    let (piece, _host) = track(&chunks.source, &sound, 1).unwrap();
+    let found = code(SegmentArgs { until: Some(1), ..args(&chunks.source, &sound, 1) }, &[piece]);
+    assert!(found.starts_with("bad_call"), "{found}");
+}
+
 /// A folder with one rendition of pictures and one of sound.
 fn package(folder: &Path) -> (PathBuf, Vec<PathBuf>) {
     let source = source(folder);
@@ -239,13 +371,15 @@ fn package(folder: &Path) -> (PathBuf, Vec<PathBuf>) {
         language: language.map(Into::into),
         default: false,
         forced: false,
+        ceiling_bps: None,
     };
     let tracks = vec![named("video/180p", None), named("audio/aac", Some("ger"))];
     for (track, cut) in tracks.iter().zip(&cuts) {
         cut.publish(&out.join(&track.folder));
     }
     let tables = cuts.iter().map(|cut| cut.folder.path().join("segments"));
-    let args = ManifestArgs { packages: Package::ALL.to_vec(), tracks, text: Vec::new(), pictures: Vec::new() };
+    let args =
+        ManifestArgs { packages: Package::ALL.to_vec(), tracks, text: Vec::new(), pictures: Vec::new(), growth: None };
     let (product, _host) = call(&Args::Manifest(args), tables).unwrap();
     let paths = product.files.iter().map(|(name, from)| {
         fs::copy(from, out.join(name)).unwrap();

@@ -2,11 +2,13 @@
 //! tasks, so that old journals stay readable.
 
 mod encode;
+mod package;
 mod plan;
 mod trial;
 mod user;
 
 pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, NextTrack, Target, TrackArgs, TrackManifest};
+pub use package::{ManifestArgs, PackageEntry, PublishPackageArgs, Replaced, SegmentArgs, SegmentSummary};
 pub use plan::{ChunkSummary, Edit, PlanArgs, PlanSummary, VideoPlan};
 pub use trial::{POINTS_MAX, SAMPLE_BYTES_MAX, TrialArgs, TrialFound, TrialManifest, TrialPoint, TrialPoints};
 pub use user::{UserArgs, UserOrder, backend};
@@ -14,9 +16,7 @@ pub use user::{UserArgs, UserOrder, backend};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Warning;
-use crate::package::PackagedTrack;
 use crate::quality::{Metric, MetricSummary, decibels};
-use crate::spec::title::Package;
 use crate::spec::{Container, EncodeSpec, ImageSpec, Rational, Verify};
 use crate::vbv::{BufferCheck, RateBuffer};
 
@@ -119,7 +119,8 @@ pub enum Args {
     #[serde(rename = "spool.publish")]
     Publish(PublishArgs),
     /// inputs: one track's pieces in film order. Leaves the artifacts `track` (header and segments), `segments` (their table,
-    /// a [`SegmentTable`](crate::package::SegmentTable) as JSON) and, of video, `timeline`
+    /// a [`SegmentTable`](crate::package::SegmentTable) as JSON) and, of all of a track of video, `timeline`. Cut part by part
+    /// ([`SegmentArgs::goes_on`]), the files one behind the other are that of all at once, and the last table is its
     #[serde(rename = "media.segment")]
     Segment(Box<SegmentArgs>),
     /// inputs: the tables of all tracks. Leaves one artifact a playlist, named by its path in the package
@@ -625,65 +626,4 @@ pub struct ListedFile {
     pub bytes: u64,
     /// Microseconds since the epoch.
     pub modified_us: u64,
-}
-
-// ---- packages ----
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SegmentArgs {
-    /// Of the track alone.
-    pub spec: EncodeSpec,
-    /// The source's stream.
-    pub stream: StreamFacts,
-    /// Seconds from the start of one segment to that of the next.
-    pub segment: Rational,
-    /// How many the package's pictures have: where the last of them would end there is no cut, so that a short rest stays with it.
-    /// `None`: no pictures.
-    pub segments: Option<u32>,
-}
-
-/// What a track's segments are, in short; the table itself is the artifact `segments`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SegmentSummary {
-    /// As RFC 6381 writes it.
-    pub codec: String,
-    pub segments: u32,
-    pub bytes: u64,
-    pub duration_us: u64,
-    pub average_bps: u64,
-    pub peak_bps: u64,
-    /// Video frames; `None` of sound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub frames: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ManifestArgs {
-    pub packages: Vec<Package>,
-    /// One an input, in the same order.
-    pub tracks: Vec<PackagedTrack>,
-    /// Text needs no table: each is one file beside its playlist.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub text: Vec<PackagedTrack>,
-    /// Source streams of subtitles that are pictures and were left out.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pictures: Vec<u32>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PublishPackageArgs {
-    /// URI prefix of the package's folder; ends in `/`.
-    pub output: String,
-    pub overwrite: bool,
-    /// In the order they appear in, where a store shows files one by one: what others refer to first.
-    pub entries: Vec<PackageEntry>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum PackageEntry {
-    /// Input `track` is cut into files of `folder` by the table in input `table`.
-    Track { folder: String, track: usize, table: usize, hash: String },
-    /// The input as it is.
-    File { path: String, input: usize, hash: String },
 }

@@ -20,6 +20,35 @@ pub struct SegmentTable {
     pub header_bytes: u64,
     /// In order, without gap: each begins where the one before ends, in bytes and in time.
     pub segments: Vec<Segment>,
+    /// Where in the track its file begins: what is before lies in the files of calls before.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub file_offset: u64,
+    /// How the track goes on. `None`: this is all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goes_on: Option<GoesOn>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// All that must be known of a track's beginning to cut what follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoesOn {
+    /// The first piece that is not wholly in segments, counted from the film's start, and how many packets of it are.
+    pub piece: u32,
+    pub packets: u64,
+    /// Hash of what all pieces are coded with.
+    pub parameters: String,
+    /// First pts of the film. Times are in the pieces' timebase.
+    pub first_pts: i64,
+    /// Frames that the decoder holds back.
+    pub delay: u32,
+    /// The last pts before the piece, in display order: as many as are held back.
+    pub shown: Vec<i64>,
+    /// Of the next fragment, in the table's timebase.
+    pub decode_time: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +107,16 @@ impl SegmentTable {
         ticks * self.time_base.as_f64()
     }
 
+    /// Where the last segment ends in the track.
+    pub fn end(&self) -> u64 {
+        self.segments.last().map_or(self.header_bytes, |last| last.offset + last.bytes)
+    }
+
+    /// Seconds of the longest segment.
+    pub fn longest_s(&self) -> f64 {
+        self.segments.iter().map(|segment| self.duration_s(segment.duration)).fold(0.0, f64::max)
+    }
+
     /// Seconds from the first segment to the end of the last.
     pub fn total_s(&self) -> f64 {
         self.duration_s(self.segments.iter().map(|segment| segment.duration).sum())
@@ -124,6 +163,23 @@ pub struct PackagedTrack {
     /// Of text: shown to those who want no subtitles, too.
     #[serde(default)]
     pub forced: bool,
+    /// Bits a second that no segment exceeds, as far as its spec tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling_bps: Option<u64>,
+}
+
+/// A package that grows, as its playlists tell it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Growth {
+    /// Segments of each track so far: none is ahead of another.
+    pub segments: u32,
+    /// Seconds of the longest segment of pictures there will be.
+    pub longest: Rational,
+    /// How long it will last, microseconds.
+    pub total_us: u64,
+    /// When it began to appear, and now. Microseconds since the epoch.
+    pub begun_us: u64,
+    pub now_us: u64,
 }
 
 /// Names of files in a track's folder.

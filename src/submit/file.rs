@@ -11,7 +11,7 @@ use spool_proto::failure::Failure;
 use spool_proto::pool::{Class, Hop, PoolName};
 use spool_proto::spec::labels::Labels;
 use spool_proto::spec::title::{
-    AudioRendition, GOP_DEFAULT, LadderSpec, Package, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec,
+    AudioRendition, GOP_DEFAULT, LadderSpec, Package, Publish, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec,
 };
 use spool_proto::spec::{
     AudioCodec, AudioSpec, BurnIn, Clip, Container, EncodeSpec, Filter, ImageFormat, ImageSpec, JobSpec, NextInput,
@@ -79,6 +79,8 @@ pub struct Body {
     pub images: Option<ImagesBody>,
     /// `hls`, `dash`. Without packages the job makes one film.
     pub packages: Option<Vec<Package>>,
+    /// `whole`, or `live`: segment by segment, while it is encoded.
+    pub publish: Option<Publish>,
     pub chunking: Option<Chunking>,
     /// `packets`, `sample`, `full`.
     pub verify: Option<Verify>,
@@ -343,6 +345,7 @@ impl Body {
             text: self.text.or(template.text),
             images: self.images.or(template.images),
             packages: self.packages.or(template.packages),
+            publish: self.publish.or(template.publish),
             chunking: self.chunking.or(template.chunking),
             verify: self.verify.or(template.verify),
         }
@@ -454,6 +457,7 @@ impl Body {
             text,
             images: self.images.as_ref().map(ImagesBody::spec).transpose()?,
             packages: packages.to_vec(),
+            publish: self.publish.unwrap_or_default(),
             segment,
             gop: or(chunking.gop, GOP_DEFAULT.min(segment)),
             chunk: chunking.target.map(|time| time.0),
@@ -467,6 +471,9 @@ impl Body {
         }
         if self.images.is_some() {
             return Err("spec.images: only packages have images; spool images makes them of a film".into());
+        }
+        if self.publish.is_some() {
+            return Err("spec.publish: only packages are published live; a film appears when it was checked".into());
         }
         if self.text.is_some() {
             return Err("spec.text: only packages have text of their own; a film keeps the source's subtitles".into());

@@ -22,7 +22,7 @@ const OWN: [&str; 3] = ["video-encode", "title", "bench"];
 #[derive(Debug, Args)]
 pub struct ServiceArgs {
     /// Submit a job of this service made of rules, such as encode or encode@4; --input is then JSON, @FILE or - (stdin)
-    #[arg(long, value_name = "NAME[@VERSION]", conflicts_with_all = ["file", "overwrite"])]
+    #[arg(long, value_name = "NAME[@VERSION]", conflicts_with_all = ["file", "overwrite", "publish"])]
     pub service: Option<Named>,
     /// Set a field of the service's input: recipe.crf=20; a value that is no JSON is a text
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -120,8 +120,10 @@ pub fn of_file(source: &str, text: &str, args: &SubmitArgs) -> anyhow::Result<Pr
     if OWN.contains(&service.as_str()) {
         return Err(at(format!("spec.service: {service} is no service made of rules; leave the field out")));
     }
-    if args.job.output.is_some() || args.job.overwrite {
-        return Err(at("-o and -y are for films; what a service takes is its input (--set KEY=VALUE)".into()));
+    if args.job.output.is_some() || args.job.overwrite || args.job.publish.is_some() {
+        return Err(at(
+            "-o, -y and --publish are for films; what a service takes is its input (--set KEY=VALUE)".into()
+        ));
     }
     let named: Named = service.parse().map_err(|e| at(format!("spec.service: {e}")))?;
     let input = self::input(args, input)?;

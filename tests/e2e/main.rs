@@ -18,6 +18,7 @@ mod films;
 mod functions;
 mod http;
 mod images;
+mod live;
 mod notify;
 mod pools;
 mod probe;

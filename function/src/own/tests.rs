@@ -55,6 +55,7 @@ fn example(schema: &Value, path: &str, pick: usize, paths: &mut Vec<(String, Val
             let each = example(schema.get("of").unwrap(), &format!("{path}[]"), pick, paths);
             json!([each, each])
         }
+        "map" => json!({"x": example(schema.get("of").unwrap(), &format!("{path}.x"), pick, paths)}),
         "choice" => {
             let Some(Value::List(values)) = schema.get("of") else { panic!("{schema}") };
             json!(values[pick % values.len()])

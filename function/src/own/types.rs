@@ -63,6 +63,10 @@ pub(super) fn list(each: Value) -> Value {
     of("list", each)
 }
 
+pub(super) fn map(each: Value) -> Value {
+    of("map", each)
+}
+
 /// It may be left out.
 pub(super) fn opt(field: Value) -> Value {
     of("optional", field)
@@ -338,6 +342,7 @@ pub(super) fn segments() -> Fields {
         average_bps: int(),
         peak_bps: int(),
         frames: opt(int()),
+        next_piece: opt(int()),
     })
 }
 
@@ -348,6 +353,7 @@ pub(super) fn packaged() -> Value {
         language: opt(text()),
         default: opt(boolean()),
         forced: opt(boolean()),
+        ceiling_bps: opt(int()),
     })
 }
 

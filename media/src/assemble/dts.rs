@@ -11,6 +11,8 @@ pub struct Schedule {
     /// Presentation times in display order.
     sorted: Vec<i64>,
     delay: usize,
+    /// How many of them were shown before the first packet.
+    before: usize,
 }
 
 /// Two frames at one time.
@@ -35,7 +37,24 @@ impl Schedule {
         let delay = asked.max(least_delay);
         // A stream shorter than its delay never fills the encoder's queue: it is as if there was none.
         let delay = if delay < sorted.len() { delay } else { asked };
-        Ok(Schedule { sorted, delay })
+        Ok(Schedule { sorted, delay, before: 0 })
+    }
+
+    /// For packets of a stream that was begun: `shown` are the last times before, as many as are held back or all there are. `None`: the
+    /// order of the packets asks for more than `delay`.
+    ///
+    /// # Errors
+    /// When a pts comes twice.
+    pub fn behind(shown: &[i64], coded: &[i64], delay: usize) -> Result<Option<Schedule>, Repeated> {
+        let own = Schedule::new(coded, delay)?;
+        if own.delay > delay {
+            return Ok(None);
+        }
+        let sorted = [shown, &own.sorted].concat();
+        if shown.len() < delay && sorted.len() <= delay {
+            return Ok(None);
+        }
+        Ok(Some(Schedule { sorted, delay, before: shown.len() }))
     }
 
     /// Of the packet at `index` in decode order. Strictly rising, never after the packet's pts.
@@ -43,15 +62,22 @@ impl Schedule {
     /// # Panics
     /// When the stream has no such packet.
     pub fn dts(&self, index: usize) -> i64 {
+        let index = index + self.before;
         match index.checked_sub(self.delay) {
             Some(shown) => self.sorted[shown],
             None => self.sorted[index] - (self.sorted[self.delay] - self.sorted[0]),
         }
     }
 
-    /// Presentation times in display order.
+    /// Presentation times of its packets in display order.
     pub fn pts(&self) -> &[i64] {
-        &self.sorted
+        &self.sorted[self.before..]
+    }
+
+    /// What is held back where `packets` of it were taken: [`Schedule::behind`] goes on with that.
+    pub fn shown(&self, packets: usize) -> &[i64] {
+        let end = self.before + packets;
+        &self.sorted[end.saturating_sub(self.delay)..end]
     }
 
     pub fn delay(&self) -> usize {
@@ -82,6 +108,30 @@ mod tests {
     fn dts(coded: &[i64], least: usize) -> Vec<i64> {
         let schedule = Schedule::new(coded, least).unwrap();
         (0..coded.len()).map(|index| schedule.dts(index)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_that_goes_on_keeps_its_times(groups in prop::collection::vec(1..9usize, 2..6), at in any::<prop::sample::Index>()) {
+            // Groups that decode alone: the first frame, the last, then those between.
+            let mut coded: Vec<i64> = Vec::new();
+            let mut starts = Vec::new();
+            for length in groups {
+                starts.push(coded.len());
+                let first = i64::try_from(coded.len()).unwrap();
+                let last = first + i64::try_from(length).unwrap() - 1;
+                coded.push(first);
+                coded.extend((last > first).then_some(last));
+                coded.extend(first + 1..last);
+            }
+            let whole = Schedule::new(&coded, 1).unwrap();
+            let from = starts[at.index(starts.len())];
+            let rest = Schedule::behind(whole.shown(from), &coded[from..], whole.delay()).unwrap().unwrap();
+            for index in from..coded.len() {
+                prop_assert_eq!(rest.dts(index - from), whole.dts(index));
+            }
+            prop_assert_eq!(rest.pts().len(), coded.len() - from);
+        }
     }
 
     #[test]

@@ -1,23 +1,31 @@
-//! The DASH manifest (ISO/IEC 23009-1, live profile, static), from what was measured of the segments. Pure.
+//! The DASH manifest (ISO/IEC 23009-1, live profile, static or dynamic), from what was measured of the segments. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use spool_proto::package::{PackagedTrack, Segment, SegmentTable, TrackMedia, file};
+use spool_proto::package::{Growth, PackagedTrack, Segment, SegmentTable, TrackMedia, file};
 
 use super::manifest::{Described, language};
 
 /// `manifest.mpd`.
-pub fn manifest(tracks: &[Described<'_>], text: &[PackagedTrack]) -> String {
-    let total = tracks.iter().map(|track| track.table.total_s()).fold(0.0, f64::max);
-    let longest = |track: &Described<'_>| {
-        track.table.segments.iter().map(|s| track.table.duration_s(s.duration)).fold(0.0, f64::max)
+pub fn manifest(tracks: &[Described<'_>], text: &[PackagedTrack], growth: Option<&Growth>) -> String {
+    let buffer = tracks.iter().map(|track| track.longest_s).fold(0.0, f64::max);
+    let times = match growth {
+        None => {
+            let total = tracks.iter().map(|track| track.table.total_s()).fold(0.0, f64::max);
+            format!("type=\"static\" mediaPresentationDuration=\"PT{total:.3}S\"")
+        }
+        Some(growth) => format!(
+            "type=\"dynamic\" availabilityStartTime=\"{}\" publishTime=\"{}\" minimumUpdatePeriod=\"PT{:.3}S\"",
+            date(growth.begun_us),
+            date(growth.now_us),
+            buffer
+        ),
     };
-    let buffer = tracks.iter().map(longest).fold(0.0, f64::max);
     let mut xml = Xml { text: String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"), depth: 0 };
     xml.open(&format!(
-        "MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"urn:mpeg:dash:profile:isoff-live:2011\" type=\"static\" \
-         mediaPresentationDuration=\"PT{total:.3}S\" minBufferTime=\"PT{buffer:.3}S\""
+        "MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" profiles=\"urn:mpeg:dash:profile:isoff-live:2011\" {times} \
+         minBufferTime=\"PT{buffer:.3}S\""
     ));
     xml.open("Period id=\"1\" start=\"PT0S\"");
     let sets = sets(tracks);
@@ -30,6 +38,12 @@ pub fn manifest(tracks: &[Described<'_>], text: &[PackagedTrack]) -> String {
     xml.close("Period");
     xml.close("MPD");
     xml.text
+}
+
+/// As `xs:dateTime` writes it.
+fn date(us: u64) -> String {
+    let at = i64::try_from(us).ok().and_then(|us| jiff::Timestamp::from_microsecond(us).ok());
+    at.unwrap_or_default().to_string()
 }
 
 /// Tracks between which players switch by themselves: pictures of one codec, sound of one codec, language and number of channels.
@@ -99,7 +113,7 @@ fn configuration(channels: u16) -> u16 {
 }
 
 fn representation(xml: &mut Xml, track: &Described<'_>) {
-    let Described { as_track, table } = track;
+    let Described { as_track, table, .. } = track;
     let id = as_track.folder.replace('/', "-");
     let media = match &table.media {
         TrackMedia::Video { width, height, sample_aspect_ratio, frame_rate, .. } => {
@@ -115,7 +129,7 @@ fn representation(xml: &mut Xml, track: &Described<'_>) {
     xml.open(&format!(
         "Representation id=\"{id}\" codecs=\"{}\" bandwidth=\"{}\" {media}",
         table.codec,
-        table.peak_bps().max(1)
+        track.peak_bps.max(1)
     ));
     xml.text_leaf("BaseURL", &format!("{}/", as_track.folder));
     xml.open(&format!(

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use spool_proto::package::{PackagedTrack, SegmentTable, TrackMedia, file};
+use spool_proto::package::{Growth, PackagedTrack, SegmentTable, TrackMedia, file};
 use spool_proto::spec::Rational;
+use spool_proto::time::Span;
 
 use super::manifest::{Described, language, quoted};
 
@@ -26,7 +27,7 @@ impl Lines {
 }
 
 /// `master.m3u8`.
-pub fn master(tracks: &[Described<'_>], text: &[PackagedTrack]) -> String {
+pub fn master(tracks: &[Described<'_>], text: &[PackagedTrack], growth: Option<&Growth>) -> String {
     let mut lines = Lines::new();
     lines.add(format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
     let groups = groups(tracks);
@@ -49,9 +50,9 @@ pub fn master(tracks: &[Described<'_>], text: &[PackagedTrack]) -> String {
     let text = if text.is_empty() { "" } else { TEXT_GROUP };
     for track in tracks {
         match track.table.media {
-            TrackMedia::Video { .. } if groups.is_empty() => variant(&mut lines, track, None, text),
+            TrackMedia::Video { .. } if groups.is_empty() => variant(&mut lines, track, None, text, growth),
             TrackMedia::Video { .. } => {
-                groups.iter().for_each(|(id, group)| variant(&mut lines, track, Some((id, group)), text))
+                groups.iter().for_each(|(id, group)| variant(&mut lines, track, Some((id, group)), text, growth))
             }
             TrackMedia::Audio { .. } => {}
         }
@@ -59,16 +60,16 @@ pub fn master(tracks: &[Described<'_>], text: &[PackagedTrack]) -> String {
     let has_pictures = tracks.iter().any(|track| matches!(track.table.media, TrackMedia::Video { .. }));
     if !has_pictures {
         for track in tracks {
-            sound_alone(&mut lines, track, &groups);
+            sound_alone(&mut lines, track, &groups, growth);
         }
     }
     for track in tracks {
         if let TrackMedia::Video { .. } = track.table.media {
-            let rate = iframe_rate(track.table);
+            let rate = track.iframes_bps;
             lines.add(format_args!(
                 "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH={rate},CODECS=\"{}\"{},URI=\"{}/{}\"",
                 track.table.codec,
-                picture(track.table, false),
+                picture(&track.table, false),
                 track.as_track.folder,
                 file::IFRAMES
             ));
@@ -97,13 +98,14 @@ fn subtitles(lines: &mut Lines, text: &[PackagedTrack]) {
 }
 
 /// The playlist of a text track: one file, as long as the film.
-pub fn text(track: &PackagedTrack, tracks: &[Described<'_>]) -> (String, String) {
-    let seconds = tracks.iter().map(|track| track.table.total_s()).fold(0.0, f64::max);
+pub fn text(track: &PackagedTrack, tracks: &[Described<'_>], growth: Option<&Growth>) -> (String, String) {
+    let so_far = tracks.iter().map(|track| track.table.total_s()).fold(0.0, f64::max);
+    let seconds = growth.map_or(so_far, |growth| Span(growth.total_us).as_secs_f64());
     let mut lines = Lines::new();
-    head(&mut lines, std::iter::once(seconds));
+    head(&mut lines, seconds, growth);
     lines.add(format_args!("#EXTINF:{seconds:.6},"));
     lines.add(format_args!("{}", file::TEXT));
-    lines.add(format_args!("#EXT-X-ENDLIST"));
+    end(&mut lines, growth);
     (format!("{}/{}", track.folder, file::PLAYLIST), lines.0)
 }
 
@@ -135,12 +137,18 @@ fn unique(plain: &[String]) -> Vec<String> {
     plain.iter().enumerate().map(unique).collect()
 }
 
-fn variant(lines: &mut Lines, video: &Described<'_>, audio: Option<(&String, &Vec<&Described<'_>>)>, text: &str) {
-    let most = |rate: fn(&SegmentTable) -> u64| {
-        audio.map_or(0, |(_, group)| group.iter().map(|track| rate(track.table)).max().unwrap_or(0))
+fn variant(
+    lines: &mut Lines,
+    video: &Described<'_>,
+    audio: Option<(&String, &Vec<&Described<'_>>)>,
+    text: &str,
+    growth: Option<&Growth>,
+) {
+    let most = |rate: &dyn Fn(&Described<'_>) -> u64| {
+        audio.map_or(0, |(_, group)| group.iter().map(|track| rate(track)).max().unwrap_or(0))
     };
-    let bandwidth = video.table.peak_bps() + most(SegmentTable::peak_bps);
-    let average = video.table.average_bps() + most(SegmentTable::average_bps);
+    let bandwidth = video.peak_bps + most(&|track| track.peak_bps);
+    let average = average(video.table.average_bps() + most(&|track| track.table.average_bps()), growth);
     let mut codecs = video.table.codec.clone();
     let mut group_id = String::new();
     if let Some((id, group)) = audio {
@@ -148,19 +156,24 @@ fn variant(lines: &mut Lines, video: &Described<'_>, audio: Option<(&String, &Ve
         group_id = format!(",AUDIO=\"{id}\"");
     }
     lines.add(format_args!(
-        "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},AVERAGE-BANDWIDTH={average},CODECS=\"{codecs}\"{}{group_id}{text}",
-        picture(video.table, true)
+        "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth}{average},CODECS=\"{codecs}\"{}{group_id}{text}",
+        picture(&video.table, true)
     ));
     lines.add(format_args!("{}/{}", video.as_track.folder, file::PLAYLIST));
 }
 
-fn sound_alone(lines: &mut Lines, track: &Described<'_>, groups: &Groups<'_>) {
+/// What is not known before the end is not told.
+fn average(bps: u64, growth: Option<&Growth>) -> String {
+    if growth.is_some() { String::new() } else { format!(",AVERAGE-BANDWIDTH={bps}") }
+}
+
+fn sound_alone(lines: &mut Lines, track: &Described<'_>, groups: &Groups<'_>, growth: Option<&Growth>) {
     let group = groups.iter().find(|(_, members)| members.iter().any(|member| std::ptr::eq(*member, track)));
     let group = group.map(|(id, _)| format!(",AUDIO=\"{id}\"")).unwrap_or_default();
     lines.add(format_args!(
-        "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\"{group}",
-        track.table.peak_bps(),
-        track.table.average_bps(),
+        "#EXT-X-STREAM-INF:BANDWIDTH={}{},CODECS=\"{}\"{group}",
+        track.peak_bps,
+        average(track.table.average_bps(), growth),
         track.table.codec
     ));
     lines.add(format_args!("{}/{}", track.as_track.folder, file::PLAYLIST));
@@ -184,7 +197,7 @@ fn shown_width(width: u32, ratio: Rational) -> u32 {
 }
 
 /// Bits a second of the keyframes alone.
-fn iframe_rate(table: &SegmentTable) -> u64 {
+pub fn iframe_rate(table: &SegmentTable) -> u64 {
     let fragments = table.segments.iter().flat_map(|segment| &segment.fragments);
     let rate = |bytes: u64, ticks: u64| {
         #[expect(clippy::cast_precision_loss, reason = "rates are told to three digits")]
@@ -197,23 +210,24 @@ fn iframe_rate(table: &SegmentTable) -> u64 {
 }
 
 /// A track's playlist.
-pub fn media(table: &SegmentTable) -> String {
-    let mut lines = Lines::new();
-    head(&mut lines, table.segments.iter().map(|segment| table.duration_s(segment.duration)));
+fn media(track: &Described<'_>, growth: Option<&Growth>) -> String {
+    let (mut lines, table) = (Lines::new(), &track.table);
+    head(&mut lines, track.longest_s, growth);
     lines.add(format_args!("#EXT-X-MAP:URI=\"{}\"", file::HEADER));
     for (number, segment) in (1..).zip(&table.segments) {
         lines.add(format_args!("#EXTINF:{:.6},", table.duration_s(segment.duration)));
         lines.add(format_args!("{}", file::segment(number)));
     }
-    lines.add(format_args!("#EXT-X-ENDLIST"));
+    end(&mut lines, growth);
     lines.0
 }
 
 /// The playlist of a track's keyframes: each is fetched from the start of its fragment to its own end.
-pub fn iframes(table: &SegmentTable) -> String {
+fn iframes(table: &SegmentTable, growth: Option<&Growth>) -> String {
     let mut lines = Lines::new();
-    let fragments = || table.segments.iter().flat_map(|segment| &segment.fragments);
-    head(&mut lines, fragments().map(|fragment| table.duration_s(fragment.duration)));
+    let fragments = table.segments.iter().flat_map(|segment| &segment.fragments);
+    // A segment's groups of pictures are of one length, and a rest is shorter.
+    head(&mut lines, fragments.map(|fragment| table.duration_s(fragment.duration)).fold(0.0, f64::max), growth);
     lines.add(format_args!("#EXT-X-I-FRAMES-ONLY"));
     lines.add(format_args!("#EXT-X-MAP:URI=\"{}\"", file::HEADER));
     for (number, segment) in (1..).zip(&table.segments) {
@@ -223,25 +237,32 @@ pub fn iframes(table: &SegmentTable) -> String {
             lines.add(format_args!("{}", file::segment(number)));
         }
     }
-    lines.add(format_args!("#EXT-X-ENDLIST"));
+    end(&mut lines, growth);
     lines.0
 }
 
-fn head(lines: &mut Lines, durations: impl Iterator<Item = f64>) {
+/// `longest_s`: of its segments, those to come as well.
+fn head(lines: &mut Lines, longest_s: f64, growth: Option<&Growth>) {
     // Rounded, no segment is longer than it says.
-    let target = durations.fold(0.0, f64::max).round().max(1.0);
+    let target = longest_s.round().max(1.0);
     lines.add(format_args!("#EXT-X-TARGETDURATION:{target:.0}"));
     lines.add(format_args!("#EXT-X-MEDIA-SEQUENCE:1"));
-    lines.add(format_args!("#EXT-X-PLAYLIST-TYPE:VOD"));
+    lines.add(format_args!("#EXT-X-PLAYLIST-TYPE:{}", if growth.is_some() { "EVENT" } else { "VOD" }));
     lines.add(format_args!("#EXT-X-INDEPENDENT-SEGMENTS"));
 }
 
+fn end(lines: &mut Lines, growth: Option<&Growth>) {
+    if growth.is_none() {
+        lines.add(format_args!("#EXT-X-ENDLIST"));
+    }
+}
+
 /// Of a track's folder.
-pub fn playlists(track: &PackagedTrack, table: &SegmentTable) -> Vec<(String, String)> {
-    let path = |name: &str| format!("{}/{name}", track.folder);
-    let mut files = vec![(path(file::PLAYLIST), media(table))];
-    if matches!(table.media, TrackMedia::Video { .. }) {
-        files.push((path(file::IFRAMES), iframes(table)));
+pub fn playlists(track: &Described<'_>, growth: Option<&Growth>) -> Vec<(String, String)> {
+    let path = |name: &str| format!("{}/{name}", track.as_track.folder);
+    let mut files = vec![(path(file::PLAYLIST), media(track, growth))];
+    if matches!(track.table.media, TrackMedia::Video { .. }) {
+        files.push((path(file::IFRAMES), iframes(&track.table, growth)));
     }
     files
 }

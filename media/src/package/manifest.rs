@@ -4,17 +4,43 @@ use std::io::BufReader;
 
 use spool_proto::call::{ManifestArgs, Value};
 use spool_proto::failure::{Class, Failure, Warning};
-use spool_proto::package::{PackagedTrack, SegmentTable};
+use spool_proto::package::{Growth, PackagedTrack, SegmentTable};
 use spool_proto::spec::title::Package;
 
 use super::{dash, hls};
 use crate::{Host, Product, scratch_failed};
 
 /// A track with what was measured of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Described<'a> {
     pub as_track: &'a PackagedTrack,
-    pub table: &'a SegmentTable,
+    /// Of the segments that are told.
+    pub table: SegmentTable,
+    /// Bits a second that no segment exceeds.
+    pub peak_bps: u64,
+    /// The same of the keyframes alone; a track of sound has none.
+    pub iframes_bps: u64,
+    /// Seconds that no segment exceeds.
+    pub longest_s: f64,
+}
+
+/// Where a track of pictures has no ceiling and goes on: how many times what was measured so far is promised.
+const MARGIN: u64 = 2;
+
+impl<'a> Described<'a> {
+    pub fn new(as_track: &'a PackagedTrack, mut table: SegmentTable, growth: Option<&Growth>) -> Described<'a> {
+        let (mut peak_bps, mut iframes_bps) = (table.peak_bps(), hls::iframe_rate(&table));
+        let mut longest_s = table.longest_s();
+        if let Some(growth) = growth {
+            if table.goes_on.is_some() {
+                peak_bps = as_track.ceiling_bps.unwrap_or(peak_bps * MARGIN).max(peak_bps);
+                iframes_bps *= MARGIN;
+                longest_s = longest_s.max(growth.longest.as_f64());
+            }
+            table.segments.truncate(usize::try_from(growth.segments).unwrap_or(usize::MAX));
+        }
+        Described { as_track, table, peak_bps, iframes_bps, longest_s }
+    }
 }
 
 /// Runs `media.manifest`.
@@ -34,10 +60,11 @@ pub fn run(args: &ManifestArgs, host: &mut dyn Host) -> Result<Product, Failure>
         })?;
         tables.push(table);
     }
-    let described: Vec<Described<'_>> =
-        args.tracks.iter().zip(&tables).map(|(as_track, table)| Described { as_track, table }).collect();
+    let growth = args.growth.as_ref();
+    let described = args.tracks.iter().zip(tables).map(|(as_track, table)| Described::new(as_track, table, growth));
+    let described: Vec<Described<'_>> = described.collect();
     let mut files = Vec::new();
-    for (number, (path, text)) in playlists(&args.packages, &described, &args.text).into_iter().enumerate() {
+    for (number, (path, text)) in playlists(&args.packages, &described, &args.text, growth).into_iter().enumerate() {
         let extension = path.rsplit('.').next().unwrap_or_default();
         let place = host.scratch().join(format!("manifest-{number}.{extension}"));
         std::fs::write(&place, text).map_err(|error| scratch_failed(&place, &error))?;
@@ -52,15 +79,20 @@ pub fn run(args: &ManifestArgs, host: &mut dyn Host) -> Result<Product, Failure>
 }
 
 /// Every playlist by its path in the package; those that others refer to first.
-pub fn playlists(packages: &[Package], tracks: &[Described<'_>], text: &[PackagedTrack]) -> Vec<(String, String)> {
+pub fn playlists(
+    packages: &[Package],
+    tracks: &[Described<'_>],
+    text: &[PackagedTrack],
+    growth: Option<&Growth>,
+) -> Vec<(String, String)> {
     let mut files = Vec::new();
     if packages.contains(&Package::Hls) {
-        files.extend(tracks.iter().flat_map(|track| hls::playlists(track.as_track, track.table)));
-        files.extend(text.iter().map(|track| hls::text(track, tracks)));
-        files.push((Package::Hls.entry().to_owned(), hls::master(tracks, text)));
+        files.extend(tracks.iter().flat_map(|track| hls::playlists(track, growth)));
+        files.extend(text.iter().map(|track| hls::text(track, tracks, growth)));
+        files.push((Package::Hls.entry().to_owned(), hls::master(tracks, text, growth)));
     }
     if packages.contains(&Package::Dash) {
-        files.push((Package::Dash.entry().to_owned(), dash::manifest(tracks, text)));
+        files.push((Package::Dash.entry().to_owned(), dash::manifest(tracks, text, growth)));
     }
     files
 }

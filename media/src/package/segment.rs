@@ -1,4 +1,7 @@
-//! `media.segment`: the pieces of one track in, its CMAF track file and segment table out.
+//! `media.segment`: the pieces of one track in, its CMAF track file and segment table out. Or a part of them, where what follows is not
+//! there yet ([`part`]).
+
+mod part;
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -10,11 +13,12 @@ use spool_proto::package::{Fragment, SHORT_PART, Segment, SegmentTable, TrackMed
 use spool_proto::spec::Rational;
 
 use super::{boxes, codec_string};
-use crate::assemble::{Cursor, FilmTimeline, Track, setup, survey};
+use crate::assemble::{Cursor, FilmTimeline, Place, Track, setup, survey};
 use crate::av::output::{Output, StreamSetup};
 use crate::av::{MICROSECONDS, rescale};
 use crate::piece::{Kind, Packet};
 use crate::{Host, Product, scratch_failed, wire};
+use part::Behind;
 
 /// Size and kind of the box that holds a fragment's data.
 const DATA_HEADER_BYTES: u64 = 8;
@@ -29,17 +33,26 @@ fn internal(code: &str, message: impl Into<String>) -> Failure {
 /// Runs `media.segment`.
 ///
 /// # Errors
-/// Class `internal`: `segments_differ` when a segment does not begin with a keyframe, and those of the join
-/// ([`crate::assemble::run`]).
+/// Class `internal`: `segments_differ` when a segment does not begin with a keyframe, or does not go on with what was cut before,
+/// `bad_call`, `artifact_malformed`, and those of the join ([`crate::assemble::run`]).
 pub fn run(args: &SegmentArgs, host: &mut dyn Host) -> Result<Product, Failure> {
-    let track = survey(&args.stream, 0..host.inputs(), host)?;
+    let before = args.goes_on.then(|| part::read(host)).transpose()?;
+    let behind = before.as_ref();
+    let pieces = usize::from(args.goes_on)..host.inputs();
+    let track = survey(&args.stream, pieces, behind.map(|behind| &behind.goes_on), host)?;
     if track.is_empty {
         let why = format!("stream {} holds nothing that could be cut into segments", args.stream.index);
         return Err(Failure::new(Class::Input, "no_packets", why));
     }
+    part::check(args, &track, behind)?;
     let path = host.scratch().join("track.mp4");
-    let mut table = write(args, &track, &path, host)?;
-    look_into(&mut table, &path)?;
+    let (mut table, place) = write(args, &track, behind, &path, host)?;
+    let ends = look_into(&mut table, &path)?;
+    table.goes_on = part::goes_on(&track, behind, place, ends).filter(|_| args.until.is_some());
+    let path = match &before {
+        Some(before) => part::follow(before, &mut table, &path, host)?,
+        None => path,
+    };
     merge_rest(&mut table, args.segment);
 
     let mut files = vec![("track".to_owned(), path)];
@@ -55,7 +68,8 @@ pub fn run(args: &SegmentArgs, host: &mut dyn Host) -> Result<Product, Failure> 
         serde_json::to_writer(&mut to, &table).map_err(|error| io(error.into()))?;
         to.flush().map_err(io)
     })?;
-    let times = track.schedule.as_ref().map(|schedule| FilmTimeline {
+    let is_all = !args.goes_on && args.until.is_none();
+    let times = track.schedule.as_ref().filter(|_| is_all).map(|schedule| FilmTimeline {
         time_base: track.parameters.time_base,
         shift_us: 0,
         pts: schedule.pts().to_vec(),
@@ -66,11 +80,12 @@ pub fn run(args: &SegmentArgs, host: &mut dyn Host) -> Result<Product, Failure> 
     let summary = SegmentSummary {
         codec: table.codec.clone(),
         segments: u32::try_from(table.segments.len()).unwrap_or(u32::MAX),
-        bytes: table.segments.last().map_or(0, |last| last.offset + last.bytes),
+        bytes: table.end(),
         duration_us: duration_us(&table),
         average_bps: table.average_bps(),
         peak_bps: table.peak_bps(),
         frames: times.map(|times| wire::len(&times.pts)),
+        next_piece: table.goes_on.as_ref().map(|goes_on| goes_on.piece),
     };
     Ok(Product { files, warnings: Vec::new(), value: Value::Segments(summary) })
 }
@@ -97,6 +112,8 @@ struct Cuts {
     skipped: Option<i64>,
     /// Number of the segment that was begun last.
     last: Option<i64>,
+    /// Where what is cut now ends.
+    until: Option<i64>,
     pictures: Option<Pictures>,
 }
 
@@ -108,7 +125,7 @@ struct Pictures {
 }
 
 impl Cuts {
-    fn new(args: &SegmentArgs, track: &Track<'_>) -> Result<Cuts, Failure> {
+    fn new(args: &SegmentArgs, track: &Track<'_>, behind: Option<&Behind>) -> Result<Cuts, Failure> {
         let video = args.spec.video.as_ref().filter(|_| track.schedule.is_some());
         let pictures = match video {
             None => None,
@@ -117,7 +134,7 @@ impl Cuts {
                     args.spec.segment_frames.zip(video.gop_frames).filter(|(segment, gop)| *segment > 0 && *gop > 0);
                 let (segment, gop) =
                     grid.ok_or_else(|| internal("bad_call", "a package's pictures without a grid of keyframes"))?;
-                let first = track.first_pts.unwrap_or(0);
+                let first = behind.map(|behind| behind.goes_on.first_pts).or(track.first_pts).unwrap_or(0);
                 Some(Pictures { first, segment_frames: segment.into(), gop_frames: gop.into() })
             }
         };
@@ -125,9 +142,15 @@ impl Cuts {
             time_base: track.parameters.time_base,
             segment: args.segment,
             skipped: args.segments.map(i64::from),
-            last: None,
+            last: behind.map(|behind| i64::try_from(behind.table.segments.len()).unwrap_or(i64::MAX) - 1),
+            until: args.until.map(i64::from),
             pictures,
         })
+    }
+
+    /// Whether the segment that was begun last is behind those that are cut now.
+    fn is_beyond(&self) -> bool {
+        self.until.is_some() && self.last >= self.until
     }
 
     fn begins(&mut self, packet: &Packet) -> Result<Option<Begins>, Failure> {
@@ -168,8 +191,14 @@ impl Cuts {
     }
 }
 
-/// Writes the track, and notes what lies where.
-fn write(args: &SegmentArgs, track: &Track<'_>, path: &Path, host: &mut dyn Host) -> Result<SegmentTable, Failure> {
+/// Writes the track, and notes what lies where, and where it stopped.
+fn write(
+    args: &SegmentArgs,
+    track: &Track<'_>,
+    behind: Option<&Behind>,
+    path: &Path,
+    host: &mut dyn Host,
+) -> Result<(SegmentTable, Place), Failure> {
     let mut output = Output::create_fragmented(path)?;
     let encoder = setup::encoder_name(&args.spec, track.facts, 0);
     output.add_stream(&StreamSetup {
@@ -179,12 +208,19 @@ fn write(args: &SegmentArgs, track: &Track<'_>, path: &Path, host: &mut dyn Host
         disposition: setup::dispositions(&[track.facts])[0],
     })?;
     output.begin()?;
-    let mut cuts = Cuts::new(args, track)?;
+    let mut cuts = Cuts::new(args, track, behind)?;
     let mut segments = Segments::new(track.parameters.time_base, output.time_base(0));
     let mut cursor = Cursor::new(track, host)?;
+    for _ in 0..behind.map_or(0, |behind| behind.goes_on.packets) {
+        cursor.advance(host)?;
+    }
     let (mut frames, mut bytes) = (0, 0);
+    let mut place = cursor.place();
     while let Some(packet) = cursor.next.take() {
         if let Some(begins) = cuts.begins(&packet)? {
+            if cuts.is_beyond() {
+                break;
+            }
             segments.begin(begins, &packet, &mut output)?;
         }
         output.write(0, &packet, track.parameters.time_base)?;
@@ -193,11 +229,14 @@ fn write(args: &SegmentArgs, track: &Track<'_>, path: &Path, host: &mut dyn Host
         bytes += wire::len(&packet.data);
         host.progress(frames, bytes, 0);
         cursor.advance(host)?;
+        place = cursor.place();
     }
     let (header_bytes, segments) = segments.end(&mut output)?;
     let time_base = output.time_base(0);
     output.finish(&mut || ())?;
-    Ok(SegmentTable { codec: String::new(), media: media(track), time_base, header_bytes, segments })
+    let (codec, media) = (String::new(), media(track));
+    let table = SegmentTable { codec, media, time_base, header_bytes, segments, file_offset: 0, goes_on: None };
+    Ok((table, place))
 }
 
 fn media(track: &Track<'_>) -> TrackMedia {
@@ -291,10 +330,13 @@ impl Segments {
     }
 }
 
-/// Reads in the boxes what only they tell: the codec, and the size of each keyframe.
-fn look_into(table: &mut SegmentTable, path: &Path) -> Result<(), Failure> {
+fn odd(what: &str) -> Failure {
+    internal("mux_failed", format!("the track's {what} is not what libav usually writes"))
+}
+
+/// Reads in the boxes what only they tell: the codec, the size of each keyframe, and when the last fragment ends.
+fn look_into(table: &mut SegmentTable, path: &Path) -> Result<u64, Failure> {
     let io = |error: std::io::Error| scratch_failed(path, &error);
-    let odd = |what: &str| internal("mux_failed", format!("the track's {what} is not what libav usually writes"));
     let mut file = File::open(path).map_err(io)?;
     let mut read = |offset: u64, bytes: u64| -> Result<Vec<u8>, Failure> {
         let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
@@ -303,14 +345,16 @@ fn look_into(table: &mut SegmentTable, path: &Path) -> Result<(), Failure> {
     };
     let header = read(0, table.header_bytes)?;
     table.codec = codec_string::of(&header).ok_or_else(|| odd("sample entry"))?;
+    let mut ends = 0;
     for fragment in table.segments.iter_mut().flat_map(|segment| &mut segment.fragments) {
         // Its description alone: the pictures behind it are not looked at.
         let size = read(fragment.offset, 4)?.try_into().map_or(0, u32::from_be_bytes);
         let moof = read(fragment.offset, u64::from(size).min(fragment.bytes))?;
         let found = boxes::fragment(&moof).ok_or_else(|| odd("fragment"))?;
         fragment.first_bytes = found.moof_bytes + DATA_HEADER_BYTES + found.first_sample_bytes;
+        ends = found.decode_time + found.duration;
     }
-    Ok(())
+    Ok(ends)
 }
 
 fn merge_rest(table: &mut SegmentTable, segment: Rational) {

@@ -17,7 +17,7 @@ use crate::time::Span;
 pub struct TitleSpec {
     /// URI of the source.
     pub source: String,
-    /// URI prefix of the package; ends in `/`. Nothing appears there before all of it was checked.
+    /// URI prefix of the package; ends in `/`. Nothing appears there before all of it was checked, unless it is published live.
     pub output: String,
     /// Replace a package that exists.
     pub overwrite: bool,
@@ -38,6 +38,8 @@ pub struct TitleSpec {
     pub images: Option<ImageSpec>,
     /// What describes the segments to players. Never empty.
     pub packages: Vec<Package>,
+    #[serde(default, skip_serializing_if = "Publish::is_whole")]
+    pub publish: Publish,
     /// Length of a segment: the whole number of frames nearest to it.
     pub segment: Span,
     /// From keyframe to keyframe: divides the segment evenly, as near to this as that allows.
@@ -160,6 +162,36 @@ pub enum Package {
     Hls,
     /// `manifest.mpd`.
     Dash,
+}
+
+/// When the package appears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Publish {
+    /// As a whole, when all of it was checked.
+    #[default]
+    Whole,
+    /// Segment by segment, while it is encoded.
+    Live,
+}
+
+impl Publish {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
+    fn is_whole(&self) -> bool {
+        *self == Publish::Whole
+    }
+}
+
+impl std::str::FromStr for Publish {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "whole" => Ok(Publish::Whole),
+            "live" => Ok(Publish::Live),
+            _ => Err(format!("{text:?}: expected whole or live")),
+        }
+    }
 }
 
 impl Package {

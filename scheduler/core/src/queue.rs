@@ -21,10 +21,11 @@ pub(crate) struct Key {
     priority: Reverse<u8>,
     /// None is last.
     deadline: Timestamp,
-    /// Arrival.
-    job: JobId,
+    /// Arrival: of the job, or of the one that it is a part of.
+    whole: JobId,
     /// Longest first.
     weight: Reverse<u64>,
+    job: JobId,
     index: u32,
 }
 
@@ -33,8 +34,9 @@ impl Key {
         Key {
             priority: Reverse(job.effective_priority()),
             deadline: job.new.deadline.unwrap_or(Timestamp::MAX),
-            job: job.id,
+            whole: job.new.part_of.unwrap_or(job.id),
             weight: Reverse(run.weight),
+            job: job.id,
             index,
         }
     }
@@ -235,11 +237,13 @@ impl Queue {
     /// Takes out all tasks of a job (by any key of its) in a line.
     pub(crate) fn remove_job(&mut self, pools: &Pools, place: Place, any: Key) -> Vec<std::ops::Range<u32>> {
         let Some(ix) = self.find(&place) else { return Vec::new() };
-        let first = Key { weight: Reverse(u64::MAX), index: 0, ..any };
-        let last = Key { weight: Reverse(0), index: u32::MAX, ..any };
+        let first = Key { weight: Reverse(u64::MAX), job: JobId(0), index: 0, ..any };
+        let last = Key { weight: Reverse(0), job: JobId(u64::MAX), index: u32::MAX, ..any };
         let mut taken = Vec::new();
         self.edit(pools, ix, |line| {
-            let keys: Vec<Key> = line.entries.range(first..=last).map(|(key, _)| *key).collect();
+            // Other parts of the same whole stand between them.
+            let keys = line.entries.range(first..=last).map(|(key, _)| *key).filter(|key| key.job == any.job);
+            let keys: Vec<Key> = keys.collect();
             for key in keys {
                 let range = line.entries.remove(&key).expect("just listed");
                 line.waiting -= range.len();
@@ -448,9 +452,17 @@ mod tests {
 
     use super::*;
 
+    /// The last two jobs are parts of one.
     fn key(job: u64, weight: u64, index: u32) -> Key {
         let (priority, deadline) = (Reverse(50), Timestamp::MAX);
-        Key { priority, deadline, job: JobId(job), weight: Reverse(weight), index }
+        Key { priority, deadline, whole: JobId(job.min(1)), weight: Reverse(weight), job: JobId(job), index }
+    }
+
+    #[test]
+    fn parts_of_a_job_take_turns_by_weight() {
+        let mut keys = [key(0, 1, 0), key(1, 3, 0), key(1, 1, 1), key(2, 2, 0), key(2, 3, 1)];
+        keys.sort_unstable();
+        assert_eq!(keys, [key(0, 1, 0), key(1, 3, 0), key(2, 3, 1), key(2, 2, 0), key(1, 1, 1)]);
     }
 
     #[derive(Debug, Clone)]

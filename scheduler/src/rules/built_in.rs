@@ -17,7 +17,7 @@ const SERVICES: &[Service] = services! {
     "images": "main.star";
     "inspect": "main.star";
     "ladder": "main.star";
-    "package": "main.star";
+    "package": "main.star", "live.star", "tracks.star";
     "quality": "main.star";
     "reencode": "main.star";
     "text": "main.star";

@@ -157,14 +157,27 @@ fn end(engine: &Engine, child: JobId, close: Close) -> Option<Wish> {
     }
 }
 
-/// A signal that rules send. `parent` is who started the job.
+/// Who rules mean: `parent` started the job, `parent/KEY` was started by it as well, `child/KEY` by the job itself; else a job's id.
+fn addressee(engine: &Engine, from: &Job, name: &str) -> Option<JobId> {
+    let parent = || parent_of(&from.request().request_id).map(|(parent, _)| parent);
+    let started = |by: JobId, key: &str| {
+        let is_it =
+            |id: &JobId| engine.job(*id).and_then(|job| key_of(&job.request().request_id)).as_deref() == Some(key);
+        children_of(engine, by).into_iter().rfind(is_it)
+    };
+    match name.split_once('/') {
+        None if name == "parent" => parent(),
+        None => name.parse().ok(),
+        Some(("parent", key)) => started(parent()?, key),
+        Some(("child", key)) => started(from.id(), key),
+        Some(_) => None,
+    }
+}
+
+/// A signal that rules send.
 pub(super) fn signal(engine: &Engine, from: &Job, word: Word) -> Option<Wish> {
     let Word { job, name, payload, dedupe } = word;
-    let to = match job.as_str() {
-        "parent" => parent_of(&from.request().request_id).map(|(parent, _)| parent),
-        id => id.parse().ok(),
-    };
-    let Some(to) = to.filter(|to| engine.job(*to).is_some()) else {
+    let Some(to) = addressee(engine, from, &job).filter(|to| engine.job(*to).is_some()) else {
         tracing::warn!(job = %from.id(), "its rules signal {job:?}, and there is no such job");
         return None;
     };

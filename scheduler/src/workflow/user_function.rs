@@ -1,5 +1,7 @@
 //! `function`: one call of a function that somebody pushed; then, if they are wanted, the files it left.
 
+use std::collections::BTreeMap;
+
 use spool_core::io::{Next, TaskRun};
 use spool_function::own::needs::{CORE, PUBLISH_MEMORY, READ_TIMEOUT};
 use spool_proto::call::{Args, Artifact, PackageEntry, PublishPackageArgs, Value};
@@ -37,7 +39,8 @@ fn publish(spec: &FunctionSpec, output: &str, work: Work<'_>, called: &DoneTask)
         hash: file.hash.clone(),
     };
     let entries = called.answer.artifacts.iter().enumerate().map(entry).collect();
-    let args = PublishPackageArgs { output: output.to_owned(), overwrite: spec.overwrite, entries };
+    let (output, overwrite) = (output.to_owned(), spec.overwrite);
+    let args = PublishPackageArgs { output, overwrite, replaces: BTreeMap::new(), entries };
     let inputs = called.answer.artifacts.iter().map(|file| file.uri.clone()).collect();
     let call = work.call(inputs, Args::PublishPackage(args));
     let order = Order { call, resources: Resources::cpu_memory(CORE, PUBLISH_MEMORY), timeout: READ_TIMEOUT };

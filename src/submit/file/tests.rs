@@ -149,3 +149,33 @@ fn a_job_overrides_its_template_field_by_field() {
     assert_eq!(merged.audio.map(|audio| audio[0].codec), Some(AudioCodec::Flac));
     assert_eq!(merged.video.map(|video| video.len()), Some(1));
 }
+
+#[test]
+fn what_is_published_live_is_never_made_again() {
+    let judge = |more: &str, packages: &str| {
+        let text = format!("apiVersion: spool/v1\nkind: Job\nspec:\n  {packages}publish: live\n  {more}\n");
+        let body = parse("job.yaml", &text).expect("a good file").body;
+        let output = if packages.is_empty() { "file:///o.mp4" } else { "file:///out/" };
+        let service = body.service("file:///film.mkv".into(), output.into())?;
+        body.job("film".into(), service).map_err(|failure| failure.message)
+    };
+    let hls = "packages: [hls]\n  ";
+    for (more, packages, says) in [
+        ("video: [{codec: libx264, height: 90, crf: 30}]", "", "spec.publish: only packages"),
+        ("audio: [{codec: aac}]", hls, "publish: live without pictures"),
+        ("video: [{codec: libx264, height: 90, bitrate: 1M}]", hls, "video[0].bitrate with publish: live"),
+        (
+            "video: [{codec: libx264, height: 90, bitrate: 1M, twoPass: true}]",
+            hls,
+            "video[0].two_pass with publish: live",
+        ),
+    ] {
+        let refused = judge(more, packages).expect_err(more);
+        assert!(refused.contains(says), "{says}: {refused}");
+    }
+    let job = judge("video: [{codec: libx264, height: 90, crf: 30, maxrate: 1M, bufsize: 2M}]", hls).expect("good");
+    let Service::Title(title) = &job.service else { panic!("a title") };
+    assert_eq!(title.publish, Publish::Live);
+    let refused = parse("job.yaml", "apiVersion: spool/v1\nkind: Job\nspec:\n  publish: soon\n").expect_err("soon");
+    assert!(refused.contains("spec.publish") && refused.contains("soon"), "{refused}");
+}

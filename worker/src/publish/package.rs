@@ -1,5 +1,5 @@
 //! `spool.publish_package`: tracks are cut into their files and, with the playlists, put into a folder that appears as a whole, or
-//! into a store, where what others refer to comes first.
+//! into a store, where what others refer to comes first. A package that goes on grows file by file, in a folder as in a store.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
-use spool_proto::call::{PackageEntry, PublishPackageArgs, Value};
+use spool_proto::call::{PackageEntry, PublishPackageArgs, Replaced, Value};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::package::{SegmentTable, file};
 use spool_proto::spec::title::Package;
@@ -22,7 +22,7 @@ use crate::transfer::{self, Input};
 ///
 /// # Errors
 /// `output_exists`, `output_unwritable` (spec), `film_changed`, `artifact_malformed`, `bad_call` (internal), `disk_full`,
-/// `publish_failed` (host), `output_unreachable` (transient), and those of [`Input::open_file`].
+/// `output_changed` (spec), `publish_failed` (host), `output_unreachable` (transient), and those of [`Input::open_file`].
 pub fn publish(
     args: &PublishPackageArgs,
     inputs: &[Input],
@@ -31,7 +31,7 @@ pub fn publish(
 ) -> Result<(Value, u64), Unanswered> {
     let files = files(&args.entries, inputs)?;
     let bytes = files.iter().map(|file| file.bytes).sum();
-    if uri::is_file(&args.output) {
+    if uri::is_file(&args.output) && args.replaces.is_empty() {
         let folder = Folder::new(&transfer::path_of(&args.output)?, args.overwrite)?;
         if !folder.holds(&files, alive)? {
             check(&args.entries, inputs, alive)?;
@@ -39,24 +39,33 @@ pub fn publish(
         }
     } else {
         check(&args.entries, inputs, alive)?;
-        put_objects(args, &files, stores, alive)?;
+        put_each(args, &files, stores, alive)?;
     }
     Ok((Value::Published { uri: args.output.clone(), bytes }, bytes))
 }
 
-/// Puts every file into a store. What is there already from a try before is left as it is.
-fn put_objects(args: &PublishPackageArgs, files: &[Part], stores: &Stores, alive: Alive<'_>) -> Result<(), Unanswered> {
-    let target = |file: &Part| Target::new(&format!("{}{}", args.output, file.path), args.overwrite, stores);
+/// Puts every file where it goes, one by one. What is there already from a try before is left as it is.
+fn put_each(args: &PublishPackageArgs, files: &[Part], stores: &Stores, alive: Alive<'_>) -> Result<(), Unanswered> {
+    // What a package that goes on holds is its job's own.
+    let overwrite = args.overwrite || !args.replaces.is_empty();
+    let target = |path: &str, overwrite| Target::new(&format!("{}{path}", args.output), overwrite, stores);
     // What players are pointed at tells whether another package is there, before any of it is touched.
     let is_entry = |file: &&Part| Package::ALL.iter().any(|package| package.entry() == file.path);
     for file in files.iter().filter(is_entry) {
-        target(file)?.holds(&read(file)?.content(), alive)?;
+        let content = read(file)?;
+        match args.replaces.get(&file.path) {
+            None => drop(target(&file.path, overwrite)?.holds(&content.content(), alive)?),
+            Some(replaced) => goes_on(&target(&file.path, false)?, &content.content(), replaced, file, args, alive)?,
+        }
     }
     let mut done = 0;
     for file in files {
-        let (target, bytes) = (target(file)?, read(file)?);
+        let (target, bytes) = (target(&file.path, overwrite)?, read(file)?);
         let content = bytes.content();
         if !target.holds(&content, alive)? {
+            if let Target::File(_) = target {
+                make_folder(args, &file.path)?;
+            }
             target.put(&content, alive)?;
         }
         done += file.bytes;
@@ -65,6 +74,38 @@ fn put_objects(args: &PublishPackageArgs, files: &[Part], stores: &Stores, alive
         }
     }
     Ok(())
+}
+
+/// Whether what is there is what the call before put there, or what this one did when it was tried before.
+fn goes_on(
+    target: &Target,
+    new: &Content<'_>,
+    Replaced { bytes, hash }: &Replaced,
+    file: &Part,
+    args: &PublishPackageArgs,
+    alive: Alive<'_>,
+) -> Result<(), Unanswered> {
+    let old = Content { from: From::Memory(&[]), bytes: *bytes, hash: hash.clone() };
+    let mut holds = |content: &Content<'_>| match target.holds(content, alive) {
+        Err(Unanswered::Failed(failure)) if failure.code == "output_exists" => Ok(false),
+        other => other,
+    };
+    if holds(&old)? || holds(new)? {
+        return Ok(());
+    }
+    let text = format!(
+        "output {} has another {} than this job put there, or none: it is left alone; name another folder",
+        uri::shown(&args.output),
+        file.path
+    );
+    Err(Failure::new(Class::Spec, "output_changed", text).into())
+}
+
+/// The folder of a file of a package that grows.
+fn make_folder(args: &PublishPackageArgs, path: &str) -> Result<(), Failure> {
+    let package = transfer::path_of(&args.output)?;
+    let Some(folder) = package.join(path).parent().map(Path::to_owned) else { return Ok(()) };
+    fs::create_dir_all(&folder).map_err(|error| transfer::write_failure(&error, &package, "publish_failed"))
 }
 
 /// A file's bytes. A segment is some megabytes at most.
@@ -114,7 +155,7 @@ fn files(entries: &[PackageEntry], inputs: &[Input]) -> Result<Vec<Part>, Failur
                 let from = transfer::path_of(&input.uri)?;
                 parts.push(Part { path: within(path)?, from, offset: 0, bytes: input.open_file()?.1 });
             }
-            PackageEntry::Track { folder, track, table, .. } => {
+            PackageEntry::Track { folder, track, table, from: first, until, .. } => {
                 let folder = within(folder)?;
                 let table = input(inputs, *table)?;
                 let table: SegmentTable = serde_json::from_reader(table.open_file()?.0).map_err(|error| {
@@ -123,19 +164,21 @@ fn files(entries: &[PackageEntry], inputs: &[Input]) -> Result<Vec<Part>, Failur
                 })?;
                 let track = input(inputs, *track)?;
                 let (from, length) = (transfer::path_of(&track.uri)?, track.open_file()?.1);
-                let part = |name: String, offset, bytes| Part {
-                    path: format!("{folder}/{name}"),
-                    from: from.clone(),
-                    offset,
-                    bytes,
+                let part = |name: String, offset: u64, bytes: u64| {
+                    let offset = offset.checked_sub(table.file_offset);
+                    let within = offset.filter(|at| at.checked_add(bytes).is_some_and(|end| end <= length));
+                    let offset = within.ok_or_else(|| {
+                        let why = format!("the segment table of {folder} reaches beyond its track of {length} bytes");
+                        Failure::new(Class::Internal, "artifact_malformed", why)
+                    })?;
+                    Ok::<Part, Failure>(Part { path: format!("{folder}/{name}"), from: from.clone(), offset, bytes })
                 };
-                parts.push(part(file::HEADER.into(), 0, table.header_bytes));
-                let segments = (1..).zip(&table.segments);
-                parts.extend(segments.map(|(number, s)| part(file::segment(number), s.offset, s.bytes)));
-                let fits = |part: &Part| part.offset.checked_add(part.bytes).is_some_and(|end| end <= length);
-                if !parts.iter().filter(|part| part.from == from).all(fits) {
-                    let why = format!("the segment table of {folder} reaches beyond its track of {length} bytes");
-                    return Err(Failure::new(Class::Internal, "artifact_malformed", why));
+                if *first == 0 {
+                    parts.push(part(file::HEADER.into(), 0, table.header_bytes)?);
+                }
+                let segments = (1..).zip(&table.segments).take(until.unwrap_or(usize::MAX)).skip(*first);
+                for (number, segment) in segments {
+                    parts.push(part(file::segment(number), segment.offset, segment.bytes)?);
                 }
             }
         }
@@ -346,6 +389,8 @@ fn same_bytes(file: &Part, there: &Path) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::transfer::Owner;
     use spool_proto::package::{Segment, TrackMedia};
@@ -367,6 +412,8 @@ mod tests {
             time_base: Rational::new(1, 1),
             header_bytes: 4,
             segments: vec![segment(0, 4, 3), segment(2, 7, 2)],
+            file_offset: 0,
+            goes_on: None,
         };
         let contents = [b"head111 2".to_vec(), serde_json::to_vec(&table).unwrap(), b"#EXTM3U\n".to_vec()];
         let input = |(n, content): (usize, &Vec<u8>)| {
@@ -377,11 +424,15 @@ mod tests {
         let inputs = contents.iter().enumerate().map(input).collect();
         let hash = |n: usize| blake3::hash(&contents[n]).to_hex().to_string();
         let entries = vec![
-            PackageEntry::Track { folder: "audio/en".into(), track: 0, table: 1, hash: hash(0) },
+            PackageEntry::Track { folder: "audio/en".into(), track: 0, table: 1, hash: hash(0), from: 0, until: None },
             PackageEntry::File { path: "master.m3u8".into(), input: 2, hash: hash(2) },
         ];
         let output = prefix_from_path(&dir.path().join("a package"));
-        Fixture { dir, inputs, args: PublishPackageArgs { output, overwrite: false, entries } }
+        Fixture {
+            dir,
+            inputs,
+            args: PublishPackageArgs { output, overwrite: false, replaces: BTreeMap::new(), entries },
+        }
     }
 
     impl Fixture {
@@ -434,6 +485,8 @@ mod tests {
             track: 0,
             table: 1,
             hash: blake3::hash(b"head111 2").to_hex().to_string(),
+            from: 0,
+            until: None,
         });
         f.args.entries.remove(0);
         assert_eq!(f.code(), "spec/output_exists");
@@ -453,6 +506,85 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
         fs::write(&folder, "mine").unwrap();
         assert_eq!(f.code(), "spec/output_unwritable");
+    }
+
+    /// The first segment, and then all, from a file of its own that holds the second alone.
+    fn growing() -> (Fixture, Vec<PackageEntry>) {
+        let mut f = fixture();
+        let add = |f: &mut Fixture, content: &[u8]| {
+            let path = f.dir.path().join(format!("{}.f1", f.inputs.len()));
+            fs::write(&path, content).unwrap();
+            f.inputs.push(Input { uri: from_path(&path), owner: Owner::Spool, version: None });
+            (f.inputs.len() - 1, blake3::hash(content).to_hex().to_string())
+        };
+        let table = transfer::path_of(&f.inputs[1].uri).unwrap();
+        let mut part: SegmentTable = serde_json::from_slice(&fs::read(table).unwrap()).unwrap();
+        part.file_offset = 7;
+        let (track, hash) = add(&mut f, b" 2");
+        let (table, _) = add(&mut f, &serde_json::to_vec(&part).unwrap());
+        let (playlist, playlist_hash) = add(&mut f, b"#EXTM3U\n#END\n");
+        let more = vec![
+            PackageEntry::Track { folder: "audio/en".into(), track, table, hash, from: 1, until: None },
+            PackageEntry::File { path: "images/a.jpg".into(), input: playlist, hash: playlist_hash.clone() },
+            PackageEntry::File { path: "master.m3u8".into(), input: playlist, hash: playlist_hash },
+        ];
+        let PackageEntry::Track { until, .. } = &mut f.args.entries[0] else { unreachable!("the first is a track") };
+        *until = Some(1);
+        (f, more)
+    }
+
+    fn replaced(content: &[u8]) -> BTreeMap<String, Replaced> {
+        let hash = blake3::hash(content).to_hex().to_string();
+        BTreeMap::from([("master.m3u8".into(), Replaced { bytes: u64::try_from(content.len()).unwrap(), hash })])
+    }
+
+    #[test]
+    fn a_package_grows_however_often_each_step_is_tried() {
+        let (mut f, more) = growing();
+        for _ in 0..2 {
+            f.publish().unwrap();
+            assert_eq!(f.read("audio/en/00001.m4s"), "111");
+            assert!(!f.dir.path().join("a package/audio/en/00002.m4s").exists());
+        }
+        f.args.entries = more;
+        assert_eq!(f.code(), "spec/output_exists", "what does not say that it goes on is another package");
+        f.args.replaces = replaced(b"#EXTM3U\n");
+        // Ended behind any of the files, it goes on.
+        for looks in 0..12 {
+            let mut left = looks;
+            let tried = publish(&f.args, &f.inputs, &Stores::default(), &mut |_| {
+                left -= 1;
+                left > 0
+            });
+            assert!(matches!(tried, Ok(_) | Err(Unanswered::Stopped)), "{tried:?}");
+            let playlist = f.read("master.m3u8");
+            assert!(
+                playlist == "#EXTM3U\n" || f.read("audio/en/00002.m4s") == " 2",
+                "no playlist is ahead of its segments"
+            );
+        }
+        f.publish().unwrap();
+        assert_eq!((f.read("audio/en/init.mp4"), f.read("audio/en/00001.m4s")), ("head".into(), "111".into()));
+        assert_eq!((f.read("master.m3u8"), f.read("images/a.jpg")), (f.read("images/a.jpg"), "#EXTM3U\n#END\n".into()));
+        let folder = fs::read_dir(f.dir.path().join("a package/audio/en")).unwrap();
+        assert_eq!(folder.count(), 3, "nothing else is left");
+        assert_eq!(f.left(), ["a package"]);
+    }
+
+    #[test]
+    fn a_package_that_is_not_the_jobs_any_more_does_not_grow() {
+        let (mut f, more) = growing();
+        f.publish().unwrap();
+        f.args.entries = more;
+        f.args.replaces = replaced(b"#EXTM3U\n");
+        let playlist = f.dir.path().join("a package/master.m3u8");
+        fs::write(&playlist, "mine").unwrap();
+        for _ in 0..2 {
+            assert_eq!(f.code(), "spec/output_changed");
+            assert!(!f.dir.path().join("a package/audio/en/00002.m4s").exists());
+            // Nor one that is gone.
+            drop(fs::remove_file(&playlist));
+        }
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What comes after encoders: joining, checking, scoring, packaging, publishing.
 
 use spool_proto::call;
+use spool_proto::package::Growth;
 use spool_proto::time::Span;
 
 use super::super::needs::{Expected, NO_PROGRESS, Needs, PUBLISH_MEMORY, READ_TIMEOUT, Shape};
 use super::super::types::{
-    self, Fields, boolean, choice, edit, fields, int, kinds, list, metric, mirror, opt, picture, rational, record,
+    self, Fields, boolean, choice, edit, fields, int, kinds, list, map, metric, mirror, opt, picture, rational, record,
     stream, text, uri,
 };
 use super::super::{Artifacts, Function, spec};
@@ -111,12 +112,22 @@ pub(super) fn packages() -> Vec<Function> {
         stream: stream(),
         segment: rational(),
         segments: opt(int()),
+        goes_on: opt(boolean()),
+        until: opt(int()),
+    });
+    let growth = record::<Growth>(fields! {
+        segments: int(),
+        longest: rational(),
+        total_us: int(),
+        begun_us: int(),
+        now_us: int(),
     });
     let manifest = mirror::<call::ManifestArgs>(fields! {
         packages: list(choice(["hls", "dash"])),
         tracks: list(types::packaged()),
         text: opt(list(types::packaged())),
         pictures: opt(list(int())),
+        growth: opt(growth),
     });
     vec![
         Function {
@@ -125,7 +136,7 @@ pub(super) fn packages() -> Vec<Function> {
             ..function(
                 function::SEGMENT,
                 "Makes a track of a package: header and segments one behind the other, and the table of them",
-                "one track's pieces in film order",
+                "one track's pieces in film order; with goes_on before them the artifact segments of the call before",
                 segment,
                 answer("segments", types::segments()),
             )
@@ -156,13 +167,17 @@ pub(super) fn others() -> Vec<Function> {
     let entry = kinds(
         "kind",
         &[
-            ("track", fields! { folder: text(), track: int(), table: int(), hash: text() }),
+            (
+                "track",
+                fields! { folder: text(), track: int(), table: int(), hash: text(), from: opt(int()), until: opt(int()) },
+            ),
             ("file", fields! { path: text(), input: int(), hash: text() }),
         ],
     );
     let folder = mirror::<call::PublishPackageArgs>(fields! {
         output: uri(),
         overwrite: boolean(),
+        replaces: opt(map(record::<call::Replaced>(fields! { bytes: int(), hash: text() }))),
         entries: list(entry),
     });
     let wanted = mirror::<call::ListArgs>(fields! {

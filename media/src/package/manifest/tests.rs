@@ -1,5 +1,5 @@
 use super::*;
-use spool_proto::package::{Fragment, Segment, TrackMedia, VideoRange};
+use spool_proto::package::{Fragment, GoesOn, Segment, TrackMedia, VideoRange};
 use spool_proto::spec::Rational;
 
 fn table(codec: &str, media: TrackMedia, bytes: u64) -> SegmentTable {
@@ -26,6 +26,8 @@ fn table(codec: &str, media: TrackMedia, bytes: u64) -> SegmentTable {
         time_base: Rational::new(1, 1000),
         header_bytes: 100,
         segments: (0..3).map(segment).collect(),
+        file_offset: 0,
+        goes_on: None,
     }
 }
 
@@ -51,12 +53,22 @@ fn track(folder: &str, language: Option<&str>) -> PackagedTrack {
         language: language.map(Into::into),
         default: false,
         forced: false,
+        ceiling_bps: None,
     }
 }
 
+fn growing(
+    packages: &[Package],
+    tracks: &[(PackagedTrack, SegmentTable)],
+    text: &[PackagedTrack],
+    growth: Option<&Growth>,
+) -> Vec<(String, String)> {
+    let described = tracks.iter().map(|(as_track, table)| Described::new(as_track, table.clone(), growth));
+    playlists(packages, &described.collect::<Vec<_>>(), text, growth)
+}
+
 fn files(packages: &[Package], tracks: &[(PackagedTrack, SegmentTable)]) -> Vec<(String, String)> {
-    let described: Vec<Described<'_>> = tracks.iter().map(|(as_track, table)| Described { as_track, table }).collect();
-    playlists(packages, &described, &[])
+    growing(packages, tracks, &[], None)
 }
 
 #[test]
@@ -140,10 +152,9 @@ fn a_name_cannot_end_its_attribute() {
 #[test]
 fn text_is_offered_with_every_variant() {
     let table = video("avc1.64001f", 720, 500_000);
-    let tracks = [track("video/720p", None)];
-    let described = [Described { as_track: &tracks[0], table: &table }];
+    let tracks = [(track("video/720p", None), table)];
     let text = [track("text/en", Some("eng")), PackagedTrack { forced: true, ..track("text/forced", Some("eng")) }];
-    let files = playlists(&Package::ALL, &described, &text);
+    let files = growing(&Package::ALL, &tracks, &text, None);
     let file = |name: &str| &files.iter().find(|(path, _)| path == name).unwrap().1;
     let master = file("master.m3u8");
     for line in [
@@ -161,4 +172,75 @@ fn text_is_offered_with_every_variant() {
         "{mpd}"
     );
     assert!(mpd.contains("value=\"forced-subtitle\""), "{mpd}");
+}
+
+/// Of three segments of two seconds, so far.
+fn open(table: SegmentTable) -> SegmentTable {
+    let goes_on = GoesOn {
+        piece: 1,
+        packets: 0,
+        parameters: String::new(),
+        first_pts: 0,
+        delay: 0,
+        shown: Vec::new(),
+        decode_time: 6000,
+    };
+    SegmentTable { goes_on: Some(goes_on), ..table }
+}
+
+/// Of a film of 9.4 s in segments of two: the last takes the rest.
+fn growth(segments: u32) -> Growth {
+    let longest = Rational::new(17, 5);
+    Growth { segments, longest, total_us: 9_400_000, begun_us: 1_764_180_000_000_000, now_us: 1_764_180_006_500_000 }
+}
+
+#[test]
+fn a_package_that_grows_tells_what_will_hold_to_its_end() {
+    let ceiling = |bps| PackagedTrack { ceiling_bps: Some(bps), ..track("video/720p", None) };
+    let pictures = open(video("avc1.64001f", 720, 500_000));
+    let sound = (track("audio/stereo", Some("eng")), audio("mp4a.40.2", 2, 32_000));
+    let text = [track("text/en", Some("eng"))];
+    for (as_track, bandwidth) in
+        [(ceiling(5_000_000), 5_000_000), (ceiling(9), 2_000_000), (track("video/720p", None), 4_000_000)]
+    {
+        let tracks = [(as_track, pictures.clone()), sound.clone()];
+        let files = growing(&Package::ALL, &tracks, &text, Some(&growth(2)));
+        let file = |name: &str| files.iter().find(|(path, _)| path == name).unwrap().1.as_str();
+        // The sound is there to its end, and so is its peak.
+        let rate = format!("#EXT-X-STREAM-INF:BANDWIDTH={},CODECS=", bandwidth + 128_000);
+        assert!(file("master.m3u8").contains(&rate), "{rate}: {}", file("master.m3u8"));
+        assert_eq!(
+            file("video/720p/playlist.m3u8"),
+            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:3\n#EXT-X-MEDIA-SEQUENCE:1\n#EXT-X-PLAYLIST-TYPE:EVENT\n\
+             #EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:2.000000,\n00001.m4s\n#EXTINF:2.000000,\n\
+             00002.m4s\n"
+        );
+        assert!(file("audio/stereo/playlist.m3u8").ends_with("00002.m4s\n"), "no track is ahead of another");
+        assert!(file("video/720p/iframes.m3u8").ends_with("00002.m4s\n"));
+        assert!(file("text/en/playlist.m3u8").ends_with("#EXT-X-INDEPENDENT-SEGMENTS\n#EXTINF:9.400000,\ntext.vtt\n"));
+        let mpd = file("manifest.mpd");
+        for part in [
+            "type=\"dynamic\" availabilityStartTime=\"2025-11-26T18:00:00Z\" publishTime=\"2025-11-26T18:00:06.5Z\" minimumUpdatePeriod=\"PT3.400S\"",
+            &format!("bandwidth=\"{bandwidth}\""),
+            "<S t=\"0\" d=\"2000\" r=\"1\"/>",
+        ] {
+            assert!(mpd.contains(part), "{part}: {mpd}");
+        }
+        assert!(!mpd.contains("mediaPresentationDuration"));
+    }
+}
+
+#[test]
+fn a_playlist_only_gets_longer() {
+    let tracks = |segments: usize| {
+        let mut table = open(video("avc1.64001f", 720, 500_000));
+        table.segments.truncate(segments);
+        [(PackagedTrack { ceiling_bps: Some(9_000_000), ..track("video/720p", None) }, table)]
+    };
+    let files = |n: usize| growing(&[Package::Hls], &tracks(n), &[], Some(&growth(u32::try_from(n).unwrap())));
+    let (one, three) = (files(1), files(3));
+    for ((path, before), (_, after)) in one.iter().zip(&three) {
+        assert!(after.starts_with(before.as_str()), "{path}: {before} and then {after}");
+    }
+    assert_eq!(one.last(), three.last(), "the master, which players read once");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{LadderSpec, TitleSpec, TrackChoice};
+use super::{LadderSpec, Publish, Rendition, TitleSpec, TrackChoice};
 use crate::failure::{Class, Failure};
 use crate::spec::check::{CHUNK_MAX, conflict, refused};
 use crate::spec::parse::time_text;
@@ -56,6 +56,7 @@ impl TitleSpec {
         self.check_audio()?;
         self.check_text()?;
         self.check_images()?;
+        self.check_live()?;
         self.ladder.as_ref().map_or(Ok(()), LadderSpec::check)
     }
 
@@ -127,6 +128,28 @@ impl TitleSpec {
             return Err(conflict("images of a title without pictures: name renditions under video or ladder"));
         }
         images.check().map_err(|failure| Failure { message: format!("images: {}", failure.message), ..failure })
+    }
+
+    /// What is public must be final when its chunk is encoded.
+    fn check_live(&self) -> Result<(), Failure> {
+        if self.publish == Publish::Whole {
+            return Ok(());
+        }
+        if self.video.is_empty() && self.ladder.is_none() {
+            return Err(conflict("publish: live without pictures: sound is made in one piece; publish it whole"));
+        }
+        for (n, Rendition { video, .. }) in self.video.iter().enumerate() {
+            let field = match video.crf {
+                _ if video.two_pass => "two_pass",
+                None if video.bitrate_bps.is_some() => "bitrate",
+                _ => continue,
+            };
+            return Err(conflict(format!(
+                "video[{n}].{field} with publish: live: chunks are made again, by what the whole film needs; give crf, with maxrate and bufsize \
+                 as a ceiling, or publish whole"
+            )));
+        }
+        Ok(())
     }
 
     fn alone(&self) -> EncodeSpec {

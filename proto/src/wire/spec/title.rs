@@ -2,7 +2,7 @@
 
 use super::super::{BadField, from_name, name_of, narrow, v1};
 use crate::spec::title::{
-    AudioRendition, GOP_DEFAULT, LadderSpec, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec, TrackChoice,
+    AudioRendition, GOP_DEFAULT, LadderSpec, Publish, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec, TrackChoice,
 };
 use crate::spec::{ImageFormat, ImageSpec, Poster, QUALITY_DEFAULT, Sprites, Thumbnails, Trim, Verify};
 use crate::time::Span;
@@ -25,6 +25,7 @@ impl From<&TitleSpec> for v1::TitleSpec {
             gop_us: spec.gop.0,
             chunk_us: spec.chunk.map(|s| s.0),
             verify: name_of(spec.verify),
+            publish: name_of(spec.publish),
         }
     }
 }
@@ -51,6 +52,10 @@ impl TryFrom<v1::TitleSpec> for TitleSpec {
             verify: match wire.verify.as_str() {
                 "" => Verify::default(),
                 name => from_name("verify", name)?,
+            },
+            publish: match wire.publish.as_str() {
+                "" => Publish::default(),
+                name => from_name("publish", name)?,
             },
         })
     }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::call::AudioFacts;
-use crate::spec::title::{AudioRendition, LadderSpec, Package, Rendition, TextRendition};
+use crate::spec::title::{AudioRendition, LadderSpec, Package, Publish, Rendition, TextRendition};
 use crate::spec::{AudioCodec, AudioSpec, Trim, Verify, VideoCodec};
 
 fn title() -> TitleSpec {
@@ -14,6 +14,7 @@ fn title() -> TitleSpec {
         audio: Vec::new(),
         text: Vec::new(),
         images: None,
+        publish: Publish::Whole,
         packages: vec![Package::Hls],
         segment: Span::from_secs(6),
         gop: Span::from_secs(2),
