@@ -1,14 +1,15 @@
 //! `spool function …`: functions that users write: begun, checked, tried here, pushed to a server, run there.
 //!
-//! Reading order: [`input`] (from options to JSON), [`local`] (without a server), [`remote`] (with one).
+//! Reading order: [`input`] (from options to JSON), [`local`] (without a server), [`remote`] (with one), [`stub`] (for callers).
 
 mod input;
 mod local;
 mod remote;
+mod stub;
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use spool_proto::pool::PoolName;
 use spool_proto::spec::PRIORITY_MAX;
 
@@ -26,10 +27,12 @@ pub enum FunctionCommand {
     Test(TestArgs),
     /// Give a function to the server, as a new version
     Push(PushArgs),
-    /// Functions the server keeps, with all their versions
+    /// Functions the server keeps, with all their versions, and those that workers have themselves
     List(ListArgs),
-    /// One version of a function: what it takes, answers and needs
+    /// One version of a function, or one that workers have themselves: what it takes, answers and needs
     Get(GetArgs),
+    /// Print what callers load or compile: a function's declaration in their language
+    Stub(StubArgs),
     /// Run a function once, on a worker, and print what it answers
     Run(RunArgs),
 }
@@ -80,6 +83,9 @@ pub struct PushArgs {
 
 #[derive(Debug, Args)]
 pub struct ListArgs {
+    /// Only those that somebody pushed
+    #[arg(long)]
+    pushed: bool,
     /// Print all that is known, as JSON
     #[arg(long)]
     json: bool,
@@ -97,6 +103,28 @@ pub struct GetArgs {
     json: bool,
     #[command(flatten)]
     server: ServerArg,
+}
+
+#[derive(Debug, Args)]
+pub struct StubArgs {
+    /// Its name, or name@version, which is then the version that is called; media.encode and the like need no server
+    #[arg(value_name = "NAME[@VERSION]", required_unless_present = "folder")]
+    name: Option<String>,
+    /// Of a function in a folder, without a server
+    #[arg(long, value_name = "DIR", conflicts_with = "name")]
+    folder: Option<PathBuf>,
+    /// star: rules load it; proto: messages and a service; rust: types and a client
+    #[arg(long, value_enum, default_value_t = Language::Star)]
+    lang: Language,
+    #[command(flatten)]
+    server: ServerArg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    Star,
+    Proto,
+    Rust,
 }
 
 #[derive(Debug, Args)]
@@ -139,6 +167,7 @@ pub async fn run(command: FunctionCommand) -> anyhow::Result<Exit> {
         FunctionCommand::Push(args) => remote::push(&args).await,
         FunctionCommand::List(args) => remote::list(&args).await,
         FunctionCommand::Get(args) => remote::get(&args).await,
+        FunctionCommand::Stub(args) => stub::run(&args).await,
         FunctionCommand::Run(args) => remote::run(&args).await,
     }
 }

@@ -1,5 +1,5 @@
-//! What a function that a user wrote is: a folder with a manifest, `function.toml`, and whatever the manifest names. Its version is the
-//! hash of all of it.
+//! What functions are. One that a user wrote is a folder with a manifest, `function.toml`, and whatever the manifest names. Its version is
+//! the hash of all of it. Those that workers have themselves are declared in [`own`].
 //!
 //! Reading order: [`manifest`] (what the author says of it), [`schema`] (what goes in and out, and which of it are files), [`package`]
 //! (the folder, bounded and hashed), [`order`] (from an input to what its task needs). Used by the command line (checks, tests), the
@@ -9,8 +9,10 @@
 
 pub mod manifest;
 pub mod order;
+pub mod own;
 pub mod package;
 pub mod schema;
+pub mod stub;
 
 pub use manifest::Manifest;
 pub use package::{File, Package};

@@ -50,6 +50,24 @@ impl Schema {
         Ok(Schema(schema))
     }
 
+    /// Of types that are written out.
+    pub(crate) fn of(fields: BTreeMap<Arc<str>, Value>) -> Schema {
+        Schema(Value::map([("type", Value::text("record")), ("fields", Value::Map(Arc::new(fields)))]))
+    }
+
+    /// The record it is.
+    pub fn record(&self) -> &Value {
+        &self.0
+    }
+
+    /// Its fields' types, by name.
+    pub fn fields(&self) -> &BTreeMap<Arc<str>, Value> {
+        match self.0.get("fields") {
+            Some(Value::Map(fields)) => fields,
+            _ => unreachable!("a schema is made as a record"),
+        }
+    }
+
     /// Fills in defaults.
     ///
     /// # Errors

@@ -94,7 +94,8 @@ pub fn encoder_name(codec: VideoCodec) -> &'static str {
     }
 }
 
-/// Settings of the encoder of one chunk, or of the whole film where it is not split. `threads` is the plan's, never the machine's.
+/// Settings of the encoder of one chunk, or of the whole film where it is not split. `threads` is the plan's, never the machine's; what
+/// the machine adds ([`x264_asm`]) makes its bits those of others.
 ///
 /// Pixel format: `spec.pix_fmt` alone, or, without one, whichever of the encoder's own list loses least, as ffmpeg's `format` filter chooses.
 pub fn video(spec: &VideoSpec, threads: u16) -> Encoder {
@@ -118,7 +119,7 @@ pub fn video(spec: &VideoSpec, threads: u16) -> Encoder {
     let (name, value) = match spec.codec {
         VideoCodec::Libx264 => {
             encoder.set("sc_threshold", spec.fixed_gop.then_some(0));
-            ("x264-params", X264_PARAMS.into())
+            ("x264-params", format!("{X264_PARAMS}{}", x264_asm()))
         }
         VideoCodec::Libx265 => ("x265-params", x265_params(threads, spec.fixed_gop)),
         // Does not change the bits.
@@ -134,6 +135,16 @@ pub fn video(spec: &VideoSpec, threads: u16) -> Encoder {
 /// `stitchable=1`: else x264 fits its headers to the pictures, and the chunks' extradata differ. `sync-lookahead=0`: with a lookahead in a
 /// thread of its own what it decides follows how far that thread has come, see `docs/decisions/`.
 const X264_PARAMS: &str = "stitchable=1:sync-lookahead=0";
+
+/// x264's AVX-512 code for macroblock trees reads memory that nothing was written to, so that its bits follow what that held before: see
+/// `docs/decisions/`. With all that such a machine has below it they are those of any machine with SSSE3.
+fn x264_asm() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512f") {
+        return ":asm=SSE2Fast,SSE4.2,FMA3,BMI2,AVX2";
+    }
+    ""
+}
 
 /// Frames x265 works on at once, at most (`X265_MAX_FRAME_THREADS`).
 const X265_FRAME_THREADS_MAX: u16 = 16;

@@ -15,6 +15,7 @@ use spool_proto::call::{
     ChunkSummary, Edit, Jump, MediaFacts, PlanArgs, PlanSummary, TrackArgs, VideoFacts, VideoPlan,
 };
 use spool_proto::failure::{Class, Failure, Warning};
+use spool_proto::spec::cost::encode_memory_mib;
 use spool_proto::spec::filter::{self, Reach};
 use spool_proto::spec::{EncodeSpec, Rational, VideoSpec};
 use spool_proto::time::Span;
@@ -286,7 +287,7 @@ impl Shape<'_> {
             input: 0,
             weight: frames.saturating_mul(self.output_pixels.max(1)),
             threads: self.threads,
-            memory_mib: cost::memory_mib(self.spec, self.source_pixels, self.output_pixels, self.threads),
+            memory_mib: encode_memory_mib(self.spec, self.source_pixels, self.output_pixels, self.threads),
         }
     }
 }

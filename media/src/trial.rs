@@ -5,7 +5,7 @@
 
 use std::io::BufReader;
 
-use spool_proto::call::{EncodeArgs, POINTS_MAX, TrialArgs, TrialAsk, TrialFound, TrialManifest, TrialPoint, Value};
+use spool_proto::call::{EncodeArgs, POINTS_MAX, TrialArgs, TrialFound, TrialManifest, TrialPoint, TrialPoints, Value};
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::quality::Metric;
 use spool_proto::spec::{QualityTarget, Size, VideoSpec};
@@ -27,28 +27,28 @@ mod search;
 /// Class spec: `bad_trial` (samples, sizes or qualities that make no sense), `sample_too_large`, `no_frames`, and what the encoder
 /// refuses. Else those of an encode.
 pub fn run(args: &TrialArgs, host: &mut dyn Host) -> Result<Product, Failure> {
-    check(&args.ask)?;
+    let ask = ask(args)?;
     let plan = PlanFile::read(BufReader::new(host.open(1)?))?;
     let samples = keep::ranges(&args.samples)?;
     let kept: Kept = encode::pictures::<Keeper>(&args.encode, &plan, &samples, host)?;
     let mut warnings = Vec::new();
-    let (bench, points, found) = match &args.ask {
-        TrialAsk::Points { crfs, sizes } => {
+    let (bench, points, found) = match ask {
+        Ask::Points(TrialPoints { crfs, sizes }) => {
             let mut bench = Bench::new(args.encode.clone(), vec![Metric::Psnr, Metric::Ssim], &kept, &plan, host);
             let points = all(&mut bench, &kept, crfs, sizes)?;
             (bench, points, None)
         }
-        TrialAsk::Target(target) => {
+        Ask::Target(target) => {
             let video = video(&args.encode)?;
             // A ceiling on the rate bounds what is made, not what is sought: beneath it no quality would meet the target.
             let free = VideoSpec { maxrate_bps: None, bufsize_bits: None, ..video.clone() };
             let mut encode = args.encode.clone();
             encode.spec.video = Some(free);
             let mut bench = Bench::new(encode, vec![target.metric()], &kept, &plan, host);
-            let mut search = Search::new(video.codec, *target);
+            let mut search = Search::new(video.codec, target);
             let points = meet(&mut bench, &kept, &mut search)?;
             let (crf, score) = search.found();
-            warnings.extend(unattainable(&search, *target, video, plan.stream));
+            warnings.extend(unattainable(&search, target, video, plan.stream));
             (bench, points, Some(TrialFound { crf, score }))
         }
     };
@@ -58,13 +58,24 @@ pub fn run(args: &TrialArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     Ok(Product { files: Vec::new(), warnings, value: Value::Trial(value) })
 }
 
-fn check(ask: &TrialAsk) -> Result<(), Failure> {
-    match ask {
-        TrialAsk::Points { crfs, sizes } if crfs.is_empty() || crfs.len() * sizes.len().max(1) > POINTS_MAX => {
+/// Which qualities are tried.
+enum Ask<'a> {
+    Points(&'a TrialPoints),
+    Target(QualityTarget),
+}
+
+fn ask(args: &TrialArgs) -> Result<Ask<'_>, Failure> {
+    match (&args.points, args.target) {
+        (Some(TrialPoints { crfs, sizes }), None)
+            if crfs.is_empty() || crfs.len() * sizes.len().max(1) > POINTS_MAX =>
+        {
             let (crfs, sizes) = (crfs.len(), sizes.len());
             Err(refused(format!("{crfs} qualities of {sizes} sizes: 1 to {POINTS_MAX} points are tried")))
         }
-        TrialAsk::Points { .. } | TrialAsk::Target(_) => Ok(()),
+        (Some(points), None) => Ok(Ask::Points(points)),
+        (None, Some(target)) => Ok(Ask::Target(target)),
+        (Some(_), Some(_)) => Err(refused("points and a target: name one of them".into())),
+        (None, None) => Err(refused("neither points nor a target: there is nothing to try".into())),
     }
 }
 

@@ -357,6 +357,37 @@ fn encoding_again_gives_the_same_bytes() {
     }
 }
 
+/// Encodes as the outer test says, and tells the pieces' checksums.
+#[test]
+#[ignore = "run by the one below, in processes of its own"]
+fn one_encode() {
+    let films = Films::new();
+    let film = films.0.path().join("noise.mkv");
+    let source = "life=size=320x180:rate=24:mold=10:ratio=0.3:seed=7,trim=duration=4,format=yuv420p";
+    ffmpeg(&format!("-f lavfi -i {source} -c:v ffv1"), &film);
+    let video = VideoSpec { crf: Some(34.0), preset: Some("medium".into()), gop_frames: Some(24), ..video() };
+    let made = encode(&film, &EncodeSpec { video: Some(video), ..spec() }).unwrap();
+    let sums: Vec<String> =
+        made.pieces.iter().map(|piece| blake3::hash(&std::fs::read(piece).unwrap()).to_string()).collect();
+    println!("pieces {sums:?}");
+}
+
+/// An executor has encoded other films before: its memory holds what is left of them.
+#[test]
+fn what_memory_held_before_does_not_change_the_bytes() {
+    let of = |byte: u8| {
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "one_encode", "--ignored", "--nocapture"]).env("MALLOC_PERTURB_", byte.to_string());
+        let output = process.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().find(|line| line.starts_with("pieces")).unwrap().to_owned()
+    };
+    let clean = of(0);
+    for byte in [17, 85, 200] {
+        assert_eq!(of(byte), clean, "memory filled from {byte}");
+    }
+}
+
 #[test]
 fn bench_films_are_exact() {
     let Some(folder) = corpus("bench") else {

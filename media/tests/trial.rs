@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use common::{call, ffmpeg};
 use spool_proto::call::{
-    Args, EncodeArgs, Pairing, QualityArgs, SAMPLE_BYTES_MAX, TrialArgs, TrialAsk, TrialManifest, TrialPoint, Value,
+    Args, EncodeArgs, Pairing, QualityArgs, SAMPLE_BYTES_MAX, TrialArgs, TrialManifest, TrialPoint, TrialPoints, Value,
 };
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::quality::{Metric, MetricSummary};
@@ -48,7 +48,14 @@ fn uneven(folder: &Path) -> PathBuf {
     filtered(folder, "gblur=sigma=2:enable='lt(t,2)'")
 }
 
-fn args(spec: &EncodeSpec, chunk: u32, samples: &[(u64, u64)], ask: TrialAsk) -> Args {
+/// One of the two.
+#[derive(Debug, Clone)]
+enum Ask {
+    Points { crfs: Vec<f32>, sizes: Vec<Size> },
+    Target(QualityTarget),
+}
+
+fn args(spec: &EncodeSpec, chunk: u32, samples: &[(u64, u64)], ask: Ask) -> Args {
     let encode = EncodeArgs {
         spec: spec.clone(),
         stream: 0,
@@ -60,13 +67,11 @@ fn args(spec: &EncodeSpec, chunk: u32, samples: &[(u64, u64)], ask: TrialAsk) ->
         target: None,
         buffer: None,
     };
-    Args::Trial(Box::new(TrialArgs { encode, samples: samples.to_vec(), ask }))
-}
-
-/// Without its macroblock tree, whose AVX-512 code (x264 0.164) reads what was never written: bytes then differ now and then.
-fn steady(codec: VideoCodec) -> VideoSpec {
-    let tune = (codec == VideoCodec::Libx264).then(|| "zerolatency".to_owned());
-    VideoSpec { tune, ..video(codec) }
+    let (points, target) = match ask {
+        Ask::Points { crfs, sizes } => (Some(TrialPoints { crfs, sizes }), None),
+        Ask::Target(target) => (None, Some(target)),
+    };
+    Args::Trial(Box::new(TrialArgs { encode, samples: samples.to_vec(), points, target }))
 }
 
 /// A source with its plan.
@@ -84,7 +89,7 @@ impl Bench {
         Bench { source, spec, made }
     }
 
-    fn ask(&self, chunk: u32, samples: &[(u64, u64)], ask: TrialAsk) -> Result<(TrialManifest, Vec<Warning>), Failure> {
+    fn ask(&self, chunk: u32, samples: &[(u64, u64)], ask: Ask) -> Result<(TrialManifest, Vec<Warning>), Failure> {
         let (product, _host) = call(&args(&self.spec, chunk, samples, ask), [&self.source, &self.made.plan_path])?;
         assert!(product.files.is_empty());
         let Value::Trial(manifest) = product.value else { panic!("{:?}", product.value) };
@@ -92,7 +97,7 @@ impl Bench {
     }
 
     fn points(&self, chunk: u32, samples: &[(u64, u64)], crfs: &[f32], sizes: &[Size]) -> TrialManifest {
-        let ask = TrialAsk::Points { crfs: crfs.to_vec(), sizes: sizes.to_vec() };
+        let ask = Ask::Points { crfs: crfs.to_vec(), sizes: sizes.to_vec() };
         self.ask(chunk, samples, ask).unwrap().0
     }
 }
@@ -118,7 +123,7 @@ fn a_trial_is_the_encode_it_stands_for_of_every_encoder() {
         (VideoCodec::Libsvtav1, 45.0),
         (VideoCodec::LibvpxVp9, 40.0),
     ] {
-        let bench = Bench::new(source.clone(), VideoSpec { crf: Some(crf), ..steady(codec) });
+        let bench = Bench::new(source.clone(), VideoSpec { crf: Some(crf), ..video(codec) });
         let tried = bench.points(1, &[], &[crf], &[]);
         let [point] = &tried.points[..] else { panic!("{tried:?}") };
         let real = &bench.made.chunks[1];
@@ -166,9 +171,9 @@ fn worse_qualities_take_less_and_score_less_at_every_size() {
 fn a_smaller_trial_is_the_smaller_film_as_shown_in_the_originals_size() {
     let folder = tempfile::tempdir().unwrap();
     let (source, size) = (source(folder.path()), Size { width: 160, height: 90 });
-    let bench = Bench::new(source.clone(), steady(VideoCodec::Libx264));
+    let bench = Bench::new(source.clone(), video(VideoCodec::Libx264));
     let tried = bench.points(1, &[], &[24.0], &[size]);
-    let small = VideoSpec { size: Some(size), crf: Some(24.0), ..steady(VideoCodec::Libx264) };
+    let small = VideoSpec { size: Some(size), crf: Some(24.0), ..video(VideoCodec::Libx264) };
     let real = Bench::new(source.clone(), small);
     assert_eq!(tried.points[0].bytes, real.made.chunks[1].bytes);
     let joined = film::Film::join(&source, &real.spec, &real.made.tracks).unwrap();
@@ -182,7 +187,7 @@ fn a_smaller_trial_is_the_smaller_film_as_shown_in_the_originals_size() {
 #[test]
 fn each_sample_is_encoded_by_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let bench = Bench::new(source(folder.path()), steady(VideoCodec::Libx264));
+    let bench = Bench::new(source(folder.path()), video(VideoCodec::Libx264));
     let of = |samples: &[(u64, u64)]| bench.points(1, samples, &[25.0], &[]);
     let (one, other, both) = (of(&[(0, 10)]), of(&[(20, 34)]), of(&[(0, 10), (20, 34)]));
     assert_eq!((one.frames, other.frames, both.frames), (10, 14, 24));
@@ -196,7 +201,7 @@ fn a_target_is_met_by_few_probes_and_hard_pictures_take_a_better_quality() {
     for codec in [VideoCodec::Libx264, VideoCodec::Libx265, VideoCodec::Libsvtav1, VideoCodec::LibvpxVp9] {
         let bench = Bench::new(source.clone(), video(codec));
         let find = |chunk| {
-            let (found, warnings) = bench.ask(chunk, &[(0, 24)], TrialAsk::Target(QualityTarget::Ssim(0.95))).unwrap();
+            let (found, warnings) = bench.ask(chunk, &[(0, 24)], Ask::Target(QualityTarget::Ssim(0.95))).unwrap();
             assert!((1..=4).contains(&found.points.len()) && warnings.is_empty(), "{codec}: {found:?} {warnings:?}");
             let found = found.found.unwrap();
             // What the samples really come to with it. A step of SVT-AV1 and VP9 is coarser than what is aimed for.
@@ -215,7 +220,7 @@ fn a_target_in_decibels_is_met_too_and_a_ceiling_on_the_rate_is_not_in_its_way()
     let folder = tempfile::tempdir().unwrap();
     let capped = VideoSpec { maxrate_bps: Some(60_000), bufsize_bits: Some(60_000), ..video(VideoCodec::Libx264) };
     let bench = Bench::new(source(folder.path()), capped);
-    let (found, _) = bench.ask(1, &[(0, 24)], TrialAsk::Target(QualityTarget::Psnr(34.0))).unwrap();
+    let (found, _) = bench.ask(1, &[(0, 24)], Ask::Target(QualityTarget::Psnr(34.0))).unwrap();
     assert!((34.0..34.5).contains(&found.found.unwrap().score), "{found:?}");
 }
 
@@ -223,7 +228,7 @@ fn a_target_in_decibels_is_met_too_and_a_ceiling_on_the_rate_is_not_in_its_way()
 fn a_target_beyond_reach_takes_the_best_that_is_tried_and_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::new(source(folder.path()), video(VideoCodec::LibvpxVp9));
-    let (found, warnings) = bench.ask(1, &[(0, 12)], TrialAsk::Target(QualityTarget::Ssim(0.9999))).unwrap();
+    let (found, warnings) = bench.ask(1, &[(0, 12)], Ask::Target(QualityTarget::Ssim(0.9999))).unwrap();
     let best = CrfRange::of(VideoCodec::LibvpxVp9).best;
     assert_eq!(found.found.unwrap().crf, best);
     assert_eq!(warnings.iter().map(|warning| &*warning.code).collect::<Vec<_>>(), ["quality_unattainable"]);
@@ -237,7 +242,7 @@ fn a_film_whose_frames_only_decoding_tells_is_tried_too() {
     let bench = Bench::new(path, video(VideoCodec::Libx264));
     let tried = bench.points(0, &[(10, 20), (60, 900)], &[25.0], &[]);
     assert!((20..24).contains(&tried.frames), "what there is of the last sample: {}", tried.frames);
-    let none = bench.ask(0, &[(900, 910)], TrialAsk::Points { crfs: vec![25.0], sizes: Vec::new() });
+    let none = bench.ask(0, &[(900, 910)], Ask::Points { crfs: vec![25.0], sizes: Vec::new() });
     assert_eq!(none.unwrap_err().code, "no_frames");
 }
 
@@ -245,7 +250,7 @@ fn a_film_whose_frames_only_decoding_tells_is_tried_too() {
 fn what_makes_no_sense_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::new(source(folder.path()), video(VideoCodec::Libx264));
-    let points = |crfs: &[f32], sizes: &[(u32, u32)]| TrialAsk::Points {
+    let points = |crfs: &[f32], sizes: &[(u32, u32)]| Ask::Points {
         crfs: crfs.to_vec(),
         sizes: sizes.iter().map(|(width, height)| Size { width: *width, height: *height }).collect(),
     };
@@ -274,7 +279,7 @@ fn more_pictures_than_are_kept_are_refused() {
     let spec = EncodeSpec { chunk: Some(Span::from_secs(60)), ..spec };
     let ultrafast = VideoSpec { preset: Some("ultrafast".into()), ..video(VideoCodec::Libx264) };
     let made = film::make(&path, &EncodeSpec { video: Some(ultrafast), ..spec.clone() }).unwrap();
-    let args = args(&spec, 0, &[], TrialAsk::Points { crfs: vec![30.0], sizes: Vec::new() });
+    let args = args(&spec, 0, &[], Ask::Points { crfs: vec![30.0], sizes: Vec::new() });
     let failure = call(&args, [&path, &made.plan_path]).err().expect("refused");
     assert_eq!((failure.class, &*failure.code), (Class::Spec, "sample_too_large"), "{failure}");
 }

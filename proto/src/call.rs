@@ -8,7 +8,7 @@ mod user;
 
 pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, NextTrack, Target, TrackArgs, TrackManifest};
 pub use plan::{ChunkSummary, Edit, PlanArgs, PlanSummary, VideoPlan};
-pub use trial::{POINTS_MAX, SAMPLE_BYTES_MAX, TrialArgs, TrialAsk, TrialFound, TrialManifest, TrialPoint};
+pub use trial::{POINTS_MAX, SAMPLE_BYTES_MAX, TrialArgs, TrialFound, TrialManifest, TrialPoint, TrialPoints};
 pub use user::{UserArgs, UserOrder, backend};
 
 use serde::{Deserialize, Serialize};

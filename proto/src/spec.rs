@@ -7,6 +7,7 @@ mod audio;
 pub mod burn;
 pub mod check;
 pub mod clip;
+pub mod cost;
 pub mod filter;
 mod images;
 mod join;

@@ -4,7 +4,6 @@
 //! answer.
 
 mod bench;
-pub(crate) mod limits;
 mod user_function;
 
 use spool_core::engine::Engine;

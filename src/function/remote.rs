@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
+use spool_function::own;
 use spool_function::schema::Schema;
 use spool_proto::spec::{FunctionSpec, JobSpec, PRIORITY_DEFAULT, Service};
 use spool_proto::uri;
@@ -31,8 +32,11 @@ pub async fn push(args: &PushArgs) -> anyhow::Result<Exit> {
 
 pub async fn list(args: &ListArgs) -> anyhow::Result<Exit> {
     let versions = Client::connect(&args.server.server).await?.functions().await?;
+    let own = if args.pushed { &[] } else { own::all() };
     if args.json {
-        output::print_json(&versions)?;
+        let mut all = versions.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?;
+        all.extend(own.iter().map(own::Function::to_json));
+        output::print_json(&all)?;
         return Ok(Exit::Done);
     }
     let row = |version: &VersionView| {
@@ -46,12 +50,25 @@ pub async fn list(args: &ListArgs) -> anyhow::Result<Exit> {
             output::bytes(version.bytes),
         ]
     };
-    let rows: Vec<Vec<String>> = versions.iter().map(row).collect();
+    let built_in = |function: &own::Function| {
+        let mut row = vec![function.name.to_owned(), "built in".into()];
+        row.resize(7, "-".into());
+        row
+    };
+    let rows: Vec<Vec<String>> = versions.iter().map(row).chain(own.iter().map(built_in)).collect();
     output::print(&output::table(&["FUNCTION", "VERSION", "HASH", "CURRENT", "PUSHED", "BY", "SIZE"], &rows, true))?;
     Ok(Exit::Done)
 }
 
 pub async fn get(args: &GetArgs) -> anyhow::Result<Exit> {
+    if let Some(own) = own::get(&args.name) {
+        let shown = own.to_json();
+        match args.json {
+            true => output::print_json(&shown)?,
+            false => output::print(&output::yaml(&shown)?)?,
+        }
+        return Ok(Exit::Done);
+    }
     let version = Client::connect(&args.server.server).await?.function(&args.name).await?;
     if args.json {
         output::print_json(&version)?;

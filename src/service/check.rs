@@ -51,13 +51,13 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Exit> {
         }
         let (rules, warnings) = (set.as_ref().map_or(0, |set| set.rules.len()), problems.len() - errors);
         output::print(&match &set {
-            Some(set) => {
+            Some(set) if errors == 0 => {
                 format!("{} {}: {}, {}\n", set.service, set.version, count(rules, "rule"), count(warnings, "warning"))
             }
-            None => format!("{}: {}\n", args.dir.display(), count(errors, "error")),
+            _ => format!("{}: {}\n", args.dir.display(), count(errors, "error")),
         })?;
     }
-    let is_bad = set.is_none() || (args.strict && !problems.is_empty());
+    let is_bad = set.is_none() || errors > 0 || (args.strict && !problems.is_empty());
     Ok(if is_bad { Exit::JobFailed } else { Exit::Done })
 }
 

@@ -69,3 +69,10 @@ fn every_failure_is_listed_in_docs_errors() {
     }
     assert!(seen > 80, "only {seen} failures were found: the search is broken");
 }
+
+#[test]
+fn functions_of_the_workers_are_told_as_they_are_declared() {
+    let docs = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/functions.md")).expect("the page");
+    let table = spool_function::own::markdown();
+    assert!(docs.contains(&table), "docs/functions.md is to have:\n\n{table}");
+}

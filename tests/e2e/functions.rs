@@ -20,7 +20,7 @@ fn function(sandbox: &Sandbox, name: &str, version: &str, more: &str, program: &
     folder
 }
 
-fn lengths(sandbox: &Sandbox, version: &str, more: &str) -> PathBuf {
+pub fn lengths(sandbox: &Sandbox, version: &str, more: &str) -> PathBuf {
     function(
         sandbox,
         "lengths",
@@ -60,7 +60,7 @@ impl Fleet {
     }
 
     /// A worker that has proved that it can run functions; `None`, told, where this machine cannot.
-    fn function_worker(&self, name: &str) -> Option<Guarded> {
+    pub fn function_worker(&self, name: &str) -> Option<Guarded> {
         let worker = self.worker(name);
         let backends = eventually("the worker is there", || {
             let list = json_of(&self.client(&["worker", "list", "-o", "json"]));
@@ -107,7 +107,7 @@ fn versions_are_pushed_run_replaced_and_kept_over_a_restart() {
     for old in ["lengths@1.0".to_owned(), format!("lengths@{}", &first[..8])] {
         assert_eq!(fleet.call(&old, &set)["output"]["version"], json!(first), "{old}");
     }
-    let list = json_of(&fleet.client(&["function", "list", "--json"]));
+    let list = json_of(&fleet.client(&["function", "list", "--pushed", "--json"]));
     let listed: Vec<_> =
         list.as_array().unwrap().iter().map(|version| (&version["version"], &version["current"])).collect();
     assert_eq!(listed, [(&json!("1.1"), &json!(true)), (&json!("1.0"), &json!(false))]);
@@ -236,17 +236,22 @@ fn ffmpeg(args: &[&str], out: &Path) {
     assert!(status.success(), "ffmpeg {args:?}");
 }
 
-#[test]
-fn the_watermark_check_of_the_documents_tells_a_marked_film_from_a_plain_one() {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/watermark-check");
-    let fleet = Fleet::new();
-    let (mark, plain, marked) =
-        (fleet.sandbox.path("mark.png"), fleet.sandbox.path("plain.mp4"), fleet.sandbox.path("marked.mp4"));
+/// A mark, a film without it, the same film with it.
+pub fn marked(sandbox: &Sandbox) -> [PathBuf; 3] {
+    let [mark, plain, marked] = ["mark.png", "plain.mp4", "marked.mp4"].map(|name| sandbox.path(name));
     let test = "testsrc2=size=320x180:rate=10:duration=6";
     ffmpeg(&["-f", "lavfi", "-i", "mandelbrot=size=48x24", "-frames:v", "1"], &mark);
     ffmpeg(&["-f", "lavfi", "-i", test], &plain);
     let laid = "[1]format=rgba,colorchannelmixer=aa=0.5[m];[0][m]overlay=W-w-16:H-h-16";
     ffmpeg(&["-f", "lavfi", "-i", test, "-i", mark.to_str().unwrap(), "-filter_complex", laid], &marked);
+    [mark, plain, marked]
+}
+
+#[test]
+fn the_watermark_check_of_the_documents_tells_a_marked_film_from_a_plain_one() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples/watermark-check");
+    let fleet = Fleet::new();
+    let [mark, plain, marked] = marked(&fleet.sandbox);
     let set = |film: &Path| [format!("video={}", film.display()), format!("mark={}", mark.display())];
     let [video, given] = set(&marked);
     let tried = fleet.sandbox.spool();

@@ -31,6 +31,7 @@ mod service_tools;
 mod services;
 mod sound;
 mod sources;
+mod stubs;
 mod target_quality;
 mod text;
 mod titles;

@@ -361,13 +361,13 @@ fn children_end_with_their_parent_unless_it_lets_them_go() {
     drop(server);
 }
 
-/// The first version calls what is not there.
+/// The first version calls what nobody pushed.
 const BROKEN: &str = r#"
 service(name = "mend", version = "1", input = {})
 rule(
     name = "work",
     match = [fact("input")],
-    action = lambda: [call("media.unheard_of", args = {})],
+    action = lambda: [call("unheard-of", args = {})],
     reaction = lambda results: [result(1)],
 )
 "#;
@@ -382,16 +382,13 @@ fn broken_rules_pause_a_job_and_mended_ones_go_on() {
         let explanation = s.explain(&job);
         (explanation.reason == "paused").then_some(explanation)
     });
-    assert!(
-        explanation.text.contains("media.unheard_of") && explanation.text.contains("media.probe"),
-        "{explanation:?}"
-    );
+    assert!(explanation.text.contains("unheard-of") && explanation.text.contains("media.probe"), "{explanation:?}");
     server.kill();
     server = s.fleet.server();
     assert_eq!(s.explain(&job).reason, "paused", "also after a restart");
     let mended = s.pushed(
         &BROKEN
-            .replace("media.unheard_of", "bench.noop")
+            .replace("unheard-of", "bench.noop")
             .replace("args = {}", "args = {\"sleep_us\": 0, \"through_executor\": False}"),
     );
     let migrate = |dry_run| v1::MigrateJobRequest { job_id: job.clone(), version: mended.clone(), dry_run };

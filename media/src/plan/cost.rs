@@ -1,14 +1,8 @@
-//! What an encode needs: picture size, memory.
+//! What an encode makes of the picture's size.
 
 use spool_proto::call::VideoFacts;
-use spool_proto::spec::filter::{self, Named};
-use spool_proto::spec::{Filter, Pixels, VideoCodec, VideoSpec};
-
-/// A picture of the largest size that is laid over a film, decoded and converted.
-const OVERLAY_MIB: u64 = 192;
-
-/// Fonts, and glyphs drawn of them.
-const TEXT_MIB: u64 = 256;
+use spool_proto::spec::filter::Named;
+use spool_proto::spec::{Filter, Pixels, VideoSpec};
 
 /// Width and height of the output, as ffmpeg's filters make them of the source.
 pub fn output_size(source: &VideoFacts, spec: &VideoSpec) -> (u32, u32) {
@@ -51,41 +45,4 @@ fn scaled(input: (u32, u32), width: Pixels, height: Pixels) -> (u32, u32) {
         (Some(w), None) => (w, follow(w, input.1, input.0, height.unsigned_abs())),
         (None, None) => input,
     }
-}
-
-/// MiB that the filters hold a million pixels: pictures they look at (up to 6 bytes a pixel), and what they compute in.
-fn filters_mib(spec: &VideoSpec) -> u64 {
-    const PICTURE: u64 = 6;
-    let filters = spec.filters.iter().map(|filter| match filter {
-        Filter::Named(named) => match (named.filter.as_str(), named.cycle()) {
-            (_, Some(cycle)) => 2 * PICTURE * u64::from(cycle),
-            // Three or four planes of floats.
-            ("zscale" | "tonemap", _) => 4 * PICTURE,
-            ("nlmeans" | "fieldmatch" | "pullup", _) => 10 * PICTURE,
-            _ => {
-                let reach = filter::reach(std::slice::from_ref(filter)).unwrap_or_default();
-                (reach.behind + reach.ahead + 2) * PICTURE
-            }
-        },
-        Filter::Format(_) => 2 * PICTURE,
-        _ => 0,
-    });
-    filters.sum()
-}
-
-/// MiB of resident memory an encode of one chunk stays within: decoder and filters at the source's size, the encoder at the
-/// output's, the process itself. README.md has the measurements.
-pub fn memory_mib(spec: &VideoSpec, source_pixels: u64, output_pixels: u64, threads: u16) -> u64 {
-    // Per million pixels: one thread's encoder, each further thread.
-    let (encoder, thread) = match spec.codec {
-        VideoCodec::Libx264 => (350, 45),
-        VideoCodec::Libx265 => (420, 60),
-        VideoCodec::Libsvtav1 => (800, 60),
-        VideoCodec::LibvpxVp9 => (300, 20),
-    };
-    let per_megapixel = encoder + thread * u64::from(threads.max(1) - 1);
-    let mib = |pixels: u64, per_megapixel: u64| pixels.saturating_mul(per_megapixel).div_ceil(1_000_000);
-    let overlay = if spec.overlay.is_some() { OVERLAY_MIB } else { 0 };
-    let text = if spec.burn_in().is_some() { TEXT_MIB } else { 0 };
-    160 + overlay + text + mib(source_pixels, 120 + filters_mib(spec)) + mib(output_pixels, per_megapixel)
 }

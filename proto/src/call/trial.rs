@@ -22,24 +22,22 @@ pub struct TrialArgs {
     /// these frames alone. Empty: the whole chunk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<(u64, u64)>,
-    #[serde(flatten)]
-    pub ask: TrialAsk,
+    /// These qualities are tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub points: Option<TrialPoints>,
+    /// In place of `points`: a few are tried, until one of them just meets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<QualityTarget>,
 }
 
-/// Which qualities are tried.
+/// Each with each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TrialAsk {
-    /// Each with each.
-    Points {
-        crfs: Vec<f32>,
-        /// What the pictures are scaled to (bicubic) for the encoder; scored is what comes of it scaled back. None larger than the
-        /// pictures. Empty: as they are.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        sizes: Vec<Size>,
-    },
-    /// A few, until one of them just meets it.
-    Target(QualityTarget),
+pub struct TrialPoints {
+    pub crfs: Vec<f32>,
+    /// What the pictures are scaled to (bicubic) for the encoder; scored is what comes of it scaled back. None larger than the
+    /// pictures. Empty: as they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<Size>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,5 +1,5 @@
 //! What is suspicious about a rule set that can be read: names that nothing defines, rules that can never match, rules that set
-//! themselves off.
+//! themselves off, calls that their functions do not take.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,13 +8,15 @@ use starlark::syntax::AstModule;
 
 use spool_rules::ruleset::{How, Op, Operand, Pattern, RuleSet, Test};
 
+use crate::calls;
 use crate::compile::{Compiled, at_place, dialect, globals};
 use crate::file::{Problem, Severity, Sources};
 
 /// Facts that come to be without any rule.
 const GIVEN: [&str; 3] = ["input", "signal", "cancel"];
 
-/// Reads the sources and says all there is to say of them: errors, else warnings.
+/// Reads the sources and says all there is to say of them. Of a rule set that can be read, errors are calls that their functions would never
+/// take: it can be played and compared, and is not to be pushed.
 ///
 /// # Errors
 /// When they cannot be read as a rule set.
@@ -24,6 +26,7 @@ pub fn check(sources: &Sources) -> Result<(Compiled, Vec<Problem>), Vec<Problem>
     problems.extend(never_match(&compiled.set, sources));
     problems.extend(contradictions(&compiled.set));
     problems.extend(self_triggers(&compiled.set, sources));
+    problems.extend(calls::check(sources));
     problems.sort();
     problems.dedup();
     Ok((compiled, problems))

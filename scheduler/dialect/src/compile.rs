@@ -8,6 +8,7 @@ use starlark::environment::{FrozenModule, Globals, GlobalsBuilder, LibraryExtens
 use starlark::eval::{Evaluator, ReturnFileLoader};
 use starlark::syntax::{AstModule, Dialect};
 
+use spool_function::stub::starlark::{self as starlark_stubs, OWN_FILE};
 use spool_rules::ruleset::RuleSet;
 
 use crate::file::{MAIN, Problem, Severity, Sources};
@@ -199,18 +200,21 @@ impl Reading<'_> {
             code: code.into(),
             message,
         };
-        let Some(text) = self.sources.0.get(file) else {
-            return Err(problem("no_file", format!("there is no file {file:?} in the service's folder")));
+        let text = match file {
+            OWN_FILE => starlark_stubs::own(),
+            _ => match self.sources.0.get(file) {
+                Some(text) => text.clone(),
+                None => return Err(problem("no_file", format!("there is no file {file:?} in the service's folder"))),
+            },
         };
         if self.under_way.iter().any(|other| other == file) {
             let way = self.under_way.join(" → ");
             return Err(problem("load_circle", format!("{way} → {file}: files load each other in a circle")));
         }
         self.under_way.push(file.to_owned());
-        let ast =
-            AstModule::parse(file, text.clone(), &dialect()).map_err(|e| Problem::of_error(file, "syntax", &e))?;
+        let ast = AstModule::parse(file, text, &dialect()).map_err(|e| Problem::of_error(file, "syntax", &e))?;
         for load in ast.loads() {
-            if !self.sources.0.contains_key(load.module_id) {
+            if load.module_id != OWN_FILE && !self.sources.0.contains_key(load.module_id) {
                 let at = load.span.resolve_span().begin;
                 let message = format!("there is no file {:?} in the service's folder", load.module_id);
                 return Err(Problem { line: at.line + 1, column: at.column + 1, ..problem("no_file", message) });

@@ -5,6 +5,7 @@
 //!
 //! The only crate that knows the language; what it makes is data of `spool-rules`.
 
+mod calls;
 pub mod check;
 pub mod child;
 pub mod compile;

@@ -2,6 +2,7 @@
 
 use spool_core::io::{Blob, NewTask, Shape};
 use spool_core::query::TaskInfo;
+use spool_function::own;
 use spool_proto::call::{self, Answer, Args, Call, EncodeArgs, function};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::resources::Resources;
@@ -12,38 +13,6 @@ use spool_rules::history::SectionFailure;
 use spool_rules::value::Value;
 
 use crate::functions;
-use crate::workflow::limits;
-
-/// Functions that workers have themselves.
-const OWN_FUNCTIONS: [&str; 20] = [
-    function::NOOP,
-    function::PROBE,
-    function::PLAN,
-    function::ENCODE,
-    function::ANALYSE,
-    function::AUDIO,
-    function::SUBTITLE,
-    function::TEXT,
-    function::IMAGES,
-    function::ASSEMBLE,
-    function::VALIDATE,
-    function::INDEX,
-    function::TRIAL,
-    function::QUALITY,
-    function::QUALITY_REPORT,
-    function::PUBLISH,
-    function::SEGMENT,
-    function::MANIFEST,
-    function::PUBLISH_PACKAGE,
-    function::LIST,
-];
-
-/// Resources and times of a function when a call names none.
-struct Usual {
-    memory_mib: u64,
-    timeout: Span,
-    no_progress: Span,
-}
 
 /// A job's calls as tasks.
 #[derive(Debug, Clone)]
@@ -107,13 +76,13 @@ impl Orders {
         {
             plan.unsplit_threads = self.threads;
         }
-        let usual = usual(&args);
+        let needs = own::get(args.function()).expect("args are read for functions that are declared").needs;
         let shape = Shape {
             function: args.function().into(),
             backend: backend(&args),
-            resources: Resources::cpu_memory(self.cores(&args) * limits::CORE, usual.memory_mib),
-            timeout: usual.timeout,
-            no_progress: usual.no_progress,
+            resources: Resources::cpu_memory(self.cores(&args) * own::needs::CORE, needs.memory_mib),
+            timeout: needs.timeout,
+            no_progress: needs.no_progress,
         };
         let payload = Call {
             inputs: call.inputs.clone(),
@@ -134,8 +103,11 @@ impl Orders {
         }
         let refused = |failure: Failure| match failure.code.as_str() {
             "no_such_function" | "no_such_version" => {
-                let own = OWN_FUNCTIONS.join(", ");
-                SectionFailure::new("unknown_function", format!("{}; and there are {own}", failure.message))
+                let own: Vec<_> = own::all().iter().map(|function| function.name).collect();
+                SectionFailure::new(
+                    "unknown_function",
+                    format!("{}; and there are {}", failure.message, own.join(", ")),
+                )
             }
             _ => SectionFailure::new("bad_arguments", format!("call({name:?}, args = …): {}", failure.message)),
         };
@@ -156,7 +128,7 @@ impl Orders {
 /// `None`: workers have no function of the name themselves.
 fn args(call: &effect::Call) -> Result<Option<Args>, SectionFailure> {
     let name = &call.function;
-    if !OWN_FUNCTIONS.contains(&name.as_str()) {
+    if own::get(name).is_none() {
         return Ok(None);
     }
     let bad = |message: String| SectionFailure::new("bad_arguments", message);
@@ -169,26 +141,6 @@ fn args(call: &effect::Call) -> Result<Option<Args>, SectionFailure> {
     args.insert("function".into(), name.as_str().into());
     let args = serde_json::from_value(serde_json::Value::Object(args));
     args.map(Some).map_err(|e| bad(format!("call({name:?}, args = …): {e}")))
-}
-
-fn usual(args: &Args) -> Usual {
-    let usual = |memory_mib, timeout, no_progress| Usual { memory_mib, timeout, no_progress };
-    let decoding = limits::TABLES_MEMORY + limits::DECODE_MEMORY;
-    match args {
-        Args::Encode(_) | Args::Analyse(_) => usual(limits::ENCODE_MEMORY, limits::CODEC_TIMEOUT, limits::NO_PROGRESS),
-        Args::Trial(_) => {
-            let pictures = call::SAMPLE_BYTES_MAX >> 20;
-            usual(limits::ENCODE_MEMORY + pictures, limits::CODEC_TIMEOUT, limits::NO_PROGRESS)
-        }
-        Args::Quality(_) => usual(decoding, limits::CODEC_TIMEOUT, limits::NO_PROGRESS),
-        Args::Validate(_) | Args::Images(_) => usual(decoding, limits::CODEC_TIMEOUT, Span::ZERO),
-        Args::Audio(_) => usual(limits::AUDIO_MEMORY, limits::CODEC_TIMEOUT, limits::NO_PROGRESS),
-        Args::Subtitle(_) | Args::Text(_) => usual(limits::SUBTITLE_MEMORY, limits::READ_TIMEOUT, Span::ZERO),
-        Args::Publish(_) | Args::PublishPackage(_) => usual(limits::PUBLISH_MEMORY, limits::READ_TIMEOUT, Span::ZERO),
-        Args::List(_) => usual(0, limits::READ_TIMEOUT, Span::ZERO),
-        Args::Noop { .. } => usual(0, Span::ZERO, Span::ZERO),
-        _ => usual(limits::TABLES_MEMORY, limits::READ_TIMEOUT, Span::ZERO),
-    }
 }
 
 /// Of calls that run a video encoder.
@@ -264,21 +216,4 @@ pub(super) fn value(task: &TaskInfo<'_>) -> Result<Value, Failure> {
         }
     }
     serde_json::from_value(serde_json::Value::Object(fields)).map_err(|e| bad(e.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rules_may_call_all_that_workers_have() {
-        // The refusal of a name that is none names all there are.
-        let refused = serde_json::from_str::<Args>(r#"{"function": "none"}"#).expect_err("there is none").to_string();
-        let (_, known) = refused.split_once("expected one of ").expect("a list");
-        let mut known: Vec<&str> = known.split('`').skip(1).step_by(2).filter(|name| *name != function::USER).collect();
-        let mut own = OWN_FUNCTIONS.to_vec();
-        known.sort_unstable();
-        own.sort_unstable();
-        assert_eq!(own, known);
-    }
 }

@@ -240,6 +240,9 @@ impl Registry {
             let message = format!("service(name = {:?}): {why}", set.service);
             return Err(vec![Problem { file, line: 0, column: 0, severity: Severity::Error, code, message }]);
         }
+        if warnings.iter().any(|problem| problem.severity == Severity::Error) {
+            return Err(warnings);
+        }
         Ok((set, warnings))
     }
 

@@ -1,13 +1,13 @@
 //! `function`: one call of a function that somebody pushed; then, if they are wanted, the files it left.
 
 use spool_core::io::{Next, TaskRun};
+use spool_function::own::needs::{CORE, PUBLISH_MEMORY, READ_TIMEOUT};
 use spool_proto::call::{Args, Artifact, PackageEntry, PublishPackageArgs, Value};
 use spool_proto::failure::{Class, Failure};
 use spool_proto::resources::Resources;
 use spool_proto::spec::FunctionSpec;
 use spool_proto::view::{FunctionFileView, FunctionOutput};
 
-use super::limits::{CORE, PUBLISH_MEMORY, READ_TIMEOUT};
 use super::{DoneTask, Order, Work, unknown_phase};
 use crate::functions;
 

@@ -1,6 +1,7 @@
 //! Rule files, read and run.
 
 mod built_in;
+mod calls;
 mod harness;
 mod host;
 mod language;
