@@ -23,7 +23,7 @@ const SERVICES: &[Service] = services! {
     "text": "main.star";
     "title": "main.star";
     "validate": "main.star";
-    "video-encode": "main.star";
+    "video-encode": "main.star", "chunks.star", "results.star", "source.star";
     "watch": "main.star";
 };
 
