@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::processes::{Fleet, Guarded, Sandbox, eventually};
 
-const LENGTHS: &str = "import json, os, sys\ncall = json.load(sys.stdin)\nopen(call['out'] + '/copy.txt', 'w').write(open(call['input']['file']).read())\nprint(json.dumps({'result': {'bytes': os.path.getsize(call['input']['file'])}}))\n";
+const LENGTHS: &str = "import json, os, sys\ncall = json.load(sys.stdin)\nopen(call['out'] + '/copy.txt', 'wb').write(open(call['input']['file'], 'rb').read())\nprint(json.dumps({'result': {'bytes': os.path.getsize(call['input']['file'])}}))\n";
 const WAITS: &str = "import json, sys, time, os\ncall = json.load(sys.stdin)\nfor n in range(call['input']['tenths']):\n    time.sleep(0.1)\n    print(json.dumps({'progress': n / call['input']['tenths']}), flush=True)\nprint(json.dumps({'result': os.getpid()}))\n";
 
 fn function(sandbox: &Sandbox, name: &str, version: &str, more: &str, program: &str) -> PathBuf {

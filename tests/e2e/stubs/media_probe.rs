@@ -486,6 +486,9 @@ pub struct InputIndexForVideo {
     /// {height, width}
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<InputIndexForVideoSize>,
+    /// any
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_quality: Option<serde_json::Value>,
     /// int
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threads: Option<i64>,
@@ -503,7 +506,7 @@ pub struct InputIndexForVideo {
 impl InputIndexForVideo {
     /// Without what may be left out.
     pub fn new(codec: InputIndexForVideoCodec) -> InputIndexForVideo {
-        InputIndexForVideo { bitrate_bps: None, bufsize_bits: None, codec, cpu_used: None, crf: None, crop_bars: None, deadline: None, filters: None, fixed_gop: None, frame_rate: None, gop_frames: None, maxrate_bps: None, overlay: None, pix_fmt: None, preset: None, profile: None, size: None, threads: None, tonemap: None, tune: None, two_pass: None }
+        InputIndexForVideo { bitrate_bps: None, bufsize_bits: None, codec, cpu_used: None, crf: None, crop_bars: None, deadline: None, filters: None, fixed_gop: None, frame_rate: None, gop_frames: None, maxrate_bps: None, overlay: None, pix_fmt: None, preset: None, profile: None, size: None, target_quality: None, threads: None, tonemap: None, tune: None, two_pass: None }
     }
 }
 
