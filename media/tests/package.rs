@@ -315,7 +315,11 @@ fn a_track_cut_part_by_part_is_the_track_cut_at_once() {
                     assert_eq!(alone, whole.table, "{codec:?} {seconds} s, stops {stops:?}");
                     for (cut, stop) in cuts.iter().zip(&stops) {
                         let stop = usize::try_from(*stop).unwrap();
-                        assert_eq!(cut.table.segments, whole.table.segments[..stop], "what is public is never taken back");
+                        assert_eq!(
+                            cut.table.segments,
+                            whole.table.segments[..stop],
+                            "what is public is never taken back"
+                        );
                         assert_eq!(cut.table.end() - cut.table.file_offset, u64::try_from(cut.file.len()).unwrap());
                     }
                 }
@@ -374,7 +378,8 @@ fn package(folder: &Path) -> (PathBuf, Vec<PathBuf>) {
         cut.publish(&out.join(&track.folder));
     }
     let tables = cuts.iter().map(|cut| cut.folder.path().join("segments"));
-    let args = ManifestArgs { packages: Package::ALL.to_vec(), tracks, text: Vec::new(), pictures: Vec::new(), growth: None };
+    let args =
+        ManifestArgs { packages: Package::ALL.to_vec(), tracks, text: Vec::new(), pictures: Vec::new(), growth: None };
     let (product, _host) = call(&Args::Manifest(args), tables).unwrap();
     let paths = product.files.iter().map(|(name, from)| {
         fs::copy(from, out.join(name)).unwrap();

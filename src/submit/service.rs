@@ -121,7 +121,9 @@ pub fn of_file(source: &str, text: &str, args: &SubmitArgs) -> anyhow::Result<Pr
         return Err(at(format!("spec.service: {service} is no service made of rules; leave the field out")));
     }
     if args.job.output.is_some() || args.job.overwrite || args.job.publish.is_some() {
-        return Err(at("-o, -y and --publish are for films; what a service takes is its input (--set KEY=VALUE)".into()));
+        return Err(at(
+            "-o, -y and --publish are for films; what a service takes is its input (--set KEY=VALUE)".into()
+        ));
     }
     let named: Named = service.parse().map_err(|e| at(format!("spec.service: {e}")))?;
     let input = self::input(args, input)?;

@@ -161,7 +161,8 @@ fn end(engine: &Engine, child: JobId, close: Close) -> Option<Wish> {
 fn addressee(engine: &Engine, from: &Job, name: &str) -> Option<JobId> {
     let parent = || parent_of(&from.request().request_id).map(|(parent, _)| parent);
     let started = |by: JobId, key: &str| {
-        let is_it = |id: &JobId| engine.job(*id).and_then(|job| key_of(&job.request().request_id)).as_deref() == Some(key);
+        let is_it =
+            |id: &JobId| engine.job(*id).and_then(|job| key_of(&job.request().request_id)).as_deref() == Some(key);
         children_of(engine, by).into_iter().rfind(is_it)
     };
     match name.split_once('/') {

@@ -143,7 +143,11 @@ fn what_is_published_live_is_never_made_again() {
         ("video: [{codec: libx264, height: 90, crf: 30}]", "", "spec.publish: only packages"),
         ("audio: [{codec: aac}]", hls, "publish: live without pictures"),
         ("video: [{codec: libx264, height: 90, bitrate: 1M}]", hls, "video[0].bitrate with publish: live"),
-        ("video: [{codec: libx264, height: 90, bitrate: 1M, twoPass: true}]", hls, "video[0].two_pass with publish: live"),
+        (
+            "video: [{codec: libx264, height: 90, bitrate: 1M, twoPass: true}]",
+            hls,
+            "video[0].two_pass with publish: live",
+        ),
     ] {
         let refused = judge(more, packages).expect_err(more);
         assert!(refused.contains(says), "{says}: {refused}");

@@ -424,18 +424,15 @@ mod tests {
         let inputs = contents.iter().enumerate().map(input).collect();
         let hash = |n: usize| blake3::hash(&contents[n]).to_hex().to_string();
         let entries = vec![
-            PackageEntry::Track {
-                folder: "audio/en".into(),
-                track: 0,
-                table: 1,
-                hash: hash(0),
-                from: 0,
-                until: None,
-            },
+            PackageEntry::Track { folder: "audio/en".into(), track: 0, table: 1, hash: hash(0), from: 0, until: None },
             PackageEntry::File { path: "master.m3u8".into(), input: 2, hash: hash(2) },
         ];
         let output = prefix_from_path(&dir.path().join("a package"));
-        Fixture { dir, inputs, args: PublishPackageArgs { output, overwrite: false, replaces: BTreeMap::new(), entries } }
+        Fixture {
+            dir,
+            inputs,
+            args: PublishPackageArgs { output, overwrite: false, replaces: BTreeMap::new(), entries },
+        }
     }
 
     impl Fixture {
@@ -561,7 +558,10 @@ mod tests {
             });
             assert!(matches!(tried, Ok(_) | Err(Unanswered::Stopped)), "{tried:?}");
             let playlist = f.read("master.m3u8");
-            assert!(playlist == "#EXTM3U\n" || f.read("audio/en/00002.m4s") == " 2", "no playlist is ahead of its segments");
+            assert!(
+                playlist == "#EXTM3U\n" || f.read("audio/en/00002.m4s") == " 2",
+                "no playlist is ahead of its segments"
+            );
         }
         f.publish().unwrap();
         assert_eq!((f.read("audio/en/init.mp4"), f.read("audio/en/00001.m4s")), ("head".into(), "111".into()));

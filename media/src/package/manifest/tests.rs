@@ -200,7 +200,9 @@ fn a_package_that_grows_tells_what_will_hold_to_its_end() {
     let pictures = open(video("avc1.64001f", 720, 500_000));
     let sound = (track("audio/stereo", Some("eng")), audio("mp4a.40.2", 2, 32_000));
     let text = [track("text/en", Some("eng"))];
-    for (as_track, bandwidth) in [(ceiling(5_000_000), 5_000_000), (ceiling(9), 2_000_000), (track("video/720p", None), 4_000_000)] {
+    for (as_track, bandwidth) in
+        [(ceiling(5_000_000), 5_000_000), (ceiling(9), 2_000_000), (track("video/720p", None), 4_000_000)]
+    {
         let tracks = [(as_track, pictures.clone()), sound.clone()];
         let files = growing(&Package::ALL, &tracks, &text, Some(&growth(2)));
         let file = |name: &str| files.iter().find(|(path, _)| path == name).unwrap().1.as_str();

@@ -44,7 +44,9 @@ pub(super) fn check(args: &SegmentArgs, track: &Track<'_>, behind: Option<&Behin
     let first = behind.map(|behind| behind.goes_on.first_pts).or(track.first_pts).unwrap_or(0);
     let frames = schedule.pts().last().map_or(0, |last| last - first + 1);
     if frames < i64::from(until) * i64::from(length) {
-        return bad(format!("{until} segments of {length} frames are to be cut, and the pieces end with frame {frames}"));
+        return bad(format!(
+            "{until} segments of {length} frames are to be cut, and the pieces end with frame {frames}"
+        ));
     }
     match behind {
         Some(behind) if u32::try_from(behind.table.segments.len()).is_ok_and(|before| until <= before) => {
@@ -63,7 +65,8 @@ fn follows(behind: &Behind, args: &SegmentArgs, pts: &[i64]) -> Result<(), Failu
     match pts.get(skipped) {
         Some(found) if *found == next => Ok(()),
         found => {
-            let why = format!("the pieces go on with the frame at {found:?}, and the one at {next} follows what is cut");
+            let why =
+                format!("the pieces go on with the frame at {found:?}, and the one at {next} follows what is cut");
             Err(internal("segments_differ", why))
         }
     }
@@ -95,7 +98,8 @@ pub(super) fn follow(
         return Err(internal("segments_differ", "the part is of another size or timebase than those before"));
     }
     let fragments = before.table.segments.iter().map(|segment| segment.fragments.len()).sum::<usize>();
-    let fragments = u32::try_from(fragments).map_err(|_| internal("bad_call", "more fragments than there are numbers"))?;
+    let fragments =
+        u32::try_from(fragments).map_err(|_| internal("bad_call", "more fragments than there are numbers"))?;
     let path = host.scratch().join("part.mp4");
     let io = |error: std::io::Error| scratch_failed(&path, &error);
     let mut from = BufReader::new(File::open(alone).map_err(io)?);
