@@ -57,16 +57,16 @@ fn assert_same(live: &Path, whole: &Path) {
     assert!(differ.is_empty(), "{differ:?}");
 }
 
-/// Frames of the first two seconds of pictures and of sound.
+/// Frames of the first one and a half seconds of pictures and of sound: what is behind two may not be there yet.
 fn played(playlist: &Path) -> (usize, usize) {
     let mut command = Command::new("timeout");
-    command.args(["60", "ffmpeg", "-v", "error"]);
+    command.args(["-k", "1", "60", "ffmpeg", "-v", "error"]);
     match playlist.extension().is_some_and(|extension| extension == "mpd") {
         // Without it FFmpeg's DASH demuxer takes no .vtt beside the segments.
         true => command.args(["-allowed_extensions", "ALL"]),
         false => command.args(["-live_start_index", "0"]),
     };
-    command.arg("-i").arg(playlist).args(["-map", "0:v:0", "-map", "0:a:0", "-t", "2", "-f", "framecrc", "-"]);
+    command.arg("-i").arg(playlist).args(["-map", "0:v:0", "-map", "0:a:0", "-t", "1.5", "-f", "framecrc", "-"]);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}: {}", playlist.display(), String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -112,7 +112,7 @@ fn a_live_title_plays_before_it_is_encoded_and_ends_as_one_that_was_published_wh
     }
     for entry in [master, package.join("manifest.mpd")] {
         let (pictures, sound) = played(&entry);
-        assert!(pictures == 48 && sound >= 90, "{}: {pictures} pictures, {sound} frames of sound", entry.display());
+        assert!(pictures == 36 && sound >= 70, "{}: {pictures} pictures, {sound} frames of sound", entry.display());
     }
     // What the killed one was at is done again.
     let _next = fleet.worker("w2");

@@ -246,6 +246,7 @@ mod tests {
                 quality: 70,
                 exact: true,
             }),
+            publish: Publish::Live,
             packages: Package::ALL.to_vec(),
             segment: Span::from_secs(4),
             gop: Span::from_millis(1000),
