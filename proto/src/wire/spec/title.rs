@@ -252,7 +252,6 @@ mod tests {
             gop: Span::from_millis(1000),
             chunk: Some(Span::from_secs(8)),
             verify: Verify::Full,
-            publish: Publish::Live,
         };
         let wire = v1::TitleSpec::from(&title);
         assert_eq!(TitleSpec::try_from(wire.clone()).unwrap(), title);
