@@ -1,12 +1,10 @@
 #!/usr/bin/env python3
 """What one tenant feels of another, and what sleeping jobs cost, on a server and a worker of its own.
 
-`clips`: how long the tasks of clips wait from when they could run to their start, while a title takes all there is: in one pool, in a pool of
-their own, with a guarantee, and with a guarantee and executors kept warm. `tenants`: how long a small job of rules takes from its submission to its end,
+`tenants`: how long a small job of rules takes from its submission to its end,
 alone and beside rule sets that loop, eat memory, flood facts and set themselves off; each of those is to be paused. `sleepers`: how much memory jobs of rules
 take that wait for a time, and how late they wake.
 
-    benches/fleet.py --spool ~/.cache/spool-target/release/spool clips film.mp4
     benches/fleet.py --spool ~/.cache/spool-target/release/spool tenants
     benches/fleet.py --spool ~/.cache/spool-target/release/spool sleepers --jobs 20000
 """
@@ -21,34 +19,6 @@ import subprocess
 import tempfile
 import threading
 import time
-
-TITLE = """apiVersion: spool/v1
-kind: Job
-spec:
-  input: {film}
-  output: {out}/
-  overwrite: true
-  pool: {pool}
-  video:
-    - {{name: h264-720p, codec: libx264, height: 720, crf: 21, preset: slow}}
-    - {{name: h264-480p, codec: libx264, height: 480, crf: 21, preset: slow}}
-    - {{name: h264-360p, codec: libx264, height: 360, crf: 21, preset: slow}}
-    - {{name: av1-720p, codec: libsvtav1, height: 720, crf: 34, preset: 6}}
-    - {{name: av1-480p, codec: libsvtav1, height: 480, crf: 34, preset: 6}}
-    - {{name: av1-360p, codec: libsvtav1, height: 360, crf: 34, preset: 6}}
-  audio:
-    - {{name: stereo, codec: aac, bitrate: 128k, channels: 2, tracks: best}}
-  packages: [hls, dash]
-  chunking: {{segment: 4s, gop: 2s, target: 8s}}
-"""
-
-POOLS = {
-    "one pool": None,
-    "a pool of their own": "  - name: titles\n  - name: clips\n",
-    "with a guarantee": "  - name: titles\n  - name: clips\n    guarantee: {cpu: 1, memory: 4Gi}\n    grace: 0s\n",
-    "with a guarantee, warm": "  - name: titles\n  - name: clips\n    guarantee: {cpu: 1, memory: 4Gi}\n    grace: 0s\n"
-    "    warm:\n      media.encode/cpu/libx264: {min: 1, max: 2, idleTimeout: 5m}\n",
-}
 
 CHAIN = """
 service(name = "chain", version = "1", input = {"n": integer()})
@@ -173,21 +143,6 @@ class Fleet:
             raise SystemExit(f"{args}: {done.stderr.decode(errors='replace')[-2000:]}")
         return json.loads(done.stdout)
 
-    def tree(self, job):
-        tree = self.told("job", "tree", job, "--json")
-        jobs = [tree]
-        for found in jobs:
-            jobs += found["children"]
-        return [found["job"] for found in jobs]
-
-
-def waits(fleet, job):
-    """Milliseconds that each task of a job waited: phases begin when their tasks could run."""
-    view = fleet.told("job", "get", job, "-o", "json")
-    begun = {phase["name"]: phase["started"] for phase in view["phases"]}
-    own = [task for task in view["tasks"] if task["task"].split("/")[0] == job]
-    return [(task["started"] - begun[task["phase"]]) / 1000 for task in own if task.get("started")]
-
 
 def percentile(numbers, part):
     return sorted(numbers)[min(len(numbers) - 1, int(len(numbers) * part))]
@@ -196,34 +151,6 @@ def percentile(numbers, part):
 def row(name, numbers, more=""):
     figures = f"{statistics.median(numbers):8.1f} {percentile(numbers, 0.99):8.1f} {max(numbers):8.1f}"
     print(f"{name:28} {len(numbers):6} {figures}  {more}", flush=True)
-
-
-def clips(args):
-    print(f"{'':28} {'tasks':>6} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}")
-    for name, tree in POOLS.items():
-        with tempfile.TemporaryDirectory() as folder, Fleet(args.spool, pathlib.Path(folder), args.slots) as fleet:
-            if tree is not None:
-                file = f"apiVersion: spool/v1\nkind: PoolTree\nspec:\n  pools:\n{tree}"
-                applied = fleet.call("pool", "apply", "-f", "-", stdin=file.encode())
-                assert applied.returncode == 0, applied.stderr.decode()
-            of = (lambda pool: pool) if tree is not None else (lambda _: "default")
-            title = fleet.folder / "title.yaml"
-            title.write_text(TITLE.format(film=args.film.resolve(), out=fleet.folder / "package", pool=of("titles")))
-            submitted = fleet.call("submit", title, "--detach")
-            assert submitted.returncode == 0, submitted.stderr.decode()
-            fleet.until(lambda: fleet.told("job", "get", "j1", "-o", "json")["progress"]["frames"] > 0)
-            found, seconds = [], []
-            for n in range(args.clips):
-                wanted = {"source": str(args.film.resolve()), "output": str(fleet.folder / f"{n}.mp4"), "start": 2 + n % 20, "duration": 4, "height": 180}
-                wanted["pool"] = of("clips")
-                input = json.dumps(wanted)
-                job = fleet.told("submit", "--service", "clip", "--pool", of("clips"), "--input", input, "--json")
-                if isinstance(job, dict) and "job" in job:
-                    seconds.append(job["output"]["seconds"])
-                    for part in fleet.tree(job["job"])[1:]:
-                        found += waits(fleet, part)
-            state = fleet.told("job", "get", "j1", "-o", "json")["state"]
-            row(name, found, f"clip p50 {statistics.median(seconds):.2f} s; the title is {state}")
 
 
 def job_times(fleet, count):
@@ -302,10 +229,6 @@ def main():
     parser.add_argument("--spool", default="spool")
     parser.add_argument("--slots", type=int, default=2, help="of the worker [2]")
     kinds = parser.add_subparsers(required=True)
-    one = kinds.add_parser("clips")
-    one.add_argument("film", type=pathlib.Path)
-    one.add_argument("--clips", type=int, default=20)
-    one.set_defaults(run=clips)
     other = kinds.add_parser("tenants")
     other.add_argument("--jobs", type=int, default=100)
     other.add_argument("--every", type=float, default=1.0, help="seconds from one hostile job of a kind to the next [1]")
