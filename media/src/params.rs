@@ -95,7 +95,7 @@ pub fn encoder_name(codec: VideoCodec) -> &'static str {
 }
 
 /// Settings of the encoder of one chunk, or of the whole film where it is not split. `threads` is the plan's, never the machine's; what
-/// the machine adds ([`x264_asm`]) makes its bits those of others.
+/// the machine adds ([`x264_asm`]) keeps its bits steady.
 ///
 /// Pixel format: `spec.pix_fmt` alone, or, without one, whichever of the encoder's own list loses least, as ffmpeg's `format` filter chooses.
 pub fn video(spec: &VideoSpec, threads: u16) -> Encoder {
@@ -137,7 +137,7 @@ pub fn video(spec: &VideoSpec, threads: u16) -> Encoder {
 const X264_PARAMS: &str = "stitchable=1:sync-lookahead=0";
 
 /// x264's AVX-512 code for macroblock trees reads memory that nothing was written to, so that its bits follow what that held before: see
-/// `docs/decisions/`. With all that such a machine has below it they are those of any machine with SSSE3.
+/// `docs/decisions/`. It is given all that such a machine has below that.
 fn x264_asm() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx512f") {

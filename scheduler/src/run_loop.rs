@@ -212,7 +212,9 @@ impl<S: Store> RunLoop<S> {
             match effect {
                 Effect::Record(record) => records.push(record),
                 Effect::Changed { job } => {
-                    changed.insert(job);
+                    // What people are shown of a whole counts its parts.
+                    let whole = |job: &JobId| self.engine.job(*job)?.request().part_of;
+                    changed.extend(std::iter::successors(Some(job), whole));
                 }
                 other => effects.push(other),
             }

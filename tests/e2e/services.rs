@@ -439,6 +439,33 @@ rule(
     assert_eq!(events, ["started", "task_done", "task_failed", "retried", "task_done"].map(Value::from), "{history}");
 }
 
+#[test]
+fn who_watches_a_job_hears_of_its_parts() {
+    let mut s = Services::new();
+    let _server = s.fleet.server();
+    s.push(
+        r#"
+service(name = "sleeper", version = "1")
+rule(name = "sleep", match = [fact("input")], action = lambda: [timer(after = 3600)], reaction = lambda: [result(1)])
+"#,
+    );
+    s.push(r#"
+service(name = "waiter", version = "1")
+rule(name = "wait", match = [fact("input")], action = lambda: [start("sleeper", key = "a")], reaction = lambda results: [result(1)])
+"#);
+    let whole = s.submit("waiter", &json!({}));
+    eventually("the part has begun", || s.fleet.client(&["job", "get", "j2"]).status.success().then_some(()));
+    s.runtime.block_on(async {
+        let request = v1::WatchJobRequest { job_id: whole.clone(), brief: true };
+        let mut watch = s.jobs.watch(request).await.unwrap().into_inner();
+        // What is now, and what may just have happened.
+        while tokio::time::timeout(Duration::from_secs(1), watch.message()).await.is_ok() {}
+        s.jobs.set_priority(v1::SetPriorityRequest { job_id: "j2".into(), priority: 60 }).await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(30), watch.message()).await;
+        assert!(heard.expect("the whole's watcher hears of its part").unwrap().is_some());
+    });
+}
+
 /// Name, what it does, and what it may be paused for.
 const HOSTILE: [(&str, &str, &str); 4] = [
     ("loop", "action = lambda: [assert_(\"x\", n = spin())]", "section_too_slow"),

@@ -155,6 +155,8 @@ pub struct Job {
     pub(crate) id: JobId,
     pub(crate) new: NewJob,
     pub(crate) traceparent: Arc<str>,
+    /// The topmost job that it is a part of, or itself: it stands in line where that one came.
+    pub(crate) whole: JobId,
     /// Of its name, in the tree as it is now.
     pub(crate) pool: PoolIx,
     /// Its class is, and its time to start has not come yet.
@@ -193,6 +195,7 @@ impl Job {
     pub(crate) fn new(id: JobId, new: NewJob, pool: PoolIx, submitted: Timestamp) -> Job {
         Job {
             id,
+            whole: new.part_of.unwrap_or(id),
             traceparent: new.traceparent.as_str().into(),
             pool,
             opportunistic: new.class != Class::Standard,

@@ -81,13 +81,12 @@ impl Engine {
 
     /// Its parts that are not over, theirs, and so on.
     pub(crate) fn open_parts(&self, whole: JobId) -> Vec<JobId> {
-        let mut all: Vec<JobId> = Vec::new();
-        let mut next = Some(whole);
-        while let Some(whole) = next {
-            let open = self.parts(whole).filter(|part| !part.state().is_final()).map(Job::id);
-            let seen = all.iter().position(|part| *part == whole).map_or(0, |at| at + 1);
-            all.extend(open);
-            next = all.get(seen).copied();
+        let open = |whole| self.parts(whole).filter(|part| !part.state().is_final()).map(Job::id);
+        let mut all: Vec<JobId> = open(whole).collect();
+        let mut seen = 0;
+        while let Some(part) = all.get(seen).copied() {
+            all.extend(open(part));
+            seen += 1;
         }
         all
     }

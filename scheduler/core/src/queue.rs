@@ -21,7 +21,7 @@ pub(crate) struct Key {
     priority: Reverse<u8>,
     /// None is last.
     deadline: Timestamp,
-    /// Arrival: of the job, or of the one that it is a part of.
+    /// Arrival: of the job, or of the topmost that it is a part of.
     whole: JobId,
     /// Longest first.
     weight: Reverse<u64>,
@@ -34,7 +34,7 @@ impl Key {
         Key {
             priority: Reverse(job.effective_priority()),
             deadline: job.new.deadline.unwrap_or(Timestamp::MAX),
-            whole: job.new.part_of.unwrap_or(job.id),
+            whole: job.whole,
             weight: Reverse(run.weight),
             job: job.id,
             index,

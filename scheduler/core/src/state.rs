@@ -217,7 +217,10 @@ impl State {
         self.parts.extend(new.part_of.map(|whole| (whole, id)));
         self.next_job = self.next_job.max(id.0 + 1);
         let pool = self.pools.find(&new.pool).unwrap_or_else(|| self.pools.default_pool());
-        let job = Job::new(id, new.clone(), pool, at);
+        let mut job = Job::new(id, new.clone(), pool, at);
+        if let Some(above) = new.part_of.and_then(|above| self.jobs.get(&above)) {
+            job.whole = above.whole;
+        }
         if job.opportunistic {
             self.opportunistic.insert(id);
         }

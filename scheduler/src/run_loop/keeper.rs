@@ -44,6 +44,9 @@ impl Default for Limits {
     }
 }
 
+/// Parts that are done stay in memory with their whole, unless there are more done jobs than this.
+const PARTS_KEPT: usize = 10_000;
+
 /// Wait before an archive entry or a piece of a checkpoint that failed is tried again.
 const RETRY: Span = Span::from_secs(5);
 
@@ -182,7 +185,7 @@ impl Keeper {
                 break;
             }
             self.done.pop_first();
-            if is_part_of_open(engine, job) {
+            if self.done.len() < PARTS_KEPT && is_part_of_open(engine, job) {
                 self.done.insert((now, job));
                 self.final_at.insert(job, now);
                 continue;

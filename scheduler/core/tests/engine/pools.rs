@@ -306,6 +306,20 @@ fn the_parts_of_a_job_go_where_it_goes_and_end_what_it_began() {
 }
 
 #[test]
+fn parts_stand_in_line_where_the_topmost_job_came() {
+    let mut shell = Shell::new();
+    let plan = || vec![vec![run(1, 1000)]];
+    let whole = shell.submit(job(), plan());
+    let other = shell.submit(job(), plan());
+    let part = shell.submit(NewJob { part_of: Some(whole), ..job() }, plan());
+    let below = shell.submit(NewJob { part_of: Some(part), ..job() }, plan());
+    shell.worker("w", 3000);
+    let states = [whole, part, below, other].map(|id| shell.state(task(id, 0)));
+    assert_eq!(states[..3], ["running"; 3], "{states:?}");
+    assert_ne!(states[3], "running");
+}
+
+#[test]
 fn a_job_hops_when_it_has_waited() {
     let mut shell = Shell::new();
     shell.apply(&[("slow", guaranteed(0)), ("fast", guaranteed(1000))]);
