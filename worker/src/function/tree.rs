@@ -7,6 +7,9 @@ use rustix::process::Pid;
 /// Processes of one call at most, and threads of all of them.
 pub const PROCESSES_MAX: usize = 128;
 pub const THREADS_MAX: usize = 2_048;
+/// Processes of one call from which on all of them yield to everything else on the machine.
+const CROWD: usize = 16;
+const LOWEST_PRIORITY: i32 = 19;
 /// Files and folders in a call's scratch at most.
 pub const ENTRIES_MAX: usize = 100_000;
 
@@ -23,7 +26,8 @@ impl Usage {
         self.processes > PROCESSES_MAX || self.threads > THREADS_MAX
     }
 
-    /// Of a process and those below it. It stops counting when there are too many.
+    /// Of a process that leads a group, and those below it. It stops counting when there are too many. Whoever starts many runs at the
+    /// lowest priority from then on, or nobody else would get as far as counting them.
     pub fn of(root: Pid) -> Usage {
         let mut usage = Usage::default();
         let mut waiting = vec![root.as_raw_nonzero().get()];
@@ -31,6 +35,9 @@ impl Usage {
             && !usage.is_too_many()
         {
             usage.processes += 1;
+            if usage.processes == CROWD {
+                let _gone_already = rustix::process::setpriority_pgrp(Some(root), LOWEST_PRIORITY);
+            }
             usage.memory = usage.memory.saturating_add(memory(pid));
             let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { continue };
             for thread in threads.flatten() {
