@@ -84,6 +84,44 @@ fn a_section_that_does_not_end_is_ended() {
     assert_eq!((pause.code.as_str(), pause.message.contains("3 s")), ("section_too_slow", true), "{pause:?}");
 }
 
+/// Its sections' processes, by their priority (nice).
+fn priorities() -> Vec<i32> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    let stat = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    let stats: Vec<String> =
+        children.flat_map(|pids| pids.split_ascii_whitespace().filter_map(stat).collect::<Vec<_>>()).collect();
+    let nice = |stat: &String| stat.rsplit(')').next()?.split_ascii_whitespace().nth(16)?.parse().ok();
+    stats.iter().filter_map(nice).collect()
+}
+
+#[test]
+fn a_long_section_yields_to_others() {
+    let own = rustix::process::getpriority_process(None).unwrap();
+    let run = std::thread::spawn(|| run(&mut Hosted::new(keeper(), service(ENDLESS))));
+    let since = Instant::now();
+    while !priorities().iter().any(|nice| *nice > own) {
+        assert!(since.elapsed() < Duration::from_secs(20), "{:?} beside {own}", priorities());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(matches!(run.join().unwrap(), Status::Paused(_)));
+}
+
+#[test]
+fn what_follows_a_long_section_is_run_by_another_process() {
+    let patient = Keeper { run_within: Duration::from_secs(60), ..keeper() };
+    let long = "for a in range(1000):\n        for b in range(1000):\n            pass";
+    let mut hosted = Hosted::new(patient, service(long));
+    let set = hosted.read().unwrap();
+    for _ in 0..2 {
+        let mut instance = Instance::new(Arc::new(Program::new(set.clone()).unwrap()), Limits::default());
+        let input = serde_json::from_str::<Value>(r#"{"n": 20}"#).unwrap();
+        instance.step(Timestamp(1), Event::Started { input }, &mut hosted);
+        assert_eq!(instance.status(), &Status::Ended(End::Done(Value::Int(21))));
+        assert!(priorities().is_empty(), "it made way, and was used up");
+    }
+}
+
 #[test]
 fn a_section_that_takes_all_memory_is_ended() {
     let pause = paused("x = 'a'\n    for n in range(40):\n        x = x + x");

@@ -1,5 +1,8 @@
 //! An author's sections, run in a process of their own: it has a deadline for each, and is ended when it passes one. What such a process
 //! may use of memory and files is for whoever starts it to set ([`Keeper::program`] locks itself in before it reads anything).
+//!
+//! Sections take a millisecond. One that takes long yields to everybody else's: its process goes on at a low priority, and as that cannot
+//! be undone without rights a server needs not have, another process does what comes next.
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -9,6 +12,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, setpriority_process};
 use spool_rules::effect::Effect;
 use spool_rules::history::SectionFailure;
 use spool_rules::instance::{Ask, Sections};
@@ -24,9 +28,15 @@ const LIBRARIES: &str = "LD_LIBRARY_PATH";
 
 /// Deadlines are of processor time, so that a busy machine ends nobody's rules. A process that does not even compute is waited for so many
 /// times as long.
-const IDLE: u32 = 10;
+const IDLE: u32 = 20;
 /// How often is looked how much time a process has taken.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(50);
+/// Processor time of a section from which on its process yields.
+const LONG: Duration = Duration::from_millis(30);
+/// And of reading the files, after which the same process runs their sections.
+const LONG_READ: Duration = Duration::from_secs(1);
+/// The priority (nice) it then has: about a tenth of another's share, so that on a busy machine, too, it ends before it is given up.
+const YIELDING: i32 = 10;
 
 /// How sections' processes are started.
 #[derive(Debug, Clone)]
@@ -60,6 +70,7 @@ struct Process {
     input: ChildStdin,
     lines: Receiver<io::Result<String>>,
     stderr: ChildStderr,
+    yields: bool,
 }
 
 /// Why a process said nothing.
@@ -142,7 +153,8 @@ impl Hosted {
         };
         match process.ask(order, within) {
             Ok(said) => {
-                self.process = Some(process);
+                let is_used_up = process.yields && matches!(order, Order::Run { .. });
+                self.process = Some(process).filter(|_| !is_used_up);
                 Ok(said)
             }
             Err(silence) => Err(silence),
@@ -183,7 +195,7 @@ impl Process {
                 }
             }
         })?;
-        Ok(Process { child, input, lines, stderr })
+        Ok(Process { child, input, lines, stderr, yields: false })
     }
 
     fn ask(&mut self, order: &Order, within: Duration) -> Result<Said, Silence> {
@@ -193,6 +205,7 @@ impl Process {
             return Err(self.gone());
         }
         let (begun, taken) = (Instant::now(), self.processor_time());
+        let long = if matches!(order, Order::Run { .. }) { LONG } else { LONG_READ };
         loop {
             match self.lines.recv_timeout(LOOK.min(within)) {
                 Ok(Ok(line)) if line.ends_with('\n') => {
@@ -205,9 +218,17 @@ impl Process {
                     if computed >= within || begun.elapsed() >= within * IDLE {
                         return Err(Silence::Late(within));
                     }
+                    if computed >= long && !self.yields {
+                        self.make_way();
+                    }
                 }
             }
         }
+    }
+
+    fn make_way(&mut self) {
+        let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        self.yields = process.is_some_and(|process| setpriority_process(Some(process), YIELDING).is_ok());
     }
 
     /// That it has taken so far, in all its threads. What cannot be read counts as none.
