@@ -3,10 +3,12 @@
 
 `tenants`: how long a small job of rules takes from its submission to its end,
 alone and beside rule sets that loop, eat memory, flood facts and set themselves off; each of those is to be paused. `sleepers`: how much memory jobs of rules
-take that wait for a time, and how late they wake.
+take that wait for a time, and how late they wake. `clips`: how soon tasks of clips start, for which somebody waits, beside titles that take all the worker
+has: in a pool that is promised nothing, one that is guaranteed a core, one that also lends it to nobody, and one that keeps executors warm as well.
 
     benches/fleet.py --spool ~/.cache/spool-target/release/spool tenants
     benches/fleet.py --spool ~/.cache/spool-target/release/spool sleepers --jobs 20000
+    benches/fleet.py --spool ~/.cache/spool-target/release/spool clips --film film.mp4
 """
 
 import argparse
@@ -224,6 +226,83 @@ def sleepers(args):
         row("late by", late)
 
 
+TITLE = """
+apiVersion: spool/v1
+kind: Job
+spec:
+  input: {film}
+  output: {output}
+  video:
+    - {{name: 720p, codec: libx264, height: 720, crf: 22, preset: slow}}
+    - {{name: 360p, codec: libx264, height: 360, crf: 24, preset: slow}}
+  packages: [hls, dash]
+  chunking: {{segment: 4s, gop: 2s, target: 12s}}
+  pool: titles
+"""
+
+POOLS = """
+apiVersion: spool/v1
+kind: PoolTree
+spec:
+  pools:
+  - name: titles
+  - name: clips
+"""
+
+# What the clips' pool is promised.
+PROMISES = {
+    "nothing": "",
+    "a core": "    guarantee: {cpu: 1}\n    grace: 1s\n",
+    "a core, not lent": "    guarantee: {cpu: 1}\n    lend: {cpu: 0}\n    grace: 1s\n",
+    "and warm": "    guarantee: {cpu: 1}\n    lend: {cpu: 0}\n    grace: 1s\n    warm: {media.encode/cpu/libx264: {min: 1}}\n",
+}
+
+
+def waits(job, parts):
+    """Milliseconds from what a task waited for, the end of the one before it or the submission, to its start."""
+    tasks = sorted((task for one in parts for task in one["tasks"]), key=lambda task: task["started"])
+    found, ends = [], [job["submitted"]]
+    for task in tasks:
+        found.append((task["started"] - max(end for end in ends if end <= task["started"])) / 1000)
+        ends.append(task["finished"])
+    return found
+
+
+def clips(args):
+    folder = pathlib.Path(args.folder or tempfile.mkdtemp())
+    film = pathlib.Path(args.film).resolve()
+    print(f"{'a clip, promised':28} {'clips':>6} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}")
+    for number, (name, promise) in enumerate(PROMISES.items()):
+        place = folder / str(number)
+        place.mkdir()
+        with Fleet(args.spool, place, args.slots) as fleet:
+            applied = fleet.call("pool", "apply", "-f", "-", stdin=(POOLS + promise).encode())
+            assert applied.returncode == 0, applied.stderr.decode()
+            for title in range(args.titles):
+                text = TITLE.format(film=film, output=place / f"title{title}")
+                (place / "job.yaml").write_text(text)
+                submitted = fleet.call("submit", place / "job.yaml", "--detach")
+                assert submitted.returncode == 0, submitted.stderr.decode()
+
+            def busy():
+                usage = fleet.told("queue", "stats", "-o", "json")
+                return usage["leased_tasks"] >= args.slots and usage["queued_tasks"] > args.slots
+
+            fleet.until(busy)
+            time.sleep(args.settle)
+            whole, started = [], []
+            for clip in range(args.clips):
+                asked = {"source": str(film), "output": str(place / f"clip{clip}.mp4"), "start": clip % 8, "duration": 2, "height": 180, "pool": "clips"}
+                job = fleet.told("submit", "--service", "clip", "--pool", "clips", "--input", json.dumps(asked), "--json")
+                assert busy(), "the titles are done: give more of them"
+                parts = [job] + [fleet.told("job", "get", part["job"], "-o", "json") for part in fleet.told("job", "tree", job["job"], "--json")["children"]]
+                whole.append((job["finished"] - job["submitted"]) / 1000)
+                started += waits(job, parts)
+                time.sleep(args.pause)
+            row(name, whole)
+            row("  a task of it waits", started)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spool", default="spool")
@@ -238,6 +317,14 @@ def main():
     third.add_argument("--settle", type=float, default=60, help="seconds until the first wakes [60]")
     third.add_argument("--over", type=float, default=20, help="seconds from the first to the last [20]")
     third.set_defaults(run=sleepers)
+    fourth = kinds.add_parser("clips")
+    fourth.add_argument("--film", required=True, help="of some ten seconds or more")
+    fourth.add_argument("--clips", type=int, default=20)
+    fourth.add_argument("--titles", type=int, default=40, help="that are submitted before [40]")
+    fourth.add_argument("--settle", type=float, default=10, help="seconds of titles before the first clip [10]")
+    fourth.add_argument("--pause", type=float, default=2, help="seconds between clips [2]")
+    fourth.add_argument("--folder", help="where it works; kept [a temporary one]")
+    fourth.set_defaults(run=clips)
     args = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
         args.run(args)

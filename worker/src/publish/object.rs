@@ -207,6 +207,13 @@ fn content_type(name: &str) -> &'static str {
         Some("mov") => "video/quicktime",
         Some("mkv") => "video/matroska",
         Some("webm") => "video/webm",
+        Some("m3u8") => "application/vnd.apple.mpegurl",
+        Some("mpd") => "application/dash+xml",
+        Some("m4s") => "video/iso.segment",
+        Some("vtt") => "text/vtt",
+        Some("jpg" | "jpeg") => "image/jpeg",
+        Some("png") => "image/png",
+        Some("webp") => "image/webp",
         Some("json") => "application/json",
         _ => "application/octet-stream",
     }
