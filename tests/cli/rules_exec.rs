@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::process::Pid;
+use rustix::thread::sched_getaffinity;
 use spool_dialect::{Hosted, Keeper, Sources};
 use spool_proto::time::Timestamp;
 use spool_rules::history::Event;
@@ -84,42 +86,41 @@ fn a_section_that_does_not_end_is_ended() {
     assert_eq!((pause.code.as_str(), pause.message.contains("3 s")), ("section_too_slow", true), "{pause:?}");
 }
 
-/// Its sections' processes, by their priority (nice).
-fn priorities() -> Vec<i32> {
+/// Of its sections' processes: how many cores each may use.
+fn cores_of_sections() -> Vec<u32> {
     let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
     let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    let stat = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
-    let stats: Vec<String> =
-        children.flat_map(|pids| pids.split_ascii_whitespace().filter_map(stat).collect::<Vec<_>>()).collect();
-    let nice = |stat: &String| stat.rsplit(')').next()?.split_ascii_whitespace().nth(16)?.parse().ok();
-    stats.iter().filter_map(nice).collect()
+    let pids: Vec<Pid> = children
+        .flat_map(|pids| {
+            pids.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect::<Vec<_>>()
+        })
+        .collect();
+    pids.into_iter().filter_map(|pid| Some(sched_getaffinity(Some(pid)).ok()?.count())).collect()
 }
 
 #[test]
-fn a_long_section_yields_to_others() {
-    let own = rustix::process::getpriority_process(None).unwrap();
-    let run = std::thread::spawn(|| run(&mut Hosted::new(keeper(), service(ENDLESS))));
-    let since = Instant::now();
-    while !priorities().iter().any(|nice| *nice > own) {
-        assert!(since.elapsed() < Duration::from_secs(20), "{:?} beside {own}", priorities());
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert!(matches!(run.join().unwrap(), Status::Paused(_)));
-}
-
-#[test]
-fn what_follows_a_long_section_is_run_by_another_process() {
+fn a_long_section_makes_way_for_others_until_it_is_done() {
+    let all = sched_getaffinity(None).unwrap().count();
+    let half = all.div_ceil(2);
     let patient = Keeper { run_within: Duration::from_secs(60), ..keeper() };
-    let long = "for a in range(1000):\n        for b in range(1000):\n            pass";
-    let mut hosted = Hosted::new(patient, service(long));
+    let mut hosted =
+        Hosted::new(patient, service("for a in range(1000):\n        for b in range(1000):\n            pass"));
     let set = hosted.read().unwrap();
-    for _ in 0..2 {
-        let mut instance = Instance::new(Arc::new(Program::new(set.clone()).unwrap()), Limits::default());
+    let run = std::thread::spawn(move || {
+        let mut instance = Instance::new(Arc::new(Program::new(set).unwrap()), Limits::default());
         let input = serde_json::from_str::<Value>(r#"{"n": 20}"#).unwrap();
         instance.step(Timestamp(1), Event::Started { input }, &mut hosted);
-        assert_eq!(instance.status(), &Status::Ended(End::Done(Value::Int(21))));
-        assert!(priorities().is_empty(), "it made way, and was used up");
+        (hosted, instance.status().clone())
+    });
+    let mut seen = Vec::new();
+    while !run.is_finished() {
+        seen.extend(cores_of_sections());
+        std::thread::sleep(Duration::from_millis(5));
     }
+    let (_hosted, status) = run.join().unwrap();
+    assert_eq!(status, Status::Ended(End::Done(Value::Int(21))));
+    assert!(seen.contains(&half) && seen.iter().all(|cores| [half, all].contains(cores)), "{seen:?} of {all}");
+    assert_eq!(cores_of_sections(), [all], "the next section has them all again");
 }
 
 #[test]

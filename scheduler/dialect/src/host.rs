@@ -1,8 +1,9 @@
 //! An author's sections, run in a process of their own: it has a deadline for each, and is ended when it passes one. What such a process
 //! may use of memory and files is for whoever starts it to set ([`Keeper::program`] locks itself in before it reads anything).
 //!
-//! Sections take a millisecond. One that takes long yields to everybody else's: its process goes on at a low priority, and as that cannot
-//! be undone without rights a server needs not have, another process does what comes next.
+//! Sections take a millisecond. One that takes long goes on with the others like it on half of the machine's cores: however many there are,
+//! whoever else is woken finds a core that is not taken. (A low priority is not enough: what was woken would wait until the slice of whoever
+//! computes is over, at each step of a call.)
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -12,7 +13,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, setpriority_process};
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use spool_rules::effect::Effect;
 use spool_rules::history::SectionFailure;
 use spool_rules::instance::{Ask, Sections};
@@ -30,13 +32,9 @@ const LIBRARIES: &str = "LD_LIBRARY_PATH";
 /// times as long.
 const IDLE: u32 = 20;
 /// How often is looked how much time a process has taken.
-const LOOK: Duration = Duration::from_millis(50);
-/// Processor time of a section from which on its process yields.
-const LONG: Duration = Duration::from_millis(30);
-/// And of reading the files, after which the same process runs their sections.
-const LONG_READ: Duration = Duration::from_secs(1);
-/// The priority (nice) it then has: about a tenth of another's share, so that on a busy machine, too, it ends before it is given up.
-const YIELDING: i32 = 10;
+const LOOK: Duration = Duration::from_millis(20);
+/// Processor time of one order from which on its process makes way.
+const LONG: Duration = Duration::from_millis(20);
 
 /// How sections' processes are started.
 #[derive(Debug, Clone)]
@@ -70,7 +68,8 @@ struct Process {
     input: ChildStdin,
     lines: Receiver<io::Result<String>>,
     stderr: ChildStderr,
-    yields: bool,
+    /// The cores it may use again when it has answered.
+    made_way: Option<CpuSet>,
 }
 
 /// Why a process said nothing.
@@ -153,8 +152,8 @@ impl Hosted {
         };
         match process.ask(order, within) {
             Ok(said) => {
-                let is_used_up = process.yields && matches!(order, Order::Run { .. });
-                self.process = Some(process).filter(|_| !is_used_up);
+                process.come_back();
+                self.process = Some(process);
                 Ok(said)
             }
             Err(silence) => Err(silence),
@@ -195,7 +194,10 @@ impl Process {
                 }
             }
         })?;
-        Ok(Process { child, input, lines, stderr, yields: false })
+        let mut process = Process { child, input, lines, stderr, made_way: None };
+        // Starting and reading take longer than a section.
+        process.make_way();
+        Ok(process)
     }
 
     fn ask(&mut self, order: &Order, within: Duration) -> Result<Said, Silence> {
@@ -205,7 +207,6 @@ impl Process {
             return Err(self.gone());
         }
         let (begun, taken) = (Instant::now(), self.processor_time());
-        let long = if matches!(order, Order::Run { .. }) { LONG } else { LONG_READ };
         loop {
             match self.lines.recv_timeout(LOOK.min(within)) {
                 Ok(Ok(line)) if line.ends_with('\n') => {
@@ -218,7 +219,7 @@ impl Process {
                     if computed >= within || begun.elapsed() >= within * IDLE {
                         return Err(Silence::Late(within));
                     }
-                    if computed >= long && !self.yields {
+                    if computed >= LONG && self.made_way.is_none() {
                         self.make_way();
                     }
                 }
@@ -226,9 +227,21 @@ impl Process {
         }
     }
 
+    fn id(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
     fn make_way(&mut self) {
-        let process = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        self.yields = process.is_some_and(|process| setpriority_process(Some(process), YIELDING).is_ok());
+        let Ok(all) = sched_getaffinity(None) else { return };
+        if sched_setaffinity(self.id(), &upper_half(&all)).is_ok() {
+            self.made_way = Some(all);
+        }
+    }
+
+    fn come_back(&mut self) {
+        if let Some(all) = self.made_way.take() {
+            let _stays_where_it_is = sched_setaffinity(self.id(), &all);
+        }
     }
 
     /// That it has taken so far, in all its threads. What cannot be read counts as none.
@@ -252,6 +265,16 @@ impl Process {
         let last = tail.lines().rev().find(says).unwrap_or_default();
         Silence::Gone(if last.is_empty() { how } else { format!("{how}: {last}") })
     }
+}
+
+/// Of the cores; the one, if it is the only one.
+fn upper_half(all: &CpuSet) -> CpuSet {
+    let mut half = CpuSet::new();
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
+    for core in &cores[cores.len() / 2..] {
+        half.set(*core);
+    }
+    half
 }
 
 impl Drop for Process {
