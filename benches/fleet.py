@@ -233,10 +233,10 @@ spec:
   input: {film}
   output: {output}
   video:
-    - {{name: 720p, codec: libx264, height: 720, crf: 22, preset: slow}}
-    - {{name: 360p, codec: libx264, height: 360, crf: 24, preset: slow}}
+    - {{name: 720p, codec: libx264, height: 720, crf: 22, preset: medium}}
+    - {{name: 360p, codec: libx264, height: 360, crf: 24, preset: medium}}
   packages: [hls, dash]
-  chunking: {{segment: 4s, gop: 2s, target: 12s}}
+  chunking: {{segment: 4s, gop: 2s, target: 4s}}
   pool: titles
 """
 
@@ -294,7 +294,7 @@ def clips(args):
             for clip in range(args.clips):
                 asked = {"source": str(film), "output": str(place / f"clip{clip}.mp4"), "start": clip % 8, "duration": 2, "height": 180, "pool": "clips"}
                 job = fleet.told("submit", "--service", "clip", "--pool", "clips", "--input", json.dumps(asked), "--json")
-                assert busy(), "the titles are done: give more of them"
+                assert busy(), f"the titles are done, give more of them: {fleet.told('queue', 'stats', '-o', 'json')}"
                 parts = [job] + [fleet.told("job", "get", part["job"], "-o", "json") for part in fleet.told("job", "tree", job["job"], "--json")["children"]]
                 whole.append((job["finished"] - job["submitted"]) / 1000)
                 started += waits(job, parts)

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::films::{PLAIN, SLOW, clip, frame_times};
+use crate::films::{PLAIN, SLOW, clip, corpus_film, frame_times};
 use crate::processes::{Fleet, Guarded, Sandbox, eventually, files_under};
 
 /// A job of two codecs at two heights, with one track of sound.
@@ -162,6 +162,65 @@ fn a_title_is_a_tree_of_services_and_nothing_of_them_is_left() {
     assert_eq!((listed(&[]), listed(&["--parts"])), (1, 13));
     let artifacts = fleet.data().join("artifacts");
     eventually("the pieces are gone", || files_under(&artifacts).is_empty().then_some(()));
+}
+
+/// Frames that each track of pictures and of sound decodes to, in order.
+fn decoded(entry: &Path) -> Vec<usize> {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-allowed_extensions", "ALL", "-i"]).arg(entry);
+    let output = command.args(["-map", "0:v", "-map", "0:a", "-f", "framecrc", "-"]).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let track = |line: &str| line.split(',').next().and_then(|index| index.trim().parse::<usize>().ok());
+    let mut frames = Vec::new();
+    for index in lines.lines().filter(|line| !line.starts_with('#')).filter_map(track) {
+        frames.resize(frames.len().max(index + 1), 0);
+        frames[index] += 1;
+    }
+    frames
+}
+
+/// Three sizes in two codecs, every language, both kinds of package.
+#[test]
+fn corpus_films_of_many_tracks_are_made_whole() {
+    for (name, sounds, texts) in
+        [("mkv__full_3audio_2subs_chapters_font.mkv", 3, 2), ("mp4__2video_2audio_2subs_nasa.mp4", 2, 2)]
+    {
+        let Some(film) = corpus_film(&format!("odd/{name}")) else { return };
+        let (fleet, sandbox) = (Fleet::new(), Sandbox::new());
+        let (_server, _worker) = (fleet.server(), fleet.worker("w1"));
+        let (path, package) = (sandbox.path("job.yaml"), sandbox.path("package"));
+        let mut text = format!(
+            "apiVersion: spool/v1\nkind: Job\nspec:\n  input: {}\n  output: {}\n  packages: [hls, dash]\n  \
+             chunking: {{segment: 2s, gop: 1s, target: 4s}}\n  audio: [{{name: stereo, codec: aac, channels: 2, tracks: all}}]\n  \
+             text: [{{name: subs, tracks: all}}]\n  video:\n",
+            film.display(),
+            package.display()
+        );
+        for height in [180, 134, 90] {
+            text +=
+                &format!("    - {{name: {height}p, codec: libx264, height: {height}, crf: 28, preset: ultrafast}}\n");
+            text +=
+                &format!("    - {{name: av1-{height}p, codec: libsvtav1, height: {height}, crf: 50, preset: 12}}\n");
+        }
+        std::fs::write(&path, text).unwrap();
+        let job = told(&fleet, &["submit", path.to_str().unwrap(), "--json"]);
+        assert_eq!(job["state"], "done", "{name}: {job}");
+        let tree = services(&told(&fleet, &["job", "tree", "j1", "--json"]));
+        let count = |service: &str| tree.iter().filter(|one| *one == service).count();
+        let counted = ["video-encode", "audio-encode", "text", "package", "validate"].map(count);
+        assert_eq!(counted, [6, sounds, texts, 1, 6 + sounds], "{name}: {tree:?}");
+        for entry in ["master.m3u8", "manifest.mpd"] {
+            let frames = decoded(&package.join(entry));
+            assert_eq!(frames.len(), 6 + sounds, "{name} {entry}: {frames:?}");
+            let pictures = job["output"]["tracks"][0]["frames"].as_u64().unwrap();
+            assert!(frames[..6].iter().all(|frames| *frames as u64 == pictures), "{name} {entry}: {frames:?}");
+            assert!(frames[6..].iter().all(|frames| *frames > 100), "{name} {entry}: {frames:?}");
+        }
+        let master = std::fs::read_to_string(package.join("master.m3u8")).unwrap();
+        assert_eq!(master.matches("TYPE=SUBTITLES").count(), texts, "{master}");
+        assert_eq!(master.matches("TYPE=AUDIO").count(), sounds, "{master}");
+    }
 }
 
 #[test]
