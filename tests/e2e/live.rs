@@ -138,6 +138,35 @@ fn a_live_title_plays_before_it_is_encoded_and_ends_as_one_that_was_published_wh
 }
 
 #[test]
+fn a_live_title_that_is_cancelled_keeps_what_it_has_shown_and_goes_on_when_it_is_retried() {
+    let fleet = Fleet::new();
+    let (_server, _worker) = (fleet.server(), fleet.worker_of("w1", 1));
+    let file = job_file(&fleet.sandbox, &clip(&SLOW));
+    let output = fleet.client(&["submit", file.to_str().unwrap(), "--detach"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let package = fleet.sandbox.path("package");
+    let playlist = package.join("video/270p/playlist.m3u8");
+    eventually("there is a playlist", || playlist.is_file().then_some(()));
+    assert!(fleet.client(&["job", "cancel", "j1"]).status.success());
+    assert_eq!(fleet.finished("j1")["state"], "cancelled");
+    let shown = std::fs::read_to_string(&playlist).unwrap();
+    let segments: Vec<&str> = shown.lines().filter(|line| line.ends_with(".m4s")).collect();
+    assert!(!shown.contains("ENDLIST") && !segments.is_empty() && segments.len() < 12, "{shown}");
+    assert!(segments.iter().all(|segment| package.join("video/270p").join(segment).is_file()), "{shown}");
+
+    assert!(fleet.client(&["job", "retry", "j1"]).status.success());
+    let done = fleet.finished("j1");
+    assert_eq!(done["state"], "done", "{}", done["failure"]);
+    let grown = std::fs::read_to_string(&playlist).unwrap();
+    assert!(grown.contains("ENDLIST") && segments.iter().all(|segment| grown.contains(segment)), "{grown}");
+    let whole = fleet.sandbox.path("whole");
+    let args = ["submit", file.to_str().unwrap(), "--publish", "whole", "-o", whole.to_str().unwrap(), "--json"];
+    let output = fleet.client(&args);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_same(&package, &whole);
+}
+
+#[test]
 fn a_live_title_takes_no_folder_that_is_not_its_own() {
     let sandbox = Sandbox::new();
     let package = sandbox.path("package");
