@@ -285,8 +285,7 @@ def clips(args):
                 assert submitted.returncode == 0, submitted.stderr.decode()
 
             def busy():
-                usage = fleet.told("queue", "stats", "-o", "json")
-                return usage["leased_tasks"] >= args.slots and usage["queued_tasks"] > args.slots
+                return fleet.told("queue", "stats", "-o", "json")["leased_tasks"] >= args.slots
 
             fleet.until(busy)
             time.sleep(args.settle)
@@ -294,7 +293,8 @@ def clips(args):
             for clip in range(args.clips):
                 asked = {"source": str(film), "output": str(place / f"clip{clip}.mp4"), "start": clip % 8, "duration": 2, "height": 180, "pool": "clips"}
                 job = fleet.told("submit", "--service", "clip", "--pool", "clips", "--input", json.dumps(asked), "--json")
-                assert busy(), f"the titles are done, give more of them: {fleet.told('queue', 'stats', '-o', 'json')}"
+                if not busy():
+                    raise SystemExit("the titles are done: give more of them")
                 parts = [job] + [fleet.told("job", "get", part["job"], "-o", "json") for part in fleet.told("job", "tree", job["job"], "--json")["children"]]
                 whole.append((job["finished"] - job["submitted"]) / 1000)
                 started += waits(job, parts)
@@ -319,7 +319,7 @@ def main():
     third.set_defaults(run=sleepers)
     fourth = kinds.add_parser("clips")
     fourth.add_argument("--film", required=True, help="of some ten seconds or more")
-    fourth.add_argument("--clips", type=int, default=20)
+    fourth.add_argument("--clips", type=int, default=8)
     fourth.add_argument("--titles", type=int, default=40, help="that are submitted before [40]")
     fourth.add_argument("--settle", type=float, default=10, help="seconds of titles before the first clip [10]")
     fourth.add_argument("--pause", type=float, default=2, help="seconds between clips [2]")
