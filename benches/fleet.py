@@ -212,16 +212,23 @@ def sleepers(args):
         fleet.told("submit", "--service", "dormitory", "--input", json.dumps({"n": 100, "first": 0, "over": 1}))
         before = resident(server)
         first = time.time() + args.settle
-        asked = json.dumps({"n": args.jobs, "first": first, "over": args.over})
-        submitted = fleet.call("submit", "--service", "dormitory", "--input", asked, "--detach")
-        assert submitted.returncode == 0, submitted.stderr.decode()
-        job = submitted.stdout.decode().split()[0]
+        beds = args.jobs // args.parents
+
+        def fill(number):
+            asked = json.dumps({"n": beds, "first": first + args.over * number / args.parents, "over": args.over / args.parents})
+            submitted = fleet.call("submit", "--service", "dormitory", "--input", asked, "--detach")
+            assert submitted.returncode == 0, submitted.stderr.decode()
+            return submitted.stdout.decode().split()[0]
+
+        jobs = [fill(number) for number in range(args.parents)]
         time.sleep(max(0, first - time.time() - 1))
         asleep = resident(server)
-        each = (asleep - before) * 1024 / args.jobs
-        print(f"{args.jobs} jobs asleep: {asleep - before} KiB resident, {each:.0f} bytes a job")
-        fleet.until(lambda: fleet.told("job", "get", job, "-o", "json")["state"] == "done")
-        late = [seconds * 1000 for seconds in fleet.told("job", "get", job, "-o", "json")["output"]]
+        each = (asleep - before) * 1024 / (beds * args.parents)
+        print(f"{beds * args.parents} jobs asleep: {asleep - before} KiB resident, {each:.0f} bytes a job")
+        late = []
+        for job in jobs:
+            fleet.until(lambda: fleet.told("job", "get", job, "-o", "json")["state"] == "done")
+            late += [seconds * 1000 for seconds in fleet.told("job", "get", job, "-o", "json")["output"]]
         print(f"{'':28} {'jobs':>6} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}")
         row("late by", late)
 
@@ -314,6 +321,7 @@ def main():
     other.set_defaults(run=tenants)
     third = kinds.add_parser("sleepers")
     third.add_argument("--jobs", type=int, default=20000)
+    third.add_argument("--parents", type=int, default=1, help="jobs that start the sleeping ones, as many each [1]")
     third.add_argument("--settle", type=float, default=60, help="seconds until the first wakes [60]")
     third.add_argument("--over", type=float, default=20, help="seconds from the first to the last [20]")
     third.set_defaults(run=sleepers)

@@ -33,6 +33,7 @@ use spool_proto::spec::RulesSpec;
 use spool_proto::time::Timestamp;
 use spool_proto::uri;
 use spool_proto::view::{JobState, TaskState};
+use spool_rules::effect::Close;
 use spool_rules::history::Event;
 use spool_rules::instance::{Instance, Status};
 use spool_rules::value::Value;
@@ -42,6 +43,7 @@ use crate::functions;
 use crate::run_loop::inbox::{Inbox, Message};
 use crate::workflow;
 pub(crate) use canary::Tally;
+use children::Starting;
 pub(crate) use children::{children_of, key_of, open_children};
 pub(crate) use log::Log;
 use orders::Orders;
@@ -84,6 +86,7 @@ pub(crate) enum Asked {
     Signal { from: JobId, to: JobId },
 }
 
+/// What is known of a job whose rules are at work or were so lately. Of one that only waits there is none: it is made anew from its log.
 struct Slot {
     service: String,
     /// Of the rule set it began with.
@@ -130,6 +133,12 @@ impl Slot {
             is_counted: false,
         }
     }
+
+    /// It holds nothing that the job's log and the engine do not tell.
+    fn is_idle(&self) -> bool {
+        let is_told = self.arrived.is_empty() && self.children.is_empty();
+        is_told && self.looks.is_empty() && !self.is_at_work && !self.again && !self.goes_on && !self.is_counted
+    }
 }
 
 pub(crate) struct Rules {
@@ -143,6 +152,8 @@ pub(crate) struct Rules {
     loading: BTreeSet<JobId>,
     /// Jobs that wait for their states to be brought back.
     to_load: VecDeque<JobId>,
+    /// Jobs that have others to start.
+    starting: VecDeque<Starting>,
     asked: BTreeMap<Token, Asked>,
     wishes: Vec<Wish>,
     /// Evaluations begun.
@@ -167,6 +178,7 @@ impl Rules {
             loaded: VecDeque::new(),
             loading: BTreeSet::new(),
             to_load: VecDeque::new(),
+            starting: VecDeque::new(),
             asked: BTreeMap::new(),
             wishes: Vec::new(),
             turns: 0,
@@ -174,7 +186,7 @@ impl Rules {
     }
 
     pub(crate) fn has_wishes(&self) -> bool {
-        !self.wishes.is_empty()
+        !self.wishes.is_empty() || !self.starting.is_empty()
     }
 
     /// What is to be done for rules since the last time.
@@ -198,7 +210,14 @@ impl Rules {
     /// The engine asks a job's rules. `None`: they are at work, and answer with a [`Fired`].
     pub(crate) fn ask(&mut self, now: Timestamp, engine: &Engine, job: &Job) -> Option<Next> {
         let id = job.id();
+        if self.is_held_back(job) {
+            return None;
+        }
         if !self.slots.contains_key(&id) {
+            if self.loading.len() >= LOADING {
+                self.to_load.push_back(id);
+                return None;
+            }
             match spec(job) {
                 Some(spec) => self.open(id, spec, job),
                 None => {
@@ -355,11 +374,16 @@ impl Rules {
             let (service, hash) = (slot.service.clone(), instance.program().set().hash.to_string());
             self.count(&service, &hash, false);
         }
+        let ends = steps.iter().any(|step| step.outcome.is_some());
         let advance = |step| Wish::Input(Box::new(Input::Advance { job: id, next: Next::Step(step) }));
         self.wishes.extend(steps.into_iter().map(advance));
-        for (effect, start) in starts {
+        // Those that outlive the job that starts them are started with the step that says so: nobody may be left to miss them.
+        let (at_once, later): (Vec<_>, Vec<_>) =
+            starts.into_iter().partition(|(_, start)| ends || start.close == Close::Abandon);
+        for (effect, start) in at_once {
             self.start(engine, job, effect, start);
         }
+        self.start_later(id, later);
         let closed = closes.into_iter().filter_map(|(effect, close)| children::close(engine, id, &effect, close));
         self.wishes.extend(closed);
         self.wishes.extend(signals.into_iter().filter_map(|word| children::signal(engine, job, word)));
@@ -391,8 +415,11 @@ impl Rules {
         }
         while self.loaded.len() > LOADED {
             let Some(oldest) = self.loaded.pop_front() else { break };
-            if let Some(slot) = self.slots.get_mut(&oldest) {
-                slot.state = None;
+            if let Entry::Occupied(mut slot) = self.slots.entry(oldest) {
+                slot.get_mut().state = None;
+                if slot.get().is_idle() && !self.starting.iter().any(|starting| starting.parent == oldest) {
+                    slot.remove();
+                }
             }
         }
     }

@@ -246,6 +246,7 @@ impl<S: Store> RunLoop<S> {
     fn advance_workflows(&mut self) -> Vec<Effect> {
         let mut done = Vec::new();
         let now = self.now();
+        self.rules.start_some(&self.engine);
         loop {
             self.grant_wishes(now);
             if self.effects.is_empty() {

@@ -103,7 +103,7 @@ pub fn archived(engine: &Engine, job: &Job, now: Timestamp) -> ArchivedJob {
     }
     ArchivedJob {
         view,
-        request_id: job.request().request_id.clone(),
+        request_id: job.request().request_id.to_string(),
         attempts,
         events: job_logs(engine, job),
         history: job.log().to_vec(),

@@ -30,6 +30,7 @@ mod s3;
 mod server;
 mod service_tools;
 mod services;
+mod sleepers;
 mod sound;
 mod sources;
 mod stubs;

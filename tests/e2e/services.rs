@@ -57,15 +57,15 @@ rule(
 )
 "#;
 
-struct Services {
-    fleet: Fleet,
+pub struct Services {
+    pub fleet: Fleet,
     runtime: Runtime,
     rules: RuleServiceClient<Channel>,
     jobs: JobServiceClient<Channel>,
 }
 
 impl Services {
-    fn new() -> Services {
+    pub fn new() -> Services {
         let fleet = Fleet::new();
         let runtime = Runtime::new().unwrap();
         let channel = {
@@ -83,7 +83,7 @@ impl Services {
     }
 
     /// Pushes what has to be right.
-    fn pushed(&mut self, text: &str) -> String {
+    pub fn pushed(&mut self, text: &str) -> String {
         let pushed = self.push(text);
         assert!(!pushed.hash.is_empty(), "{:?}", pushed.problems);
         pushed.hash
@@ -96,17 +96,17 @@ impl Services {
         Ok(self.runtime.block_on(self.jobs.submit(request))?.into_inner().job_id)
     }
 
-    fn submit(&mut self, service: &str, input: &Value) -> String {
+    pub fn submit(&mut self, service: &str, input: &Value) -> String {
         self.try_submit(service, "", input).unwrap()
     }
 
-    fn done(&self, job: &str) -> Value {
+    pub fn done(&self, job: &str) -> Value {
         let view = self.fleet.finished(job);
         assert_eq!(view["state"], "done", "{view}");
         view
     }
 
-    fn look(&mut self, job: &str, at: At) -> Value {
+    pub fn look(&mut self, job: &str, at: At) -> Value {
         let request = v1::LookRequest { job_id: job.into(), at: Some(at) };
         let json = self.runtime.block_on(self.rules.look(request)).unwrap().into_inner().json;
         serde_json::from_str(&json).unwrap()
@@ -117,18 +117,18 @@ impl Services {
         facts.as_array().unwrap().clone()
     }
 
-    fn signal(&mut self, job: &str, name: &str, payload: &Value, dedupe: &str) {
+    pub fn signal(&mut self, job: &str, name: &str, payload: &Value, dedupe: &str) {
         let (job_id, name, payload, dedupe) = (job.into(), name.into(), payload.to_string(), dedupe.into());
         let request = v1::SignalJobRequest { job_id, name, payload, dedupe };
         self.runtime.block_on(self.rules.signal(request)).unwrap();
     }
 
-    fn cancel(&mut self, job: &str) {
+    pub fn cancel(&mut self, job: &str) {
         let request = v1::CancelJobRequest { job_id: job.into(), reason: "enough".into() };
         self.runtime.block_on(self.jobs.cancel(request)).unwrap();
     }
 
-    fn explain(&mut self, job: &str) -> v1::Explanation {
+    pub fn explain(&mut self, job: &str) -> v1::Explanation {
         let request = v1::ExplainJobRequest { job_id: job.into() };
         self.runtime.block_on(self.jobs.explain(request)).unwrap().into_inner()
     }

@@ -375,7 +375,7 @@ impl World {
     /// What the workflow answers depends on the job alone, so that asking twice does no harm.
     fn workflow(&mut self, id: JobId) {
         let Some(job) = self.server.engine.job(id) else { return };
-        let plan = &self.plans[&job.request().request_id];
+        let plan = &self.plans[&*job.request().request_id];
         if job.request().reactive {
             return self.react(id);
         }

@@ -8,7 +8,7 @@ use spool_proto::time::Timestamp;
 use crate::config::Config;
 use crate::health::Watchdog;
 use crate::io::{Effect, Input, Outcome, Record, Refusal, Reply, ToWorker, Token};
-use crate::job::{Ending, Life, Phase};
+use crate::job::{Ending, Job, Life, Phase};
 use crate::pools::PoolIx;
 use crate::reserve::Reservations;
 use crate::rooms::Rooms;
@@ -182,14 +182,13 @@ impl Engine {
 
     /// What changed since the last [`Self::checkpointed`], by job.
     pub fn dirty(&self) -> Vec<DirtyJob> {
-        let history = |job: &crate::job::Job| job.reaction.history.dirty.iter().copied().collect::<Vec<_>>();
         // What a job keeps changes with its header only.
         let dirty = self.state.jobs.values().filter(|job| job.dirty_header || !job.dirty_parts.is_empty());
-        let entry = |job: &crate::job::Job| DirtyJob {
+        let entry = |job: &Box<Job>| DirtyJob {
             job: job.id,
             header: job.dirty_header,
             parts: job.dirty_parts.iter().copied().collect(),
-            history: history(job),
+            history: job.reaction.history.dirty().into_iter().collect(),
         };
         dirty.map(entry).collect()
     }
@@ -226,7 +225,7 @@ impl Engine {
         for job in self.state.jobs.values_mut() {
             job.dirty_header = false;
             job.dirty_parts.clear();
-            job.reaction.history.dirty.clear();
+            job.reaction.history.written();
         }
     }
 
@@ -295,7 +294,7 @@ impl Engine {
         }
         let outcome = match ending.clone() {
             Ending::Cancel { reason } => Outcome::Cancelled { reason },
-            Ending::Fail { failure } => Outcome::Failed { failure },
+            Ending::Fail { failure } => Outcome::Failed { failure: *failure },
             Ending::Done { output } => Outcome::Done { output },
         };
         self.finish(now, id, outcome, out);

@@ -147,7 +147,7 @@ pub enum Input {
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {
     /// Submitting the same one again answers with the job made first. Empty: never the same.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     pub name: String,
     pub service: String,
     /// Frozen spec.
@@ -167,7 +167,7 @@ pub struct NewJob {
     /// Called with the job when it has ended.
     pub notify: Option<String>,
     /// W3C traceparent; handed to every lease.
-    pub traceparent: String,
+    pub traceparent: Arc<str>,
     /// The job whose work this one does a part of: it waits for it, and where it goes, its parts go.
     pub part_of: Option<JobId>,
 }
@@ -176,7 +176,7 @@ impl NewJob {
     /// With the defaults of everything but what it does.
     pub fn new(service: impl Into<String>, spec: Blob) -> NewJob {
         NewJob {
-            request_id: String::new(),
+            request_id: Arc::default(),
             name: String::new(),
             service: service.into(),
             spec,
@@ -190,7 +190,7 @@ impl NewJob {
             reactive: false,
             labels: Labels::new(),
             notify: None,
-            traceparent: String::new(),
+            traceparent: Arc::default(),
             part_of: None,
         }
     }

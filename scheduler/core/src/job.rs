@@ -8,7 +8,6 @@ mod history;
 mod life;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use spool_proto::failure::Failure;
 use spool_proto::ids::JobId;
@@ -154,7 +153,6 @@ pub(crate) struct Reaction {
 pub struct Job {
     pub(crate) id: JobId,
     pub(crate) new: NewJob,
-    pub(crate) traceparent: Arc<str>,
     /// The topmost job that it is a part of, or itself: it stands in line where that one came.
     pub(crate) whole: JobId,
     /// Of its name, in the tree as it is now.
@@ -196,7 +194,6 @@ impl Job {
         Job {
             id,
             whole: new.part_of.unwrap_or(id),
-            traceparent: new.traceparent.as_str().into(),
             pool,
             opportunistic: new.class != Class::Standard,
             aged: 0,
@@ -329,12 +326,12 @@ impl Job {
 
     /// What its workflow has written down, oldest first.
     pub fn log(&self) -> &[Blob] {
-        &self.reaction.history.log
+        self.reaction.history.log()
     }
 
     /// Those its workflow has not taken, oldest first.
     pub fn signals(&self) -> impl ExactSizeIterator<Item = &Signal> {
-        self.reaction.history.signals.iter()
+        self.reaction.history.signals().iter()
     }
 
     /// When its workflow wants to be asked again.

@@ -232,7 +232,7 @@ impl Engine {
             prefetched,
             shape: self.state.shapes.get(run.shape).clone(),
             payload: run.payload.clone(),
-            traceparent: job.traceparent.clone(),
+            traceparent: job.new.traceparent.clone(),
             deadline: job.new.deadline,
             estimate: self.state.shapes.estimate(run.shape),
         }

@@ -49,17 +49,17 @@ impl TaskInfo<'_> {
 
 impl Engine {
     pub fn job(&self, id: JobId) -> Option<&Job> {
-        self.state.jobs.get(&id)
+        self.state.jobs.get(&id).map(Box::as_ref)
     }
 
     /// Newest first.
     pub fn jobs(&self) -> impl DoubleEndedIterator<Item = &Job> {
-        self.state.jobs.values().rev()
+        self.state.jobs.values().rev().map(Box::as_ref)
     }
 
     /// Newest first, only those older than `before`.
     pub fn jobs_before(&self, before: JobId) -> impl DoubleEndedIterator<Item = &Job> {
-        self.state.jobs.range(..before).rev().map(|(_, job)| job)
+        self.state.jobs.range(..before).rev().map(|(_, job)| job.as_ref())
     }
 
     /// The job that was submitted under this request id.

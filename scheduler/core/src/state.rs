@@ -13,6 +13,7 @@ mod restore;
 mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::{JobId, TaskId, WorkerName};
@@ -60,7 +61,8 @@ pub enum Illegal {
 pub(crate) struct State {
     pub(crate) next_job: u64,
     pub(crate) next_fence: u64,
-    pub(crate) jobs: BTreeMap<JobId, Job>,
+    /// Boxed: nodes of a tree that grows at its end are half empty, and a job is large.
+    pub(crate) jobs: BTreeMap<JobId, Box<Job>>,
     pub(crate) cordons: BTreeMap<WorkerName, CordonSnapshot>,
     pub(crate) pools_state: PoolsState,
     /// Workers that are not healthy.
@@ -73,7 +75,7 @@ pub(crate) struct State {
     pub(crate) open_jobs: BTreeMap<PoolIx, (u64, u64)>,
     /// Jobs that are opportunistic now.
     pub(crate) opportunistic: BTreeSet<JobId>,
-    pub(crate) requests: BTreeMap<String, JobId>,
+    pub(crate) requests: BTreeMap<Arc<str>, JobId>,
     /// Jobs and their parts.
     pub(crate) parts: BTreeSet<(JobId, JobId)>,
     pub(crate) shapes: Shapes,
@@ -218,13 +220,20 @@ impl State {
         self.next_job = self.next_job.max(id.0 + 1);
         let pool = self.pools.find(&new.pool).unwrap_or_else(|| self.pools.default_pool());
         let mut job = Job::new(id, new.clone(), pool, at);
+        // What many have alike is kept once.
+        if job.new.pool == *self.pools.name(pool) {
+            job.new.pool = self.pools.name(pool).clone();
+        }
         if let Some(above) = new.part_of.and_then(|above| self.jobs.get(&above)) {
             job.whole = above.whole;
+            if job.new.traceparent == above.new.traceparent {
+                job.new.traceparent = above.new.traceparent.clone();
+            }
         }
         if job.opportunistic {
             self.opportunistic.insert(id);
         }
-        self.jobs.insert(id, job);
+        self.jobs.insert(id, Box::new(job));
         self.count_job(id, true);
         self.new_alarms.push(id);
         Ok(())
@@ -350,7 +359,7 @@ impl State {
     }
 
     pub(crate) fn job_mut(&mut self, id: JobId) -> Result<&mut Job, Illegal> {
-        self.jobs.get_mut(&id).ok_or(Illegal::NoSuchJob(id))
+        self.jobs.get_mut(&id).map(Box::as_mut).ok_or(Illegal::NoSuchJob(id))
     }
 }
 

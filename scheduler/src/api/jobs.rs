@@ -92,7 +92,7 @@ impl<A: Archive> Jobs<A> {
         }
         let (frozen, reactive) = rules::freeze(&self.services, spec.service.clone(), None).map_err(|f| status(&f))?;
         let new = NewJob {
-            request_id,
+            request_id: request_id.into(),
             name: if spec.name.is_empty() { default_name(&spec.service) } else { spec.name },
             service: spec.service.name().into(),
             spec: frozen,
@@ -106,7 +106,7 @@ impl<A: Archive> Jobs<A> {
             labels: spec.labels,
             notify: spec.notify,
             reactive,
-            traceparent,
+            traceparent: traceparent.into(),
             part_of: None,
         };
         match self.inbox.ask(|token| Input::Submit { token, job: new }).await.map_err(|f| status(&f))? {

@@ -1,6 +1,8 @@
 //! Jobs that rules start. A child is known by its request id, `child:PARENT:CLOSE:EFFECT`: so it is started once, is found from both
 //! ends after a restart, and what becomes of it when its parent ends is known without its parent.
 
+use std::collections::VecDeque;
+
 use spool_core::engine::Engine;
 use spool_core::io::{Blob, Input, NewJob, Refusal, Reply, Token};
 use spool_core::job::Job;
@@ -24,6 +26,19 @@ const SHOWN: usize = 8;
 
 /// Levels of jobs that start jobs.
 const DEPTH: usize = 16;
+
+/// Jobs that rules start in a turn at most: one job may start a hundred thousand, and a turn is kept in memory whole. Where the server goes
+/// down between, the rest is found to be missing after the restart.
+const STARTS: usize = 256;
+
+/// A job that has others to start.
+pub(super) struct Starting {
+    pub(super) parent: JobId,
+    /// Effect, and what.
+    left: VecDeque<(String, Start)>,
+    /// Of the family, who is to be asked when all are there.
+    asked: Vec<JobId>,
+}
 
 fn request_id(parent: JobId, effect: &str, close: Close) -> String {
     let close = match close {
@@ -190,6 +205,43 @@ pub(super) fn signal(engine: &Engine, from: &Job, word: Word) -> Option<Wish> {
 }
 
 impl Rules {
+    /// False: there is nothing to start.
+    pub(super) fn start_later(&mut self, parent: JobId, starts: Vec<(String, Start)>) -> bool {
+        let is_some = !starts.is_empty();
+        if is_some {
+            self.starting.push_back(Starting { parent, left: starts.into(), asked: vec![parent] });
+        }
+        is_some
+    }
+
+    /// Its rules are asked when all of its family are there: they may name each other.
+    pub(super) fn is_held_back(&mut self, job: &Job) -> bool {
+        if self.starting.is_empty() {
+            return false;
+        }
+        let (id, parent) = (job.id(), parent_of(&job.request().request_id).map(|(parent, _)| parent));
+        let family = self.starting.iter_mut().find(|family| family.parent == id || Some(family.parent) == parent);
+        let Some(family) = family else { return false };
+        family.asked.push(id);
+        true
+    }
+
+    /// Once a turn: starts what there is room for. What a job that has ended meanwhile had to start is not begun any more.
+    pub(crate) fn start_some(&mut self, engine: &Engine) {
+        let mut room = STARTS;
+        while room > 0
+            && let Some(family) = self.starting.front_mut()
+        {
+            let parent = engine.job(family.parent).filter(|job| !job.state().is_final());
+            if let Some((parent, (effect, start))) = parent.and_then(|job| Some((job, family.left.pop_front()?))) {
+                room -= 1;
+                self.start(engine, parent, effect, start);
+            } else if let Some(family) = self.starting.pop_front() {
+                self.wishes.extend(family.asked.into_iter().map(Wish::AskJob));
+            }
+        }
+    }
+
     pub(super) fn start(&mut self, engine: &Engine, parent: &Job, effect: String, start: Start) {
         let id = parent.id();
         // What never ends has no parts: it waits for nobody in order to be done.
@@ -275,7 +327,7 @@ fn new_child(registry: &Registry, parent: &Job, effect: &str, start: Start) -> R
     };
     let pool = if start.pool.is_empty() { of.pool.clone() } else { start.pool.as_str().into() };
     Ok(NewJob {
-        request_id: request_id(parent.id(), effect, start.close),
+        request_id: request_id(parent.id(), effect, start.close).into(),
         name,
         priority: start.priority.unwrap_or(of.priority).min(spool_proto::spec::PRIORITY_MAX),
         pool,

@@ -22,22 +22,21 @@ impl Rules {
         instance: &Instance,
     ) -> (Vec<Event>, u64) {
         let id = job.id();
-        let is_swept = self.slots.get_mut(&id).is_some_and(|slot| std::mem::take(&mut slot.sweep));
-        let lost = if is_swept { children::lost(engine, id, instance) } else { Vec::new() };
-        for (effect, start) in lost {
-            self.start(engine, job, effect, start);
+        let (mut events, mut taken) = (Vec::new(), 0);
+        let slot = self.slots.get_mut(&id).expect("it is open");
+        if std::mem::take(&mut slot.sweep) {
+            slot.arrived.extend(instance.waits_for());
+            slot.children.extend(children::over(engine, id, instance));
+            if self.start_later(id, children::lost(engine, id, instance)) {
+                return (events, taken);
+            }
         }
         let slot = self.slots.get_mut(&id).expect("it is open");
-        let (mut events, mut taken) = (Vec::new(), 0);
         if job.log().is_empty()
             && let Some(spec) = spec(job)
         {
             let input = serde_json::from_value(spec.input).unwrap_or_default();
             events.push(Event::Started { input });
-        }
-        if is_swept {
-            slot.arrived.extend(instance.waits_for());
-            slot.children.extend(children::over(engine, id, instance));
         }
         while let Some(index) = slot.arrived.pop_first() {
             if !instance.awaits_task(index) {

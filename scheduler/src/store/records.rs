@@ -306,14 +306,14 @@ pub(super) fn small(what: &str, n: u32) -> Result<u8, BadBody> {
 
 pub(super) fn encode_new_job(new: &NewJob) -> pb::NewJob {
     pb::NewJob {
-        request_id: new.request_id.clone(),
+        request_id: new.request_id.to_string(),
         name: new.name.clone(),
         service: new.service.clone(),
         spec: new.spec.to_vec(),
         priority: new.priority.into(),
         deadline_us: new.deadline.map(|t| t.0),
         max_attempts: new.max_attempts.into(),
-        traceparent: new.traceparent.clone(),
+        traceparent: new.traceparent.to_string(),
         pool: new.pool.to_string(),
         start_by_us: match new.class {
             PoolClass::Standard => None,
@@ -339,14 +339,14 @@ fn decode_hop(hop: pb::Hop) -> Result<Hop, BadBody> {
 
 pub(super) fn decode_new_job(new: pb::NewJob) -> Result<NewJob, BadBody> {
     Ok(NewJob {
-        request_id: new.request_id,
+        request_id: new.request_id.into(),
         name: new.name,
         service: new.service,
         spec: new.spec.into(),
         priority: small("priority", new.priority)?,
         deadline: new.deadline_us.map(Timestamp),
         max_attempts: small("max_attempts", new.max_attempts)?,
-        traceparent: new.traceparent,
+        traceparent: new.traceparent.into(),
         pool: if new.pool.is_empty() { PoolName::default() } else { new.pool.as_str().into() },
         class: new.start_by_us.map_or(PoolClass::Standard, |us| PoolClass::Opportunistic { start_by: Timestamp(us) }),
         preemptible: !new.not_preemptible,

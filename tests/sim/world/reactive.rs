@@ -16,7 +16,7 @@ impl World {
         let taken = job.signals().last().map_or(0, |signal| signal.number);
         let (phases, is_idle) = (job.phases().len(), job.counts().open() == 0);
         let open: Vec<u32> = self.open_tasks(job);
-        let plan = &self.plans[&job.request().request_id];
+        let plan = &self.plans[&*job.request().request_id];
         let (fails, rest) = (plan.fails, plan.phases.get(phases..).unwrap_or_default());
         let mut step = Step::default();
         if !rest.is_empty() && self.rng.percent(60) {

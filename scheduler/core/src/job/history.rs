@@ -15,64 +15,119 @@ const PART: u64 = 64;
 /// Ids in a part.
 const IDS_PART: u64 = 1024;
 
+/// A log that is shorter than this has room for no more than it holds: most logs are, and most jobs wait.
+const SHORT: usize = 8;
+
 /// Signal `n` is written at place `n` modulo this: more than are kept at a time.
 const RING: u64 = 1 << 14;
 
+/// Most jobs keep a short log and hear nothing: this is all that they take.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct History {
-    pub(crate) log: Vec<Blob>,
-    pub(crate) signals: VecDeque<Signal>,
+    log: Vec<Blob>,
+    /// Entries that a checkpoint has.
+    log_written: u64,
+    heard: Option<Box<Heard>>,
+}
+
+/// Of a job that was sent a signal.
+#[derive(Debug, Clone, Default)]
+struct Heard {
+    signals: VecDeque<Signal>,
     /// Number of the last signal that came.
-    pub(crate) last_signal: u64,
-    /// All that came with an id, in order.
+    last: u64,
+    /// All ids that came, in order.
     ids: Vec<Arc<str>>,
     seen: BTreeSet<Arc<str>>,
-    pub(crate) dirty: BTreeSet<HistoryKey>,
+    /// The last signal that a checkpoint has, and how many ids.
+    last_written: u64,
+    ids_written: u64,
 }
 
 impl History {
+    pub(crate) fn log(&self) -> &[Blob] {
+        &self.log
+    }
+
+    /// Those that are not taken.
+    pub(crate) fn signals(&self) -> &VecDeque<Signal> {
+        static NONE: VecDeque<Signal> = VecDeque::new();
+        self.heard.as_ref().map_or(&NONE, |heard| &heard.signals)
+    }
+
+    /// Number of the last signal that came.
+    pub(crate) fn last_signal(&self) -> u64 {
+        self.heard.as_ref().map_or(0, |heard| heard.last)
+    }
+
+    fn ids(&self) -> &[Arc<str>] {
+        self.heard.as_ref().map_or(&[], |heard| &heard.ids)
+    }
+
     /// Log and signals as the step leaves them.
     pub(crate) fn step(&mut self, step: &Step) {
-        if step.snapshot && step.log.is_some() {
-            self.log.clear();
-        }
         if let Some(entry) = &step.log {
-            self.dirty.insert(key(HistoryKind::Log, wide(self.log.len()) / PART));
+            if step.snapshot {
+                (self.log, self.log_written) = (Vec::new(), 0);
+            }
+            if self.log.len() < SHORT {
+                self.log.reserve_exact(1);
+            }
             self.log.push(entry.clone());
         }
-        while self.signals.front().is_some_and(|signal| signal.number <= step.signals_taken) {
-            self.signals.pop_front();
+        let Some(heard) = &mut self.heard else { return };
+        while heard.signals.front().is_some_and(|signal| signal.number <= step.signals_taken) {
+            heard.signals.pop_front();
         }
     }
 
     pub(crate) fn signalled(&mut self, signal: Signal) {
-        self.last_signal = signal.number;
-        self.dirty.insert(key(HistoryKind::Signals, signal.number % RING / PART));
-        if !signal.dedupe.is_empty() && self.seen.insert(signal.dedupe.clone()) {
-            self.dirty.insert(key(HistoryKind::Ids, wide(self.ids.len()) / IDS_PART));
-            self.ids.push(signal.dedupe.clone());
+        let heard = self.heard.get_or_insert_default();
+        heard.last = signal.number;
+        if !signal.dedupe.is_empty() && heard.seen.insert(signal.dedupe.clone()) {
+            heard.ids.push(signal.dedupe.clone());
         }
-        self.signals.push_back(signal);
+        heard.signals.push_back(signal);
     }
 
     pub(crate) fn knows(&self, dedupe: &str) -> bool {
-        self.seen.contains(dedupe)
+        self.heard.as_ref().is_some_and(|heard| heard.seen.contains(dedupe))
     }
 
     pub(crate) fn snapshot(&self) -> HistorySnapshot {
         HistorySnapshot {
             log: wide(self.log.len()),
-            last_signal: self.last_signal,
-            signals: wide(self.signals.len()),
-            ids: wide(self.ids.len()),
+            last_signal: self.last_signal(),
+            signals: wide(self.signals().len()),
+            ids: wide(self.ids().len()),
         }
     }
 
     /// Parts that hold something.
     pub(crate) fn keys(&self) -> BTreeSet<HistoryKey> {
-        let log = (0..wide(self.log.len()).div_ceil(PART)).map(|part| key(HistoryKind::Log, part));
-        let signals = self.signals.iter().map(|signal| key(HistoryKind::Signals, signal.number % RING / PART));
-        let ids = (0..wide(self.ids.len()).div_ceil(IDS_PART)).map(|part| key(HistoryKind::Ids, part));
+        self.keys_after(0, 0, 0)
+    }
+
+    /// Parts that hold something a checkpoint does not have.
+    pub(crate) fn dirty(&self) -> BTreeSet<HistoryKey> {
+        let (last, ids) = self.heard.as_ref().map_or((0, 0), |heard| (heard.last_written, heard.ids_written));
+        self.keys_after(self.log_written, last, ids)
+    }
+
+    /// A checkpoint has it all.
+    pub(crate) fn written(&mut self) {
+        self.log_written = wide(self.log.len());
+        if let Some(heard) = &mut self.heard {
+            (heard.last_written, heard.ids_written) = (heard.last, wide(heard.ids.len()));
+        }
+    }
+
+    /// Of parts with entries of the log, signals and ids behind these.
+    fn keys_after(&self, log: u64, signal: u64, ids: u64) -> BTreeSet<HistoryKey> {
+        let log = parts(HistoryKind::Log, log, wide(self.log.len()), PART);
+        let ids = parts(HistoryKind::Ids, ids, wide(self.ids().len()), IDS_PART);
+        let signals = self.signals().iter().filter(|kept| kept.number > signal);
+        let signals = signals.map(|signal| key(HistoryKind::Signals, signal.number % RING / PART));
         log.chain(signals).chain(ids).collect()
     }
 
@@ -80,32 +135,43 @@ impl History {
         let part = u64::from(part);
         match kind {
             HistoryKind::Log => HistoryEntries::Log(slice(&self.log, part, PART).to_vec()),
-            HistoryKind::Ids => HistoryEntries::Ids(slice(&self.ids, part, IDS_PART).to_vec()),
+            HistoryKind::Ids => HistoryEntries::Ids(slice(self.ids(), part, IDS_PART).to_vec()),
             HistoryKind::Signals => {
-                let of_part = self.signals.iter().filter(|signal| signal.number % RING / PART == part);
+                let of_part = self.signals().iter().filter(|signal| signal.number % RING / PART == part);
                 HistoryEntries::Signals(of_part.cloned().collect())
             }
         }
     }
 
-    /// From parts in order. `None`: something is missing.
+    /// From parts in order. `None`: something is missing. It counts as written.
     pub(crate) fn restore(header: &HistorySnapshot, parts: Vec<HistoryEntries>) -> Option<History> {
-        let mut history = History { last_signal: header.last_signal, ..History::default() };
-        let mut signals = Vec::new();
+        let mut history = History::default();
+        let (mut signals, mut ids) = (Vec::new(), Vec::new());
         for entries in parts {
             match entries {
                 HistoryEntries::Log(entries) => fill(&mut history.log, entries, header.log),
-                HistoryEntries::Ids(entries) => fill(&mut history.ids, entries, header.ids),
+                HistoryEntries::Ids(entries) => fill(&mut ids, entries, header.ids),
                 HistoryEntries::Signals(entries) => signals.extend(entries),
             }
         }
-        let open = header.last_signal.checked_sub(header.signals)?..header.last_signal;
-        signals.retain(|signal| open.start < signal.number && signal.number <= open.end);
-        signals.sort_by_key(|signal| signal.number);
-        history.signals = signals.into();
-        history.seen = history.ids.iter().cloned().collect();
+        if header.last_signal > 0 {
+            let open = header.last_signal.checked_sub(header.signals)?..header.last_signal;
+            signals.retain(|signal| open.start < signal.number && signal.number <= open.end);
+            signals.sort_by_key(|signal| signal.number);
+            let seen = ids.iter().cloned().collect();
+            let heard = Heard { signals: signals.into(), last: header.last_signal, ids, seen, ..Heard::default() };
+            history.heard = Some(Box::new(heard));
+        }
+        history.log.shrink_to_fit();
+        history.written();
         (history.snapshot() == *header).then_some(history)
     }
+}
+
+/// Parts with entries from `from` up to `to`.
+fn parts(kind: HistoryKind, from: u64, to: u64, size: u64) -> impl Iterator<Item = HistoryKey> {
+    let some = if from < to { from / size..to.div_ceil(size) } else { 0..0 };
+    some.map(move |part| key(kind, part))
 }
 
 /// What was there when the header was written; the rest is of a longer time before.
@@ -141,14 +207,23 @@ mod tests {
         Signal { number, name, dedupe: format!("id {number}").into(), payload, at: Timestamp(number) }
     }
 
+    /// A million of them may wait for a day.
+    #[test]
+    fn a_job_takes_no_more_than_it_did() {
+        assert!(size_of::<crate::job::Job>() <= 640, "{}", size_of::<crate::job::Job>());
+        assert!(size_of::<History>() <= 40, "{}", size_of::<History>());
+    }
+
     /// Parts as a store has them: the last of each, stale ones too.
     fn checkpoint(history: &mut History, disk: &mut std::collections::BTreeMap<HistoryKey, HistoryEntries>) -> usize {
-        let dirty = std::mem::take(&mut history.dirty);
+        let dirty = history.dirty();
+        history.written();
         for key in &dirty {
             disk.insert(*key, history.part(*key));
         }
         let restored = History::restore(&history.snapshot(), disk.values().cloned().collect()).unwrap();
-        assert_eq!((&restored.log, &restored.signals, &restored.ids), (&history.log, &history.signals, &history.ids));
+        assert_eq!((restored.log(), restored.signals()), (history.log(), history.signals()));
+        assert_eq!(restored.ids(), history.ids());
         dirty.len()
     }
 
@@ -174,7 +249,7 @@ mod tests {
             if number % 5_000 == 0 {
                 checkpoint(&mut history, &mut disk);
                 history.step(&Step { signals_taken: number - 3, ..Step::default() });
-                assert_eq!(history.signals.len(), 3);
+                assert_eq!(history.signals().len(), 3);
                 checkpoint(&mut history, &mut disk);
             }
         }

@@ -17,7 +17,7 @@ pub(crate) enum Life {
         output: Blob,
     },
     Failed {
-        failure: Failure,
+        failure: Box<Failure>,
     },
     Cancelled {
         reason: String,
@@ -30,7 +30,7 @@ pub(crate) enum Ending {
         reason: String,
     },
     Fail {
-        failure: Failure,
+        failure: Box<Failure>,
     },
     /// By a step of its workflow, which may end it while tasks are open.
     Done {
@@ -42,7 +42,7 @@ impl From<Outcome> for Ending {
     fn from(outcome: Outcome) -> Ending {
         match outcome {
             Outcome::Done { output } => Ending::Done { output },
-            Outcome::Failed { failure } => Ending::Fail { failure },
+            Outcome::Failed { failure } => Ending::Fail { failure: failure.into() },
             Outcome::Cancelled { reason } => Ending::Cancel { reason },
         }
     }
@@ -73,7 +73,9 @@ impl Life {
             (Life::Queued | Life::Running, Event::CancelAsked { reason }) => {
                 Ok(Life::Ending(Ending::Cancel { reason }))
             }
-            (Life::Queued | Life::Running, Event::TaskFailed { failure }) => Ok(Life::Ending(Ending::Fail { failure })),
+            (Life::Queued | Life::Running, Event::TaskFailed { failure }) => {
+                Ok(Life::Ending(Ending::Fail { failure: failure.into() }))
+            }
             (Life::Queued | Life::Running, Event::End(outcome)) => Ok(Life::Ending(outcome.into())),
             (
                 Life::Queued | Life::Running | Life::Ending(Ending::Done { .. }),
@@ -82,7 +84,7 @@ impl Life {
             (
                 Life::Queued | Life::Running | Life::Ending(Ending::Fail { .. }),
                 Event::Finish(Outcome::Failed { failure }),
-            ) => Ok(Life::Failed { failure }),
+            ) => Ok(Life::Failed { failure: failure.into() }),
             (Life::Ending(Ending::Cancel { .. }), Event::Finish(Outcome::Cancelled { reason })) => {
                 Ok(Life::Cancelled { reason })
             }
@@ -129,10 +131,10 @@ impl From<Life> for LifeSnapshot {
             Life::Queued => LifeSnapshot::Queued,
             Life::Running => LifeSnapshot::Running,
             Life::Ending(Ending::Cancel { reason }) => LifeSnapshot::Cancelling { reason },
-            Life::Ending(Ending::Fail { failure }) => LifeSnapshot::Failing { failure },
+            Life::Ending(Ending::Fail { failure }) => LifeSnapshot::Failing { failure: *failure },
             Life::Ending(Ending::Done { output }) => LifeSnapshot::Finishing { output },
             Life::Done { output } => LifeSnapshot::Done { output },
-            Life::Failed { failure } => LifeSnapshot::Failed { failure },
+            Life::Failed { failure } => LifeSnapshot::Failed { failure: *failure },
             Life::Cancelled { reason } => LifeSnapshot::Cancelled { reason },
         }
     }
@@ -144,10 +146,10 @@ impl From<LifeSnapshot> for Life {
             LifeSnapshot::Queued => Life::Queued,
             LifeSnapshot::Running => Life::Running,
             LifeSnapshot::Cancelling { reason } => Life::Ending(Ending::Cancel { reason }),
-            LifeSnapshot::Failing { failure } => Life::Ending(Ending::Fail { failure }),
+            LifeSnapshot::Failing { failure } => Life::Ending(Ending::Fail { failure: failure.into() }),
             LifeSnapshot::Finishing { output } => Life::Ending(Ending::Done { output }),
             LifeSnapshot::Done { output } => Life::Done { output },
-            LifeSnapshot::Failed { failure } => Life::Failed { failure },
+            LifeSnapshot::Failed { failure } => Life::Failed { failure: failure.into() },
             LifeSnapshot::Cancelled { reason } => Life::Cancelled { reason },
         }
     }

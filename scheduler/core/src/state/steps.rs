@@ -83,7 +83,7 @@ impl State {
         if !job.new.reactive || !job.life.goes_on() {
             return Err(illegal_job(id)((job.state().name(), "take a signal")));
         }
-        let number = job.reaction.history.last_signal + 1;
+        let number = job.reaction.history.last_signal() + 1;
         let (name, dedupe, payload) = (name.into(), dedupe.into(), payload.clone());
         job.reaction.history.signalled(Signal { number, name, dedupe, payload, at });
         job.dirty_header = true;

@@ -64,14 +64,14 @@ pub fn failure(class: Class) -> Failure {
 
 pub fn job() -> NewJob {
     NewJob {
-        request_id: String::new(),
+        request_id: Default::default(),
         name: "film".into(),
         service: "video-encode".into(),
         spec: Blob::from(&b"{}"[..]),
         priority: 50,
         deadline: None,
         max_attempts: 3,
-        traceparent: String::new(),
+        traceparent: Default::default(),
         ..NewJob::new("", Blob::from(&b""[..]))
     }
 }
