@@ -81,8 +81,14 @@ fn our_own_files_are_read_or_refused() {
         call(&Args::Probe(ProbeArgs { index_for: Some(spec.clone()), crop_bars: false }), [&path]).unwrap();
     let index = std::fs::read(&probed.files[0].1).unwrap();
     let Value::Probe(facts) = probed.value else { panic!("no facts") };
-    let args =
-        PlanArgs { spec: spec.clone(), source: *facts, unsplit_threads: 1, lines: Vec::new(), joined: Vec::new() };
+    let args = PlanArgs {
+        spec: spec.clone(),
+        source: *facts,
+        unsplit_threads: 1,
+        lines: Vec::new(),
+        joined: Vec::new(),
+        scans: Vec::new(),
+    };
     let (planned, _host) = call(&Args::Plan(args), [path.clone(), probed.files[0].1.clone()]).unwrap();
     let plan = std::fs::read(&planned.files[0].1).unwrap();
     let made = film::make(&path, &spec).unwrap();

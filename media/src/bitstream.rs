@@ -60,6 +60,8 @@ impl Scanner {
             "av1" => Codec::Av1,
             "mpeg1video" | "mpeg2video" => Codec::Mpeg12,
             "mpeg4" => Codec::Mpeg4,
+            // Its keyframes begin everything anew; what is between them goes on with what the coder has learnt.
+            "ffv1" => Codec::IntraOnly,
             _ if intra_only => Codec::IntraOnly,
             _ => Codec::Unknown,
         };

@@ -53,6 +53,17 @@ impl Frames {
     pub fn new(mut input: Input, stream: usize, threads: u16, clock: Option<Clock>) -> Result<Frames, Failure> {
         input.select(&[stream]);
         let decoder = Decoder::open(&input, stream, threads)?;
+        Frames::of(input, stream, decoder, clock)
+    }
+
+    /// The same, of pictures that are only looked at: [`Decoder::open_rough`].
+    pub fn rough(mut input: Input, stream: usize, side: u32, clock: Option<Clock>) -> Result<Frames, Failure> {
+        input.select(&[stream]);
+        let decoder = Decoder::open_rough(&input, stream, 1, side)?;
+        Frames::of(input, stream, decoder, clock)
+    }
+
+    fn of(input: Input, stream: usize, decoder: Decoder, clock: Option<Clock>) -> Result<Frames, Failure> {
         let packet = Packet::new().map_err(no_memory)?;
         Ok(Frames {
             input,

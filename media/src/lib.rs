@@ -6,7 +6,7 @@
 //!
 //! Reading order: `packets` (what a source holds), `timeline` (which frames come out), `plan` (where to cut),
 //! `params` (encoder settings), `piece` (a coded track on its way to the join); then the functions that use libav:
-//! `probe`, `encode`, `track`, `assemble`, `validate`, `index`, `quality`, `trial`; and beside the film: `text`, `images`.
+//! `probe`, `scenes`, `encode`, `track`, `assemble`, `validate`, `index`, `quality`, `trial`; and beside the film: `text`, `images`.
 
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,7 @@ pub mod planning;
 pub mod probe;
 pub mod process;
 pub mod quality;
+pub mod scenes;
 pub mod text;
 pub mod timeline;
 pub mod track;
@@ -96,6 +97,7 @@ pub fn run(args: &Args, host: &mut dyn Host) -> Result<Product, Failure> {
         Args::Quality(args) => quality::run(args, host),
         Args::QualityReport(args) => quality::job::run(args, host),
         Args::Probe(args) => probe::run(args, host),
+        Args::Scenes(args) => scenes::run(args, host),
         Args::Plan(args) => planning::run(args, host),
         Args::Encode(args) => encode::run(args, host),
         Args::Analyse(args) => encode::analyse(args, host),

@@ -9,10 +9,12 @@ mod edits;
 mod frames;
 pub mod joined;
 mod lines;
-mod scenes;
+pub(crate) mod scenes;
+pub mod shown;
 
 use spool_proto::call::{
-    ChunkSummary, Edit, Jump, MediaFacts, PlanArgs, PlanSummary, TrackArgs, VideoFacts, VideoPlan,
+    ChunkSummary, Edit, Jump, MediaFacts, PlanArgs, PlanSummary, SceneChange, SourceFacts, TrackArgs, VideoFacts,
+    VideoPlan,
 };
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::spec::cost::encode_memory_mib;
@@ -48,6 +50,14 @@ pub struct Plan {
 /// Those of [`choose`]; `index_missing` and `index_of_another_stream` (class `internal`); `too_many_frames` and `no_frames` (class
 /// `spec`: nothing is left after `-ss`; class `input`: the stream has no frames).
 pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failure> {
+    plan_at(index, None, args)
+}
+
+/// The same, with the changes of scene that a scan of the pictures found, instead of those the index tells.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_at(index: Option<&PacketIndex>, scan: Option<&[SceneChange]>, args: &PlanArgs) -> Result<Plan, Failure> {
     let choice = choose(&args.source, &args.spec)?;
     let tracks = |streams: &[u32]| {
         let track = |(track, &stream)| {
@@ -74,7 +84,7 @@ pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failur
         return Err(Failure::new(Class::Internal, "index_of_another_stream", message));
     }
     let mut warnings = choice.warnings;
-    let (video, file, edits) = video(index, args, &mut warnings)?;
+    let (video, file, edits) = video(index, scan, args, &mut warnings)?;
     summary.video = Some(video);
     edit(&mut summary, edits);
     Ok(Plan { summary, file: Some(file), more: Vec::new(), warnings })
@@ -90,12 +100,12 @@ fn edit(summary: &mut PlanSummary, edits: Vec<Edit>) {
 
 fn video(
     index: &PacketIndex,
+    scan: Option<&[SceneChange]>,
     args: &PlanArgs,
     warnings: &mut Vec<Warning>,
 ) -> Result<(VideoPlan, PlanFile, Vec<Edit>), Failure> {
     let (Some(asked), Some(facts)) = (&args.spec.video, video_facts(args, index.stream)) else {
-        let message = format!("stream {} is not the video the plan was asked for", index.stream);
-        return Err(Failure::new(Class::Internal, "index_of_another_stream", message));
+        return Err(index_of_another(index.stream));
     };
     let jumps = jumps(args, index.stream);
     let spec = &VideoSpec { filters: chain::chain(asked, facts, index.stream, warnings), ..asked.clone() };
@@ -113,7 +123,11 @@ fn video(
         Ok((known, reach)) => {
             let Joined { output, runs } = output(&known, &timeline, &film)?;
             let lines = Lines::new(&args.lines, &timeline, &known.frames);
-            let pieces = cut(&known, &output, &runs, &timeline, (reach, &lines), &film, spec);
+            let scenes = match scan {
+                Some(scan) => scan.iter().map(|change| Scene { frame: change.frame, sure: change.sure }).collect(),
+                None => scenes::scenes(&known.coded),
+            };
+            let pieces = cut(&known, (&output, &runs), &scenes, &timeline, (reach, &lines), &film, spec);
             if !film.clips.is_empty() {
                 edits = runs.iter().map(|run| run.edit).collect();
             }
@@ -158,11 +172,24 @@ fn video(
 
 /// Where a stream's timestamps jump.
 fn jumps(args: &PlanArgs, stream: u32) -> Vec<Jump> {
-    args.source.streams.iter().find(|facts| facts.index == stream).map(|facts| facts.jumps.clone()).unwrap_or_default()
+    jumps_of(&args.source, stream)
+}
+
+fn jumps_of(source: &SourceFacts, stream: u32) -> Vec<Jump> {
+    source.streams.iter().find(|facts| facts.index == stream).map(|facts| facts.jumps.clone()).unwrap_or_default()
+}
+
+fn index_of_another(stream: u32) -> Failure {
+    let message = format!("stream {stream} is not the video the plan was asked for");
+    Failure::new(Class::Internal, "index_of_another_stream", message)
 }
 
 fn video_facts(args: &PlanArgs, stream: u32) -> Option<&VideoFacts> {
-    let facts = args.source.streams.iter().find(|facts| facts.index == stream)?;
+    facts_of(&args.source, stream)
+}
+
+fn facts_of(source: &SourceFacts, stream: u32) -> Option<&VideoFacts> {
+    let facts = source.streams.iter().find(|facts| facts.index == stream)?;
     match &facts.media {
         MediaFacts::Video(video) => Some(video),
         _ => None,
@@ -205,8 +232,8 @@ fn output(known: &Known, timeline: &TimelineSpec, film: &EncodeSpec) -> Result<J
 /// Cuts the output, and finds for each chunk what it needs of the source. Each run begins a chunk.
 fn cut(
     known: &Known,
-    output: &[OutputFrame],
-    runs: &[Run],
+    (output, runs): (&[OutputFrame], &[Run]),
+    scenes: &[Scene],
     timeline: &TimelineSpec,
     (reach, lines): (Reach, &Lines<'_>),
     film: &EncodeSpec,
@@ -225,14 +252,14 @@ fn cut(
     let target = film.chunk.unwrap_or_else(|| default_target(Span(length_us)));
     let lengths = Lengths::new(within(target), within(Span::from_secs(1)), gop);
     let pictures = timeline.pictures_per_frame();
-    let scenes = scenes::scenes(&known.coded);
     let mut cuts = Vec::new();
     for run in runs {
         let (start, length) = (u64::try_from(run.frames.start).unwrap_or(0), wire::len(&output[run.frames.clone()]));
+        let scenes = || on_output(scenes, &output[run.frames.clone()], pictures);
         let found = match film.segment_frames {
-            Some(segment) => cuts::on_grid(length, segment.into(), lengths.target),
+            Some(segment) => cuts::on_grid(length, segment.into(), &scenes(), lengths.target),
             None if !known.is_enterable() => vec![(0, Cut::Start)],
-            None => cuts::cut(length, &on_output(&scenes, &output[run.frames.clone()], pictures), gop, lengths),
+            None => cuts::cut(length, &scenes(), gop, lengths),
         };
         let why = |frame: u64, why: Cut| if frame == 0 && start > 0 { Cut::Clip } else { why };
         cuts.extend(found.into_iter().map(|(frame, cut)| (start + frame, why(frame, cut))));

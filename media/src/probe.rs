@@ -15,6 +15,7 @@ use crate::choose::choose;
 use crate::crop;
 use crate::graph::rotation_degrees;
 use crate::piece::Kind;
+use crate::plan::scenes;
 use crate::{Host, Product};
 
 use tags::Room;
@@ -48,10 +49,10 @@ pub fn run(args: &ProbeArgs, host: &mut dyn Host) -> Result<Product, Failure> {
         }
         warnings.extend(scanned.warnings);
         if let Some(empty) = scanned.empty {
-            count(&mut facts, empty, 0);
+            count(&mut facts, empty, 0, None);
         }
         if let Some(index) = scanned.index {
-            count(&mut facts, index.stream, index.packets.len());
+            count(&mut facts, index.stream, index.packets.len(), Some(scenes::tells(&index)));
             let path = host.scratch().join("index");
             let file = std::fs::File::create(&path).map_err(|e| crate::scratch_failed(&path, &e))?;
             index.write(BufWriter::new(file))?;
@@ -72,10 +73,11 @@ fn crop_bars(facts: &mut SourceFacts, stream: &Stream, host: &mut dyn Host) -> R
     Ok(())
 }
 
-fn count(facts: &mut SourceFacts, video: u32, packets: usize) {
+fn count(facts: &mut SourceFacts, video: u32, packets: usize, tells_scenes: Option<bool>) {
     for stream in facts.streams.iter_mut().filter(|s| s.index == video) {
         if let MediaFacts::Video(video) = &mut stream.media {
             video.packets = u64::try_from(packets).ok();
+            video.tells_scenes = tells_scenes;
         }
     }
 }
@@ -151,6 +153,7 @@ fn media_facts(stream: &Stream) -> MediaFacts {
                 color_space: colors[3].clone(),
                 attached_picture: stream.is_attached_picture(),
                 packets: None,
+                tells_scenes: None,
                 crop: None,
             })
         }

@@ -66,7 +66,14 @@ fn encode(film: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
         let Value::Text(text) = product.value else { panic!("{:?}", product.value) };
         lines = text.cues;
     }
-    let args = PlanArgs { spec: spec.clone(), source: (*facts).clone(), unsplit_threads: 2, lines, joined: Vec::new() };
+    let args = PlanArgs {
+        spec: spec.clone(),
+        source: (*facts).clone(),
+        unsplit_threads: 2,
+        lines,
+        joined: Vec::new(),
+        scans: Vec::new(),
+    };
     let (product, host) = call(&Args::Plan(args), [film, &index])?;
     warnings.extend(product.warnings.iter().map(|w| w.code.clone()));
     let plan = host.keep(&product, "plan", &folder.path().join("plan"));
@@ -431,6 +438,7 @@ fn a_source_that_was_swapped_is_not_encoded() {
         unsplit_threads: 1,
         lines: Vec::new(),
         joined: Vec::new(),
+        scans: Vec::new(),
     };
     let (product, host) = call(&Args::Plan(args), [&film, &index]).unwrap();
     let plan = host.keep(&product, "plan", &folder.path().join("plan"));

@@ -4,12 +4,14 @@
 mod encode;
 mod package;
 mod plan;
+mod scenes;
 mod trial;
 mod user;
 
 pub use encode::{Analysis, BufferTarget, EncodeArgs, LoudnessFacts, NextTrack, Target, TrackArgs, TrackManifest};
 pub use package::{ManifestArgs, PackageEntry, PublishPackageArgs, Replaced, SegmentArgs, SegmentSummary};
 pub use plan::{ChunkSummary, Edit, PlanArgs, PlanSummary, VideoPlan};
+pub use scenes::{PARTS_MAX, SceneChange, SceneList, ScenesArgs, ScenesManifest};
 pub use trial::{POINTS_MAX, SAMPLE_BYTES_MAX, TrialArgs, TrialFound, TrialManifest, TrialPoint, TrialPoints};
 pub use user::{UserArgs, UserOrder, backend};
 
@@ -24,6 +26,7 @@ use crate::vbv::{BufferCheck, RateBuffer};
 pub mod function {
     pub const NOOP: &str = "bench.noop";
     pub const PROBE: &str = "media.probe";
+    pub const SCENES: &str = "media.scenes";
     pub const PLAN: &str = "media.plan";
     pub const ENCODE: &str = "media.encode";
     pub const ANALYSE: &str = "media.analyse";
@@ -73,7 +76,10 @@ pub enum Args {
     /// inputs: source
     #[serde(rename = "media.probe")]
     Probe(ProbeArgs),
-    /// inputs: every source, then the packet index of each
+    /// inputs: source, packet index. Leaves the artifact `scenes`: a [`SceneList`] as JSON
+    #[serde(rename = "media.scenes")]
+    Scenes(Box<ScenesArgs>),
+    /// inputs: every source, then the packet index of each, then the artifacts `scenes` that [`PlanArgs::scans`] counts
     #[serde(rename = "media.plan")]
     Plan(PlanArgs),
     /// inputs: source, plan; with [`EncodeArgs::target`] the artifacts of the chunk's `media.analyse`; the picture that is laid over the
@@ -142,6 +148,7 @@ impl Args {
         match self {
             Args::Noop { .. } => function::NOOP,
             Args::Probe(_) => function::PROBE,
+            Args::Scenes(_) => function::SCENES,
             Args::Plan(_) => function::PLAN,
             Args::Encode(_) => function::ENCODE,
             Args::Analyse(_) => function::ANALYSE,
@@ -205,6 +212,7 @@ pub struct SourceRead {
 pub enum Value {
     Noop,
     Probe(Box<SourceFacts>),
+    Scenes(ScenesManifest),
     Plan(PlanSummary),
     /// A chunk of video, a whole audio or subtitle track.
     Track(TrackManifest),
@@ -334,6 +342,9 @@ pub struct VideoFacts {
     pub attached_picture: bool,
     /// Packets counted by reading the file; `None` when it was only looked at.
     pub packets: Option<u64>,
+    /// Its keyframes tell where scenes change: it is none of the streams that have them everywhere, or at one short distance. `None`: as `packets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tells_scenes: Option<bool>,
     /// What is left without black bars, of the picture as it is shown (turned). `None`: none were found, or they were not looked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<CropFacts>,

@@ -14,6 +14,7 @@ mod join;
 pub mod labels;
 pub mod parse;
 pub mod picture;
+mod scan;
 mod target;
 pub mod title;
 
@@ -29,6 +30,7 @@ pub use burn::BurnIn;
 pub use clip::Clip;
 pub use filter::{Filter, Pixels};
 pub use picture::{Overlay, ToneMap};
+pub use scan::Scan;
 pub use target::{CrfRange, QualityTarget};
 
 /// What a job runs. `service` names the workflow.
@@ -193,6 +195,9 @@ pub struct EncodeSpec {
     /// Length chunks should be near. `None`: chosen from the film's length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<Span>,
+    /// What tells where scenes change, so that chunks begin there.
+    #[serde(default, skip_serializing_if = "Cuts::is_auto")]
+    pub cuts: Cuts,
     #[serde(default)]
     pub verify: Verify,
     /// Score the encode against what the encoder was given.
@@ -226,6 +231,7 @@ impl EncodeSpec {
             clips: Vec::new(),
             joined: Vec::new(),
             chunk: None,
+            cuts: Cuts::default(),
             verify: Verify::default(),
             index: None,
             on_damage: OnDamage::default(),
@@ -542,6 +548,26 @@ impl OnDamage {
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
     fn is_salvage(&self) -> bool {
         *self == OnDamage::Salvage
+    }
+}
+
+/// What tells where scenes change. It moves the cuts between chunks, and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cuts {
+    /// The index where the source's keyframes follow its scenes, else a scan; never a scan where segments leave little choice.
+    #[default]
+    Auto,
+    /// The packet index alone: where the source's encoder set keyframes, and how large its packets are.
+    Index,
+    /// The pictures: all of them are decoded once more, small, in ranges side by side.
+    Scan,
+}
+
+impl Cuts {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands fields over by reference")]
+    pub(crate) fn is_auto(&self) -> bool {
+        *self == Cuts::Auto
     }
 }
 

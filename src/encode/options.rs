@@ -10,9 +10,9 @@ use spool_proto::spec::labels::label;
 use spool_proto::spec::parse;
 use spool_proto::spec::picture::Place;
 use spool_proto::spec::{
-    AudioCodec, AudioFilter, AudioSpec, AudioTrack, Clip, Container, EncodeSpec, Filter, JobSpec, Loudness, OnDamage,
-    Overlay, QualitySpec, QualityTarget, Rational, Size, StreamMap, Subtitles, TextCodec, ToneMap, Trim, Verify,
-    VideoCodec, VideoSpec,
+    AudioCodec, AudioFilter, AudioSpec, AudioTrack, Clip, Container, Cuts, EncodeSpec, Filter, JobSpec, Loudness,
+    OnDamage, Overlay, QualitySpec, QualityTarget, Rational, Size, StreamMap, Subtitles, TextCodec, ToneMap, Trim,
+    Verify, VideoCodec, VideoSpec,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -214,6 +214,9 @@ pub struct SpoolArgs {
     /// Length chunks should be near: 10s [default: chosen from the film's length]
     #[arg(long, value_name = "TIME", value_parser = parse::time)]
     pub chunk: Option<Span>,
+    /// What tells where scenes change, so that chunks begin there: the source's keyframes (index), its pictures (scan), or whichever tells more (auto)
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    cuts: Cuts,
     /// How the joined film is checked: packets, sample, full
     #[arg(long, value_name = "HOW", default_value = "sample")]
     verify: Verify,
@@ -433,6 +436,7 @@ impl EncodeArgs {
             // Looked for with the other files.
             joined: Vec::new(),
             chunk: self.spool.chunk,
+            cuts: self.spool.cuts,
             verify: self.spool.verify,
             on_damage: self.spool.on_damage,
             quality: self.spool.quality(quality_report),

@@ -164,6 +164,7 @@ fn picture(pix_fmt: &str) -> MediaFacts {
         attached_picture: false,
         crop: None,
         packets: None,
+        tells_scenes: None,
     })
 }
 

@@ -14,8 +14,9 @@ use spool_proto::spec::title::{
     AudioRendition, GOP_DEFAULT, LadderSpec, Package, Publish, Rendition, SEGMENT_DEFAULT, TextRendition, TitleSpec,
 };
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, BurnIn, Clip, Container, EncodeSpec, Filter, ImageFormat, ImageSpec, JobSpec, NextInput,
-    Poster, QualityTarget, Service, Sprites, Subtitles, Thumbnails, Trim, Verify, VideoCodec, VideoSpec, parse,
+    AudioCodec, AudioSpec, BurnIn, Clip, Container, Cuts, EncodeSpec, Filter, ImageFormat, ImageSpec, JobSpec,
+    NextInput, Poster, QualityTarget, Service, Sprites, Subtitles, Thumbnails, Trim, Verify, VideoCodec, VideoSpec,
+    parse,
 };
 use spool_proto::time::{Span, Timestamp};
 
@@ -118,6 +119,8 @@ pub struct Chunking {
     pub segment: Option<Time>,
     /// From keyframe to keyframe within a segment.
     pub gop: Option<Time>,
+    /// `auto`, `index`, `scan`: what tells where scenes change.
+    pub cuts: Option<Cuts>,
 }
 
 /// As the options of `spool encode` take them.
@@ -461,6 +464,7 @@ impl Body {
             segment,
             gop: or(chunking.gop, GOP_DEFAULT.min(segment)),
             chunk: chunking.target.map(|time| time.0),
+            cuts: chunking.cuts.unwrap_or_default(),
             verify: self.verify.unwrap_or_default(),
         })
     }
@@ -516,6 +520,7 @@ impl Body {
             clips: self.clips(),
             joined: self.joined()?,
             chunk: chunking.target.map(|time| time.0),
+            cuts: chunking.cuts.unwrap_or_default(),
             verify: self.verify.unwrap_or_default(),
             ..EncodeSpec::new(source, output, container)
         })

@@ -28,6 +28,7 @@ fn bad_command_lines_name_what_was_wrong_and_end_with_2() {
         ("encode in.mov -o out.mp4 -vn -an", &["-vn with -an"]),
         ("encode in.mov -o out.mp4 -vn -crf 20", &["crf"]),
         ("encode in.mov -o out.mp4 --chunk 100ms", &["--chunk 0.1", "500ms"]),
+        ("encode in.mov -o out.mp4 --cuts guess", &["guess", "auto index scan"]),
         ("encode in.mov -o out.mp4 --priority 101", &["--priority 101", "100"]),
         ("encode in.mov -o out.avi", &["out.avi", ".mp4, .mov, .mkv, .webm"]),
         ("encode in.mov", &["-o OUT"]),

@@ -27,6 +27,7 @@ mod rate;
 mod reclaim;
 mod refusals;
 mod s3;
+mod scenes;
 mod server;
 mod service_tools;
 mod services;

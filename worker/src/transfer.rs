@@ -63,7 +63,7 @@ impl Input {
         let from_users = match &call.args {
             Args::Plan(args) => 1 + args.joined.len(),
             Args::Audio(args) => 1 + args.joined.len(),
-            Args::Probe(_) | Args::Encode(_) | Args::Analyse(_) | Args::Trial(_) => 1,
+            Args::Probe(_) | Args::Scenes(_) | Args::Encode(_) | Args::Analyse(_) | Args::Trial(_) => 1,
             Args::Subtitle(_) | Args::Text(_) | Args::Images(_) | Args::Assemble(_) => 1,
             Args::Quality(args) => match args.pairing {
                 Pairing::Number { .. } => 2,

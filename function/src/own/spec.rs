@@ -2,7 +2,7 @@
 
 use spool_proto::spec::picture::{Corner, Place};
 use spool_proto::spec::{
-    AudioCodec, AudioSpec, AudioTrack, Clip, Container, EncodeSpec, ImageFormat, ImageSpec, Loudness, NextInput,
+    AudioCodec, AudioSpec, AudioTrack, Clip, Container, Cuts, EncodeSpec, ImageFormat, ImageSpec, Loudness, NextInput,
     OnDamage, Overlay, Poster, QualitySpec, Size, Sprites, StreamMap, Subtitles, Thumbnails, ToneMap, Trim, Verify,
     VideoCodec, VideoSpec,
 };
@@ -49,6 +49,7 @@ pub(super) fn encode() -> Value {
         clips: opt(list(clip())),
         joined: opt(list(next)),
         chunk: opt(span()),
+        cuts: opt(choice(Cuts::ALL)),
         verify: opt(verify()),
         quality: opt(quality),
         index: opt(uri()),

@@ -114,6 +114,13 @@ fn media() -> Vec<Function> {
         joined: opt(list(types::bare(types::source()))),
         unsplit_threads: int(),
         lines: opt(list(cue())),
+        scans: opt(list(int())),
+    });
+    let scenes = mirror::<call::ScenesArgs>(fields! {
+        spec: spec::encode(),
+        source: types::bare(types::source()),
+        part: int(),
+        parts: int(),
     });
     vec![
         Function {
@@ -128,11 +135,23 @@ fn media() -> Vec<Function> {
             )
         },
         Function {
+            artifacts: leaves(&["scenes"]),
+            needs: Needs { shape: Some(Shape::Decode(1)), no_progress: NO_PROGRESS, ..DECODING },
+            expected: DECODE,
+            ..function(
+                function::SCENES,
+                "Looks for changes of scene in one of several parts of the pictures; leaves them as a list",
+                "source, packet index",
+                scenes,
+                answer("scenes", types::scenes()),
+            )
+        },
+        Function {
             artifacts: Artifacts { names: &["plan"], more: true },
             ..function(
                 function::PLAN,
                 "Cuts a film into chunks and chooses its tracks; leaves the plan of each source (plan, plan-1, …)",
-                "every source, then the packet index of each",
+                "every source, then the packet index of each; the scenes of scans, as many of each source as scans says",
                 plan,
                 answer("plan", types::plan()),
             )

@@ -178,6 +178,7 @@ pub(super) fn stream() -> Value {
         color_space: opt(text()),
         attached_picture: boolean(),
         packets: opt(int()),
+        tells_scenes: opt(boolean()),
         crop: opt(crop),
     });
     let audio = mirror::<call::AudioFacts>(fields! {
@@ -272,6 +273,10 @@ pub(super) fn film() -> Fields {
         pts_hash: opt(text()),
         buffer: opt(buffer_check()),
     })
+}
+
+pub(super) fn scenes() -> Fields {
+    mirror::<call::ScenesManifest>(fields! { frames: int(), scenes: int(), sure: int() })
 }
 
 pub(super) fn plan() -> Fields {

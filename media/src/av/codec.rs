@@ -70,15 +70,33 @@ impl Decoder {
     /// # Errors
     /// `no_decoder` (class input) when this libav has none, `undecodable`.
     pub fn open(input: &Input, stream: usize, threads: u16) -> Result<Decoder, Failure> {
-        Decoder::open_with(input, stream, threads, None)
+        Decoder::open_with(input, stream, threads, &[])
     }
 
     /// As [`Decoder::open`], but anything wrong in the bitstream is an error: for checking what Spool itself wrote.
     pub fn open_strict(input: &Input, stream: usize, threads: u16) -> Result<Decoder, Failure> {
-        Decoder::open_with(input, stream, threads, Some(("err_detect", "explode")))
+        Decoder::open_with(input, stream, threads, &[("err_detect", "explode")])
     }
 
-    fn open_with(input: &Input, stream: usize, threads: u16, option: Option<(&str, &str)>) -> Result<Decoder, Failure> {
+    /// As [`Decoder::open`], for looking at pictures and not for showing them: without what smooths blocks, and, where the codec can be decoded in a
+    /// smaller size, in one that is no shorter than `side`.
+    pub fn open_rough(input: &Input, stream: usize, threads: u16, side: u32) -> Result<Decoder, Failure> {
+        let halvings = input.raw_stream(stream).map_or(0, |raw| {
+            // SAFETY: the stream is the input's; the codec is null or static.
+            let (most, shorter) = unsafe {
+                let parameters = (*raw).codecpar;
+                let codec = ffi::avcodec_find_decoder((*parameters).codec_id);
+                let most = if codec.is_null() { 0 } else { (*codec).max_lowres };
+                (u32::from(most), (*parameters).width.min((*parameters).height))
+            };
+            let shorter = u32::try_from(shorter).unwrap_or(0);
+            (0..=most).rev().find(|halvings| shorter >> halvings >= side).unwrap_or(0)
+        });
+        let halvings = halvings.to_string();
+        Decoder::open_with(input, stream, threads, &[("skip_loop_filter", "all"), ("lowres", &halvings)])
+    }
+
+    fn open_with(input: &Input, stream: usize, threads: u16, more: &[(&str, &str)]) -> Result<Decoder, Failure> {
         let (Some(facts), Some(raw)) = (input.streams().get(stream), input.raw_stream(stream)) else {
             return Err(Failure::new(Class::Input, "no_such_stream", format!("the source has no stream {stream}")));
         };
@@ -90,7 +108,7 @@ impl Decoder {
             ("max_pixels", input.limits().pixels.to_string()),
         ])
         .map_err(failed)?;
-        if let Some((name, value)) = option {
+        for (name, value) in more {
             options.set(name, value).map_err(failed)?;
         }
         // SAFETY: the stream is the input's, alive during the call; the context copies its parameters and is opened once.

@@ -60,6 +60,7 @@ mod tests {
             color_space: None,
             attached_picture: false,
             packets: None,
+            tells_scenes: None,
             crop,
         }
     }

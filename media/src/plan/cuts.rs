@@ -114,14 +114,32 @@ pub fn cut(frames: u64, scenes: &[Scene], gop: Gop, lengths: Lengths) -> Vec<(u6
     cuts
 }
 
-/// Cuts `0..frames` where segments of `segment` frames begin, as many to a chunk as come nearest to `target` frames. A rest shorter than
-/// half a chunk goes to the one before it.
-pub fn on_grid(frames: u64, segment: u64, target: u64) -> Vec<(u64, Cut)> {
+/// Cuts `0..frames` where segments of `segment` frames begin, as many to a chunk as come nearest to `target` frames; half as many more or fewer
+/// where a scene changes near such a place. A rest shorter than half a chunk goes to the one before it.
+pub fn on_grid(frames: u64, segment: u64, scenes: &[Scene], target: u64) -> Vec<(u64, Cut)> {
     let segment = segment.max(1);
-    let chunk = (target.saturating_add(segment / 2) / segment).max(1).saturating_mul(segment);
-    let chunks = frames.saturating_add(chunk / 2) / chunk;
-    let later = (1..chunks.max(1)).map(|number| (number * chunk, Cut::Gop));
-    std::iter::once((0, Cut::Start)).chain(later).collect()
+    let usual = (target.saturating_add(segment / 2) / segment).max(1);
+    let chunk = usual.saturating_mul(segment);
+    let mut cuts = vec![(0, Cut::Start)];
+    let mut start = 0u64;
+    // A chunk goes on to the film's end where what would be left behind it is too short.
+    while frames - start >= chunk.saturating_add(chunk.div_ceil(2)) {
+        let most = (frames - start - chunk.div_ceil(2)) / segment;
+        let lengths = usual.div_ceil(2)..=usual.saturating_add(usual / 2).min(most);
+        // Of two that are as near to the usual length the shorter one.
+        let by_scene = lengths.filter(|length| changes_near(scenes, start + length * segment, segment));
+        let found = by_scene.min_by_key(|length| length.abs_diff(usual));
+        start += found.unwrap_or(usual) * segment;
+        cuts.push((start, if found.is_some() { Cut::Scene } else { Cut::Gop }));
+    }
+    cuts
+}
+
+/// A scene surely changes nearer to this place of the grid than to any other.
+fn changes_near(scenes: &[Scene], place: u64, segment: u64) -> bool {
+    let (from, to) = (place.saturating_sub(segment / 2), place + segment.div_ceil(2));
+    let first = scenes.partition_point(|scene| scene.frame < from);
+    scenes[first..].iter().take_while(|scene| scene.frame < to).any(|scene| scene.sure)
 }
 
 /// Where the chunk that starts at `start` should end; `None`: with the film.

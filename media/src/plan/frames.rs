@@ -15,7 +15,7 @@ const BACK: [usize; 5] = [0, 1, 2, 4, 8];
 
 /// What is known of the frames that decoding the whole stream gives.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(crate) struct Known {
     /// (pts, duration), in display order.
     pub frames: Vec<(i64, i64)>,
     /// What the packets of these frames were, where each frame has one.

@@ -1,7 +1,7 @@
 //! Several sources in one film: each is planned by itself, and its part moved behind those before it. What they must have in common
 //! is what ffmpeg's `concat` asks for, and what one encoder's stream takes.
 
-use spool_proto::call::{Edit, NextTrack, PlanArgs, PlanSummary, SourceFacts, VideoFacts, VideoPlan};
+use spool_proto::call::{Edit, NextTrack, PlanArgs, PlanSummary, SceneChange, SourceFacts, VideoFacts, VideoPlan};
 use spool_proto::failure::{Class, Failure, Warning};
 use spool_proto::spec::{Filter, Rational, Subtitles, VideoSpec};
 use spool_proto::uri;
@@ -10,11 +10,11 @@ use super::{FRAMES_MAX, Plan, video_facts};
 use crate::packets::PacketIndex;
 use crate::timeline::{MICROSECOND, rescale};
 
-/// Plans a film of several sources; `indexes` are of their video streams.
+/// Plans a film of several sources; `indexes` are of their video streams, `scans` of their pictures, where there are such.
 ///
 /// # Errors
 /// Those of [`super::plan`], with the source they are of; `inputs_differ` (class spec) names two sources that do not go together.
-pub fn plan(indexes: &[PacketIndex], args: &PlanArgs) -> Result<Plan, Failure> {
+pub fn plan(indexes: &[PacketIndex], scans: &[Option<Vec<SceneChange>>], args: &PlanArgs) -> Result<Plan, Failure> {
     let sources: Vec<&SourceFacts> = std::iter::once(&args.source).chain(&args.joined).collect();
     let mut film: Option<Plan> = None;
     let mut at = 0;
@@ -23,7 +23,8 @@ pub fn plan(indexes: &[PacketIndex], args: &PlanArgs) -> Result<Plan, Failure> {
         let name = uri::shown(&spec.source);
         // Parts are side by side even where each is one chunk.
         let own = PlanArgs { spec, source: facts.clone(), joined: Vec::new(), unsplit_threads: 1, ..args.clone() };
-        let mut part = super::plan(Some(index), &own)
+        let scan = usize::try_from(number).ok().and_then(|at| scans.get(at)).and_then(Option::as_deref);
+        let mut part = super::plan_at(Some(index), scan, &own)
             .map_err(|failure| Failure { message: format!("{name}: {}", failure.message), ..failure })?;
         let length = shift(&mut part, number, at)?;
         match &mut film {
@@ -238,6 +239,7 @@ mod tests {
             color_space: None,
             attached_picture: false,
             packets: None,
+            tells_scenes: None,
             crop: None,
         };
         for (chain, expected) in [

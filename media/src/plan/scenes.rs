@@ -1,6 +1,7 @@
 //! Scene changes, guessed from what a packet index tells: where the source's encoder set keyframes, and how large its packets are.
 
 use super::cuts::Scene;
+use crate::packets::PacketIndex;
 
 /// One source frame as its encoder left it, in display order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,10 +17,32 @@ const AROUND: usize = 12;
 const SURE: f64 = 0.5;
 const DOUBTFUL: f64 = 1.0;
 
+/// Keyframes at one distance, so many of them, stand there because time was up; where they are no further apart than this, that is how the
+/// source is to be entered, and its encoder most likely looked for no scenes.
+const RHYTHM_LEAST: usize = 4;
+const SHORT_S: u64 = 3;
+
+/// Whether keyframes follow scenes at all. Not in an intra-only source, nor in one that has them at one short distance.
+pub fn tells(index: &PacketIndex) -> bool {
+    let keys: Vec<usize> = (0..index.packets.len()).filter(|&at| index.packets[at].flags.key).collect();
+    if is_intra(keys.len(), index.packets.len()) {
+        return false;
+    }
+    let mut distances = keys.windows(2).map(|pair| pair[1] - pair[0]);
+    let Some(first) = distances.next().filter(|_| keys.len() > RHYTHM_LEAST) else { return true };
+    let second = index.frame_rate.map_or(25, |rate| u64::try_from(rate.num / rate.den.max(1)).unwrap_or(25)).max(1);
+    let is_short = u64::try_from(first).is_ok_and(|first| first <= SHORT_S * second);
+    !(is_short && distances.all(|distance| distance == first))
+}
+
+fn is_intra(keys: usize, frames: usize) -> bool {
+    keys * 3 > frames
+}
+
 /// Keyframes that look like scene changes, as frames of the source. An intra-only source tells nothing.
 pub fn scenes(frames: &[Coded]) -> Vec<Scene> {
     let keys: Vec<usize> = (0..frames.len()).filter(|&at| frames[at].key).collect();
-    if keys.len() * 3 > frames.len() {
+    if is_intra(keys.len(), frames.len()) {
         return Vec::new();
     }
     let distances: Vec<usize> = keys.windows(2).map(|pair| pair[1] - pair[0]).collect();

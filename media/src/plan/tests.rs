@@ -55,6 +55,7 @@ fn args(video: VideoSpec, chunk_s: Option<u64>) -> PlanArgs {
         color_space: None,
         attached_picture: false,
         packets: None,
+        tells_scenes: None,
         crop: None,
     };
     let stream = StreamFacts {
@@ -92,6 +93,7 @@ fn args(video: VideoSpec, chunk_s: Option<u64>) -> PlanArgs {
         unsplit_threads: 6,
         lines: Vec::new(),
         joined: Vec::new(),
+        scans: Vec::new(),
     }
 }
 
@@ -321,13 +323,55 @@ proptest! {
 #[test]
 fn segments_are_never_cut_in_two() {
     let starts =
-        |frames, segment, target| cuts::on_grid(frames, segment, target).iter().map(|c| c.0).collect::<Vec<_>>();
+        |frames, segment, target| cuts::on_grid(frames, segment, &[], target).iter().map(|c| c.0).collect::<Vec<_>>();
     assert_eq!(starts(1440, 144, 240), [0, 288, 576, 864, 1152]);
     assert_eq!(starts(1440, 144, 10), [0, 144, 288, 432, 576, 720, 864, 1008, 1152, 1296], "at least one segment");
     assert_eq!(starts(300, 144, 144), [0, 144], "a short rest goes to the one before");
     assert_eq!(starts(370, 144, 144), [0, 144, 288]);
     assert_eq!(starts(50, 144, 144), [0]);
-    for (frames, why) in cuts::on_grid(10_000, 75, 600) {
+    for (frames, why) in cuts::on_grid(10_000, 75, &[], 600) {
         assert_eq!((frames % 75, why == Cut::Start), (0, frames == 0));
     }
+}
+
+#[test]
+fn chunks_of_segments_begin_near_scenes() {
+    let scene = |frame| Scene { frame, sure: true };
+    let starts = |scenes: &[Scene]| {
+        let cuts = cuts::on_grid(1_440, 48, scenes, 240);
+        cuts.iter().map(|(frame, why)| format!("{frame}{}", &why.name()[..1])).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(starts(&[]), "0s 240g 480g 720g 960g 1200g");
+    // At the nearest place of the grid; half a chunk more or fewer.
+    assert_eq!(starts(&[scene(330), scene(700)]), "0s 336s 576g 720s 960g 1200g");
+    assert_eq!(starts(&[scene(100), scene(400)]), "0s 240g 384s 624g 864g 1104g");
+    assert_eq!(starts(&[Scene { frame: 330, sure: false }]), "0s 240g 480g 720g 960g 1200g");
+    // What is left behind the last one is half a chunk at least.
+    assert_eq!(starts(&[scene(1_250)]), "0s 240g 480g 720g 960g 1248s");
+    assert_eq!(starts(&[scene(1_390)]), "0s 240g 480g 720g 960g 1200g");
+}
+
+#[test]
+fn a_scan_goes_before_what_the_index_tells() {
+    let args = args(video_spec(VideoCodec::Libx264), Some(5));
+    let cuts = |scan: Option<&[SceneChange]>| {
+        let plan = plan_at(Some(&scenic(40 * SECOND, 110)), scan, &args).unwrap();
+        cuts_of(&plan.summary.video.unwrap())
+    };
+    let change = |frame| SceneChange { frame, score: 9.0, sure: true };
+    assert_eq!(cuts(None), "0s 110s 220s 330s 440s 550s 660s 770s 880s");
+    assert_eq!(cuts(Some(&[change(131), change(263), change(800)])), "0s 131s 263s 513g 763g");
+    assert_eq!(cuts(Some(&[])), "0s 250g 500g 750g");
+}
+
+#[test]
+fn keyframes_everywhere_or_at_one_short_distance_tell_nothing() {
+    let tells = |frames, keys: &dyn Fn(i64) -> bool| scenes::tells(&index(frames, keys, |_| 1_000));
+    assert!(!tells(500, &|_| true));
+    assert!(!tells(500, &|n| n % 2 == 0));
+    assert!(!tells(500, &|n| n % 48 == 0), "two seconds");
+    assert!(tells(500, &|n| n % 48 == 0 || n == 130));
+    assert!(tells(2_500, &|n| n % 250 == 0), "an encoder's own longest distance");
+    assert!(tells(500, &|n| n == 0));
+    assert!(tells(0, &|_| false));
 }

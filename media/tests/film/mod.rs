@@ -119,8 +119,14 @@ pub fn make(source: &Path, spec: &EncodeSpec) -> Result<Made, Failure> {
     let Value::Probe(facts) = probed.value else { panic!("{:?}", probed.value) };
     let mut inputs = vec![source.to_path_buf()];
     inputs.extend(probed.files.iter().map(|(_, path)| path.clone()));
-    let args =
-        PlanArgs { spec: spec.clone(), source: *facts, unsplit_threads: 1, lines: Vec::new(), joined: Vec::new() };
+    let args = PlanArgs {
+        spec: spec.clone(),
+        source: *facts,
+        unsplit_threads: 1,
+        lines: Vec::new(),
+        joined: Vec::new(),
+        scans: Vec::new(),
+    };
     let (planned, plan_host) = call(&Args::Plan(args), &inputs)?;
     let Value::Plan(plan) = planned.value else { panic!("{:?}", planned.value) };
     let plan_path = planned.files.first().map(|(_, path)| path.clone()).unwrap_or_default();

@@ -18,6 +18,10 @@ pub struct PlanArgs {
     /// Of text that is drawn into the pictures: [`TextManifest::cues`](super::TextManifest::cues).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<CueTimes>,
+    /// Of each source, in their order, how many scans there are of its pictures; they are the last inputs. A source without any, or that is
+    /// not counted, is cut by its index.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scans: Vec<u32>,
 }
 
 /// What the scheduler needs to know of a plan; the frame table itself is the artifact `plan`.

@@ -45,3 +45,10 @@ pub fn encode_memory_mib(spec: &VideoSpec, source_pixels: u64, output_pixels: u6
     let text = if spec.burn_in().is_some() { TEXT_MIB } else { 0 };
     160 + overlay + text + mib(source_pixels, 120 + filters_mib(spec)) + mib(output_pixels, per_megapixel)
 }
+
+/// MiB that a look at the pictures stays within: the decoder as of an encode, and the table of packets.
+pub fn scan_memory_mib(source_pixels: u64, packets: u64) -> u64 {
+    // Of each packet: what the index says, its frame, and where decoding can be entered.
+    const PACKET: u64 = 256;
+    160 + source_pixels.saturating_mul(120).div_ceil(1_000_000) + packets.saturating_mul(PACKET).div_ceil(1 << 20)
+}

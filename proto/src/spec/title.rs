@@ -9,7 +9,7 @@ pub use ladder::Rung;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AudioSpec, ImageSpec, Trim, Verify, VideoCodec, VideoSpec};
+use super::{AudioSpec, Cuts, ImageSpec, Trim, Verify, VideoCodec, VideoSpec};
 use crate::time::Span;
 
 /// One source in, a package of renditions out.
@@ -47,6 +47,9 @@ pub struct TitleSpec {
     /// Length chunks should be near; always whole segments. `None`: chosen from the film's length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chunk: Option<Span>,
+    /// Chunks begin with the segments that are nearest to changes of scene; `scan` looks for these in the pictures, once for all renditions.
+    #[serde(default, skip_serializing_if = "Cuts::is_auto")]
+    pub cuts: Cuts,
     #[serde(default)]
     pub verify: Verify,
 }

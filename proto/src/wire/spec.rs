@@ -6,9 +6,9 @@ use super::{BadField, from_name, name_of, narrow, v1};
 use crate::pool::{Class, Hop, PoolName};
 use crate::spec::picture::{Overlay, Place};
 use crate::spec::{
-    AudioSpec, AudioTrack, BenchSpec, EncodeSpec, FunctionSpec, JobSpec, Loudness, MAX_ATTEMPTS_DEFAULT, NextInput,
-    OnDamage, PRIORITY_DEFAULT, PRIORITY_MAX, QualitySpec, QualityTarget, Rational, RulesSpec, Service, Trim, Verify,
-    VideoSpec, parse,
+    AudioSpec, AudioTrack, BenchSpec, Cuts, EncodeSpec, FunctionSpec, JobSpec, Loudness, MAX_ATTEMPTS_DEFAULT,
+    NextInput, OnDamage, PRIORITY_DEFAULT, PRIORITY_MAX, QualitySpec, QualityTarget, Rational, RulesSpec, Service,
+    Trim, Verify, VideoSpec, parse,
 };
 use crate::time::{Span, Timestamp};
 
@@ -187,6 +187,7 @@ impl From<&EncodeSpec> for v1::EncodeSpec {
                 })
                 .collect(),
             chunk_us: spec.chunk.map(|s| s.0),
+            cuts: name_of(spec.cuts),
             verify: name_of(spec.verify),
             index: spec.index.clone(),
             on_damage: name_of(spec.on_damage),
@@ -231,6 +232,7 @@ impl TryFrom<v1::EncodeSpec> for EncodeSpec {
                 })
                 .collect::<Result<_, BadField>>()?,
             chunk: wire.chunk_us.map(Span),
+            cuts: cuts(&wire.cuts)?,
             verify: match wire.verify.as_str() {
                 "" => Verify::default(),
                 name => from_name("verify", name)?,
@@ -244,6 +246,11 @@ impl TryFrom<v1::EncodeSpec> for EncodeSpec {
             quality: wire.quality.map(TryInto::try_into).transpose()?,
         })
     }
+}
+
+/// Those who say nothing of it.
+fn cuts(name: &str) -> Result<Cuts, BadField> {
+    if name.is_empty() { Ok(Cuts::default()) } else { from_name("cuts", name) }
 }
 
 impl TryFrom<v1::Quality> for QualitySpec {
@@ -495,6 +502,7 @@ mod tests {
             clips: ["1-2.5", "0.04-", "-60"].map(|clip| clip.parse().unwrap()).to_vec(),
             joined: vec![NextInput { source: "file:///next".into(), clips: vec!["3-4".parse().unwrap()] }],
             chunk: Some(Span::from_secs(5)),
+            cuts: Cuts::Scan,
             verify: Verify::Full,
             on_damage: OnDamage::Fail,
             index: Some("file:///out.json".into()),

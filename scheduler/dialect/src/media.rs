@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use spool_proto::call::{Analysis, SourceFacts, TrackManifest, VideoPlan};
 use spool_proto::rate::{self, Control};
 use spool_proto::spec::title::{LadderSpec, Rung, TitleSpec};
-use spool_proto::spec::{EncodeSpec, Filter, VideoCodec, VideoSpec};
+use spool_proto::spec::{EncodeSpec, Filter, Scan, VideoCodec, VideoSpec};
 use spool_proto::uri;
 use spool_proto::vbv::RateBuffer;
 use starlark::environment::GlobalsBuilder;
@@ -117,6 +117,19 @@ pub(crate) fn films(builder: &mut GlobalsBuilder) {
         }
         let spec: EncodeSpec = read(spec, "input_spec: spec")?;
         write(heap, serde_json::to_value(spec.of_input(number)).map_err(|e| say(e.to_string()))?)
+    }
+
+    /// In how many `parts` a source's pictures are scanned for changes of scene, by `media.scenes`, and how much `memory` (MiB) each takes; by what the
+    /// probe that left its index found. `spec`: of that source alone. None: it is cut by its index.
+    fn scan_of<'v>(
+        #[starlark(require = pos)] spec: Value<'v>,
+        #[starlark(require = pos)] facts: Value<'v>,
+        heap: &'v Heap,
+    ) -> starlark::Result<Value<'v>> {
+        let spec: EncodeSpec = read(spec, "scan_of: spec")?;
+        let facts: SourceFacts = read(facts, "scan_of: facts")?;
+        let Some(scan) = Scan::of(&spec, &facts) else { return Ok(Value::new_none()) };
+        write(heap, serde_json::json!({"parts": scan.parts, "memory": scan.memory_mib}))
     }
 
     /// The text that is to be drawn into the pictures: `file`, or `stream` among the source's subtitles (both may be None), and how

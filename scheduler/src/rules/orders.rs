@@ -163,6 +163,7 @@ fn fits(name: &str, value: &call::Value) -> bool {
     use call::Value as Kind;
     match name {
         function::PROBE => matches!(value, Kind::Probe(_)),
+        function::SCENES => matches!(value, Kind::Scenes(_)),
         function::PLAN => matches!(value, Kind::Plan(_)),
         function::ENCODE | function::AUDIO | function::SUBTITLE => matches!(value, Kind::Track(_)),
         function::ANALYSE => matches!(value, Kind::Analysis(_)),

@@ -189,6 +189,7 @@ fn source() -> SourceFacts {
         color_space: None,
         attached_picture: false,
         packets: Some(192),
+        tells_scenes: None,
         crop: None,
     };
     let audio = AudioFacts { sample_rate_hz: 48_000, channels: 2, layout: "stereo".into(), sample_format: None };

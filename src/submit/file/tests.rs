@@ -20,7 +20,7 @@ spec:
     - {codec: libopus, bitrate: 96k, tracks: language:eng}
     - {name: surround, codec: aac, channels: 6, tracks: 1}
   packages: [hls, dash]
-  chunking: {segment: 4s, gop: 1s, target: 12s}
+  chunking: {segment: 4s, gop: 1s, target: 12s, cuts: scan}
 ";
 
 #[test]
@@ -34,6 +34,7 @@ fn a_title_is_read_whole() {
     let Service::Title(title) = job.service else { panic!("a title") };
     assert_eq!(title.trim.start, Some(Span::from_secs(10)));
     assert_eq!((title.segment, title.gop), (Span::from_secs(4), Span::from_secs(1)));
+    assert_eq!(title.cuts, spool_proto::spec::Cuts::Scan);
     let names: Vec<&str> = title.video.iter().map(|rendition| rendition.name.as_str()).collect();
     assert_eq!(names, ["hd", "360p"]);
     assert_eq!(title.video[0].video.bufsize_bits, Some(8_000_000));
@@ -115,6 +116,7 @@ fn what_is_wrong_is_named_by_its_place() {
         (spec("  video: [{codec: x264}]\n"), "spec.video[0].codec"),
         (spec("  packages: [hls, smooth]\n"), "spec.packages[1]"),
         (spec("  chunking: {target: soon}\n"), "spec.chunking.target"),
+        (spec("  chunking: {cuts: guess}\n"), "spec.chunking.cuts"),
         (spec("  priority: 900\n"), "spec.priority"),
         ("apiVersion: spool/v2\nkind: Job\nspec: {}\n".into(), "apiVersion"),
         ("apiVersion: spool/v1\nkind: Pool\nspec: {}\n".into(), "kind"),

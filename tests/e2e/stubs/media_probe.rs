@@ -43,6 +43,9 @@ pub struct InputIndexFor {
     pub clips: Option<Vec<InputIndexForClips>>,
     /// one of mp4, mov, mkv, webm
     pub container: InputIndexForContainer,
+    /// one of auto, index, scan
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cuts: Option<InputIndexForCuts>,
     /// uri
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<String>,
@@ -83,7 +86,7 @@ pub struct InputIndexFor {
 impl InputIndexFor {
     /// Without what may be left out.
     pub fn new(container: InputIndexForContainer, output: String, overwrite: bool, source: String, subtitles: InputIndexForSubtitles) -> InputIndexFor {
-        InputIndexFor { audio: None, audio_tracks: None, chunk: None, clips: None, container, index: None, joined: None, maps: None, on_damage: None, output, overwrite, quality: None, segment_frames: None, source, subtitles, trim: None, verify: None, video: None }
+        InputIndexFor { audio: None, audio_tracks: None, chunk: None, clips: None, container, cuts: None, index: None, joined: None, maps: None, on_damage: None, output, overwrite, quality: None, segment_frames: None, source, subtitles, trim: None, verify: None, video: None }
     }
 }
 
@@ -274,6 +277,17 @@ pub enum InputIndexForContainer {
     Mkv,
     #[serde(rename = "webm")]
     Webm,
+}
+
+/// One of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum InputIndexForCuts {
+    #[serde(rename = "auto")]
+    Auto,
+    #[serde(rename = "index")]
+    Index,
+    #[serde(rename = "scan")]
+    Scan,
 }
 
 /// Part of [`Input`].
@@ -831,6 +845,9 @@ pub struct OutputStreamsMedia {
     /// int
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sample_rate_hz: Option<i64>,
+    /// bool
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tells_scenes: Option<bool>,
     /// one of video, audio, subtitle, data, attachment
     pub r#type: OutputStreamsMediaType,
     /// int

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::super::picture::{Corner, ToneMap};
-use super::super::{AudioCodec, Container, OnDamage, Subtitles, TextCodec, Verify, VideoCodec};
+use super::super::{AudioCodec, Container, Cuts, OnDamage, Subtitles, TextCodec, Verify, VideoCodec};
 use super::ParseError;
 
 macro_rules! named {
@@ -61,6 +61,7 @@ named!(
     "mov_text" => Subtitles::Text(TextCodec::MovText),
 );
 named!(OnDamage, "what to do", "salvage" => OnDamage::Salvage, "fail" => OnDamage::Fail);
+named!(Cuts, "what tells cuts", "auto" => Cuts::Auto, "index" => Cuts::Index, "scan" => Cuts::Scan);
 named!(ToneMap, "a tone-mapping curve", "hable" => ToneMap::Hable, "mobius" => ToneMap::Mobius, "reinhard" => ToneMap::Reinhard);
 named!(
     Corner, "a corner",

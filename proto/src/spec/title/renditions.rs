@@ -82,6 +82,7 @@ impl TitleSpec {
             subtitles: Subtitles::None,
             trim: self.trim,
             chunk: self.chunk,
+            cuts: self.cuts,
             verify: self.verify,
             ..EncodeSpec::new(&self.source, &self.output, Container::Mp4)
         }

@@ -24,6 +24,7 @@ impl From<&TitleSpec> for v1::TitleSpec {
             segment_us: spec.segment.0,
             gop_us: spec.gop.0,
             chunk_us: spec.chunk.map(|s| s.0),
+            cuts: name_of(spec.cuts),
             verify: name_of(spec.verify),
             publish: name_of(spec.publish),
         }
@@ -49,6 +50,7 @@ impl TryFrom<v1::TitleSpec> for TitleSpec {
             segment: or(wire.segment_us, SEGMENT_DEFAULT),
             gop: or(wire.gop_us, GOP_DEFAULT),
             chunk: wire.chunk_us.map(Span),
+            cuts: super::cuts(&wire.cuts)?,
             verify: match wire.verify.as_str() {
                 "" => Verify::default(),
                 name => from_name("verify", name)?,
@@ -200,7 +202,7 @@ impl TryFrom<v1::ImageSpec> for ImageSpec {
 mod tests {
     use super::*;
     use crate::spec::title::Package;
-    use crate::spec::{AudioCodec, AudioSpec, VideoCodec, VideoSpec};
+    use crate::spec::{AudioCodec, AudioSpec, Cuts, VideoCodec, VideoSpec};
 
     #[test]
     fn a_title_survives_the_wire() {
@@ -251,6 +253,7 @@ mod tests {
             segment: Span::from_secs(4),
             gop: Span::from_millis(1000),
             chunk: Some(Span::from_secs(8)),
+            cuts: Cuts::Index,
             verify: Verify::Full,
         };
         let wire = v1::TitleSpec::from(&title);

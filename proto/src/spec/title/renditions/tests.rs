@@ -1,7 +1,7 @@
 use super::*;
 use crate::call::AudioFacts;
 use crate::spec::title::{AudioRendition, LadderSpec, Package, Publish, Rendition, TextRendition};
-use crate::spec::{AudioCodec, AudioSpec, Trim, Verify, VideoCodec};
+use crate::spec::{AudioCodec, AudioSpec, Cuts, Trim, Verify, VideoCodec};
 
 fn title() -> TitleSpec {
     TitleSpec {
@@ -19,6 +19,7 @@ fn title() -> TitleSpec {
         segment: Span::from_secs(6),
         gop: Span::from_secs(2),
         chunk: None,
+        cuts: Cuts::default(),
         verify: Verify::default(),
     }
 }
@@ -57,6 +58,7 @@ fn video(width: u32, height: u32, ratio: Rational, rotation: i32) -> VideoFacts 
         color_space: None,
         attached_picture: false,
         packets: None,
+        tells_scenes: None,
         crop: None,
     }
 }
