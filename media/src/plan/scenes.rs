@@ -17,22 +17,10 @@ const AROUND: usize = 12;
 const SURE: f64 = 0.5;
 const DOUBTFUL: f64 = 1.0;
 
-/// Keyframes at one distance, so many of them, stand there because time was up; where they are no further apart than this, that is how the
-/// source is to be entered, and its encoder most likely looked for no scenes.
-const RHYTHM_LEAST: usize = 4;
-const SHORT_S: u64 = 3;
-
-/// Whether keyframes follow scenes at all. Not in an intra-only source, nor in one that has them at one short distance.
+/// Whether keyframes may follow scenes. Not where most pictures are keyframes.
 pub fn tells(index: &PacketIndex) -> bool {
-    let keys: Vec<usize> = (0..index.packets.len()).filter(|&at| index.packets[at].flags.key).collect();
-    if is_intra(keys.len(), index.packets.len()) {
-        return false;
-    }
-    let mut distances = keys.windows(2).map(|pair| pair[1] - pair[0]);
-    let Some(first) = distances.next().filter(|_| keys.len() > RHYTHM_LEAST) else { return true };
-    let second = index.frame_rate.map_or(25, |rate| u64::try_from(rate.num / rate.den.max(1)).unwrap_or(25)).max(1);
-    let is_short = u64::try_from(first).is_ok_and(|first| first <= SHORT_S * second);
-    !(is_short && distances.all(|distance| distance == first))
+    let keys = index.packets.iter().filter(|packet| packet.flags.key).count();
+    !is_intra(keys, index.packets.len())
 }
 
 fn is_intra(keys: usize, frames: usize) -> bool {

@@ -8,7 +8,7 @@ use spool_proto::time::Timestamp;
 use crate::config::Config;
 use crate::health::Watchdog;
 use crate::io::{Effect, Input, Outcome, Record, Refusal, Reply, ToWorker, Token};
-use crate::job::{Ending, Job, Life, Phase};
+use crate::job::{Ending, Life, Phase};
 use crate::pools::PoolIx;
 use crate::reserve::Reservations;
 use crate::rooms::Rooms;
@@ -184,13 +184,14 @@ impl Engine {
     pub fn dirty(&self) -> Vec<DirtyJob> {
         // What a job keeps changes with its header only.
         let dirty = self.state.jobs.values().filter(|job| job.dirty_header || !job.dirty_parts.is_empty());
-        let entry = |job: &Box<Job>| DirtyJob {
-            job: job.id,
-            header: job.dirty_header,
-            parts: job.dirty_parts.iter().copied().collect(),
-            history: job.reaction.history.dirty().into_iter().collect(),
-        };
-        dirty.map(entry).collect()
+        dirty
+            .map(|job| DirtyJob {
+                job: job.id,
+                header: job.dirty_header,
+                parts: job.dirty_parts.iter().copied().collect(),
+                history: job.reaction.history.dirty().into_iter().collect(),
+            })
+            .collect()
     }
 
     /// Jobs dropped since the last [`Self::checkpointed`].

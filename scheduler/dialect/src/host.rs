@@ -69,7 +69,7 @@ struct Process {
     lines: Receiver<io::Result<String>>,
     stderr: ChildStderr,
     /// The cores it may use again when it has answered.
-    made_way: Option<CpuSet>,
+    made_way: Option<Box<CpuSet>>,
 }
 
 /// Why a process said nothing.
@@ -234,7 +234,7 @@ impl Process {
     fn make_way(&mut self) {
         let Ok(all) = sched_getaffinity(None) else { return };
         if sched_setaffinity(self.id(), &upper_half(&all)).is_ok() {
-            self.made_way = Some(all);
+            self.made_way = Some(Box::new(all));
         }
     }
 
