@@ -342,7 +342,7 @@ pub struct VideoFacts {
     pub attached_picture: bool,
     /// Packets counted by reading the file; `None` when it was only looked at.
     pub packets: Option<u64>,
-    /// Its keyframes tell where scenes change: it is none of the streams that have them everywhere, or at one short distance. `None`: as `packets`.
+    /// Its keyframes tell where scenes change: it is none of the streams that have them everywhere. `None`: as `packets`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tells_scenes: Option<bool>,
     /// What is left without black bars, of the picture as it is shown (turned). `None`: none were found, or they were not looked for.

@@ -34,7 +34,7 @@ fn a_title_is_read_whole() {
     let Service::Title(title) = job.service else { panic!("a title") };
     assert_eq!(title.trim.start, Some(Span::from_secs(10)));
     assert_eq!((title.segment, title.gop), (Span::from_secs(4), Span::from_secs(1)));
-    assert_eq!(title.cuts, spool_proto::spec::Cuts::Scan);
+    assert_eq!(title.cuts, Cuts::Scan);
     let names: Vec<&str> = title.video.iter().map(|rendition| rendition.name.as_str()).collect();
     assert_eq!(names, ["hd", "360p"]);
     assert_eq!(title.video[0].video.bufsize_bits, Some(8_000_000));
