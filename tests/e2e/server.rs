@@ -22,8 +22,9 @@ fn a_detached_job_is_listed_watched_and_done() {
     let film = films::clip(&films::PLAIN);
     let out = fleet.sandbox.path("out.mp4");
     let job = fleet.submit(&film, &out, FAST);
-    let explained = text(&fleet.client(&["job", "explain", &job]));
-    assert!(explained.contains("worker"), "no worker yet, and it says so: {explained}");
+    // Its rules are asked first.
+    let explained = || text(&fleet.client(&["job", "explain", &job]));
+    eventually("it says that there is no worker", || explained().contains("worker").then_some(()));
     let _worker = fleet.worker("w1");
     let watched = fleet.client(&["job", "watch", &job]);
     assert_eq!(watched.status.code(), Some(0), "{}", String::from_utf8_lossy(&watched.stderr));
