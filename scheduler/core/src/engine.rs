@@ -183,8 +183,9 @@ impl Engine {
     /// What changed since the last [`Self::checkpointed`], by job.
     pub fn dirty(&self) -> Vec<DirtyJob> {
         // What a job keeps changes with its header only.
-        let dirty = self.state.jobs.values().filter(|job| job.dirty_header || !job.dirty_parts.is_empty());
-        let entry = |job: &Box<Job>| DirtyJob {
+        let jobs = self.state.jobs.values().map(Box::as_ref);
+        let dirty = jobs.filter(|job| job.dirty_header || !job.dirty_parts.is_empty());
+        let entry = |job: &Job| DirtyJob {
             job: job.id,
             header: job.dirty_header,
             parts: job.dirty_parts.iter().copied().collect(),
