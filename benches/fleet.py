@@ -276,15 +276,12 @@ def waits(job):
 
 
 def clips(args):
-    folder = pathlib.Path(args.folder or tempfile.mkdtemp())
     film = pathlib.Path(args.film).resolve()
     print(f"{'a clip, promised':28} {'clips':>6} {'p50 ms':>8} {'p99 ms':>8} {'max ms':>8}")
-    for number, (name, promise) in enumerate(PROMISES.items()):
+    for name, promise in PROMISES.items():
         if args.only and name not in args.only:
             continue
-        place = folder / str(number)
-        place.mkdir()
-        with Fleet(args.spool, place, args.slots) as fleet:
+        with tempfile.TemporaryDirectory() as folder, Fleet(args.spool, place := pathlib.Path(folder), args.slots) as fleet:
             applied = fleet.call("pool", "apply", "-f", "-", stdin=(POOLS + promise).encode())
             assert applied.returncode == 0, applied.stderr.decode()
             for title in range(args.titles):
@@ -333,7 +330,6 @@ def main():
     fourth.add_argument("--settle", type=float, default=10, help="seconds of titles before the first clip [10]")
     fourth.add_argument("--pause", type=float, default=2, help="seconds between clips [2]")
     fourth.add_argument("--only", action="append", choices=list(PROMISES), help="of what is promised; may be repeated [all]")
-    fourth.add_argument("--folder", help="where it works; kept [a temporary one]")
     fourth.set_defaults(run=clips)
     args = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):

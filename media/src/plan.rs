@@ -44,24 +44,17 @@ pub struct Plan {
     pub warnings: Vec<Warning>,
 }
 
-/// Plans a film. `index` is of the video stream that [`choose`] chooses; it may be absent when that is none.
+/// Plans a film. `index` is of the video stream that [`choose`] chooses; it may be absent when that is none. `scan`: the changes of scene that were
+/// seen in its pictures, instead of those the index tells.
 ///
 /// # Errors
 /// Those of [`choose`]; `index_missing` and `index_of_another_stream` (class `internal`); `too_many_frames` and `no_frames` (class
 /// `spec`: nothing is left after `-ss`; class `input`: the stream has no frames).
-pub fn plan(index: Option<&PacketIndex>, args: &PlanArgs) -> Result<Plan, Failure> {
-    plan_at(index, None, args)
-}
-
-/// The same, with the changes of scene that a scan of the pictures found, instead of those the index tells.
-///
-/// # Errors
-/// As [`plan`].
-pub fn plan_at(index: Option<&PacketIndex>, scan: Option<&[SceneChange]>, args: &PlanArgs) -> Result<Plan, Failure> {
+pub fn plan(index: Option<&PacketIndex>, scan: Option<&[SceneChange]>, args: &PlanArgs) -> Result<Plan, Failure> {
     let choice = choose(&args.source, &args.spec)?;
     let tracks = |streams: &[u32]| {
         let track = |(track, &stream)| {
-            let (spec, jumps) = (args.spec.clone(), jumps(args, stream));
+            let (spec, jumps) = (args.spec.clone(), jumps(&args.source, stream));
             TrackArgs { spec, stream, track, jumps, edits: Vec::new(), joined: Vec::new() }
         };
         (0..).zip(streams).map(track).collect::<Vec<_>>()
@@ -104,10 +97,10 @@ fn video(
     args: &PlanArgs,
     warnings: &mut Vec<Warning>,
 ) -> Result<(VideoPlan, PlanFile, Vec<Edit>), Failure> {
-    let (Some(asked), Some(facts)) = (&args.spec.video, video_facts(args, index.stream)) else {
+    let (Some(asked), Some(facts)) = (&args.spec.video, video_facts(&args.source, index.stream)) else {
         return Err(index_of_another(index.stream));
     };
-    let jumps = jumps(args, index.stream);
+    let jumps = jumps(&args.source, index.stream);
     let spec = &VideoSpec { filters: chain::chain(asked, facts, index.stream, warnings), ..asked.clone() };
     let film = EncodeSpec { video: Some(spec.clone()), ..args.spec.clone() };
     let timeline = TimelineSpec::of(index, &args.source, &film).expect("the spec has video");
@@ -171,11 +164,7 @@ fn video(
 }
 
 /// Where a stream's timestamps jump.
-fn jumps(args: &PlanArgs, stream: u32) -> Vec<Jump> {
-    jumps_of(&args.source, stream)
-}
-
-fn jumps_of(source: &SourceFacts, stream: u32) -> Vec<Jump> {
+fn jumps(source: &SourceFacts, stream: u32) -> Vec<Jump> {
     source.streams.iter().find(|facts| facts.index == stream).map(|facts| facts.jumps.clone()).unwrap_or_default()
 }
 
@@ -184,11 +173,7 @@ fn index_of_another(stream: u32) -> Failure {
     Failure::new(Class::Internal, "index_of_another_stream", message)
 }
 
-fn video_facts(args: &PlanArgs, stream: u32) -> Option<&VideoFacts> {
-    facts_of(&args.source, stream)
-}
-
-fn facts_of(source: &SourceFacts, stream: u32) -> Option<&VideoFacts> {
+fn video_facts(source: &SourceFacts, stream: u32) -> Option<&VideoFacts> {
     let facts = source.streams.iter().find(|facts| facts.index == stream)?;
     match &facts.media {
         MediaFacts::Video(video) => Some(video),

@@ -7,14 +7,14 @@ use spool_proto::call::{PlanArgs, Value};
 use spool_proto::failure::{Class, Failure};
 
 use crate::packets::PacketIndex;
-use crate::plan::{joined, plan_at};
+use crate::plan::{joined, plan};
 use crate::{Host, Product, scenes, scratch_failed};
 
 /// Runs `media.plan`. Inputs: the sources (not read), then the packet index of each, absent when the output has no video, then the lists of
 /// scenes of those that were scanned.
 ///
 /// # Errors
-/// Those of [`plan_at`] and [`scenes::read`]; class host where scratch cannot be written.
+/// Those of [`plan`] and [`scenes::read`]; class host where scratch cannot be written.
 pub fn run(args: &PlanArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let sources = 1 + args.joined.len();
     let scanned =
@@ -37,7 +37,7 @@ pub fn run(args: &PlanArgs, host: &mut dyn Host) -> Result<Product, Failure> {
         scans.push(if lists.is_empty() { None } else { Some(scenes::read(lists)?) });
     }
     let plan = match (args.joined.is_empty(), scans.first()) {
-        (true, scan) => plan_at(indexes.first(), scan.and_then(Option::as_deref), args)?,
+        (true, scan) => plan(indexes.first(), scan.and_then(Option::as_deref), args)?,
         (false, _) => joined::plan(&indexes, &scans, args)?,
     };
     let mut files = Vec::new();

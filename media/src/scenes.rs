@@ -50,7 +50,7 @@ pub fn run(args: &ScenesArgs, host: &mut dyn Host) -> Result<Product, Failure> {
     let value = ScenesManifest {
         frames,
         scenes: crate::wire::len(&scenes),
-        sure: crate::wire::len(&scenes.iter().filter(|scene| scene.sure).collect::<Vec<_>>()),
+        sure: scenes.iter().map(|scene| u64::from(scene.sure)).sum(),
     };
     let path = host.scratch().join("scenes.json");
     let written = File::create(&path).and_then(|file| {

@@ -243,6 +243,6 @@ fn a_part_that_is_none_is_refused() {
         let failure = film.part(part, parts).map(|(list, ..)| list).unwrap_err();
         assert_eq!((failure.class, failure.code.as_str()), (Class::Spec, "bad_scan"));
     }
-    // A film of one frame more than none.
+    // More parts than frames.
     assert_eq!(film.part(0, 100).unwrap().0.scenes, []);
 }

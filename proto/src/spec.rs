@@ -555,7 +555,7 @@ impl OnDamage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cuts {
-    /// The index where the source's keyframes follow its scenes, else a scan; never a scan where segments leave little choice.
+    /// The index where the source's keyframes may follow its scenes, else a scan; never a scan where segments leave little choice.
     #[default]
     Auto,
     /// The packet index alone: where the source's encoder set keyframes, and how large its packets are.

@@ -213,11 +213,12 @@ impl Rules {
         if self.is_held_back(job) {
             return None;
         }
+        let is_at_rest = self.slots.get(&id).is_none_or(|slot| slot.state.is_none() && !slot.is_at_work);
+        if is_at_rest && self.loading.len() >= LOADING {
+            self.to_load.push_back(id);
+            return None;
+        }
         if !self.slots.contains_key(&id) {
-            if self.loading.len() >= LOADING {
-                self.to_load.push_back(id);
-                return None;
-            }
             match spec(job) {
                 Some(spec) => self.open(id, spec, job),
                 None => {
@@ -232,10 +233,6 @@ impl Rules {
             return None;
         }
         let Some(instance) = slot.state.take() else {
-            if self.loading.len() >= LOADING {
-                self.to_load.push_back(id);
-                return None;
-            }
             (slot.sweep, slot.again) = (true, true);
             self.loading.insert(id);
             self.begin(now, engine, job, Stand::Log, Vec::new(), 0);

@@ -214,7 +214,7 @@ pub struct SpoolArgs {
     /// Length chunks should be near: 10s [default: chosen from the film's length]
     #[arg(long, value_name = "TIME", value_parser = parse::time)]
     pub chunk: Option<Span>,
-    /// What tells where scenes change, so that chunks begin there: the source's keyframes (index), its pictures (scan), or whichever tells more (auto)
+    /// What tells where scenes change, so that chunks begin there: the source's keyframes (index), its pictures (scan), or these where keyframes cannot tell (auto)
     #[arg(long, value_name = "HOW", default_value = "auto")]
     cuts: Cuts,
     /// How the joined film is checked: packets, sample, full

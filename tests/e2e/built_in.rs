@@ -118,6 +118,10 @@ fn clip_makes_a_small_film_soon_and_refuses_what_it_cannot_do() {
     assert!((films::duration(&out) - 2.5).abs() < 0.1);
     let encode = fleet.job("j2");
     assert_eq!((&encode["service"], &encode["priority"]), (&json!("video-encode"), &json!(90)), "{encode}");
+    // One core is free sooner than all of a worker's at once.
+    let chunks = encode["tasks"].as_array().unwrap().iter().filter(|task| task["function"] == "media.encode");
+    let cores: Vec<&Value> = chunks.map(|task| &task["resources"]["cpu"]).collect();
+    assert!(!cores.is_empty() && cores.iter().all(|cpu| **cpu == 1000), "{cores:?}");
 
     let output = submit(&fleet, "clip", &json!({"source": film, "output": out, "start": 5, "end": 3}));
     let said = text(&output);

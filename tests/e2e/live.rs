@@ -203,4 +203,13 @@ fn a_live_title_grows_in_a_store_too() {
     assert!(running.wait().success());
     done(&spooled(&sandbox, &["--publish", "whole", "-o", sandbox.path("whole").to_str().unwrap()], &job));
     assert_same(&store.file("package"), &sandbox.path("whole"));
+    let types = [
+        "application/dash+xml",
+        "application/vnd.apple.mpegurl",
+        "image/jpeg",
+        "text/vtt",
+        "video/iso.segment",
+        "video/mp4",
+    ];
+    assert_eq!(store.content_types(), types.map(str::to_owned).into());
 }

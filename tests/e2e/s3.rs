@@ -1,5 +1,6 @@
 //! An S3-compatible store of a test: s3s over a folder, on a free port. It honours ranges, conditions, and checks signatures.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -45,6 +46,16 @@ impl S3Store {
     /// The file behind `s3://films/KEY`.
     pub fn file(&self, key: &str) -> PathBuf {
         self.root.path().join("films").join(key)
+    }
+
+    /// Of all objects.
+    pub fn content_types(&self) -> BTreeSet<String> {
+        let entries = std::fs::read_dir(self.root.path()).unwrap().flatten();
+        let kept = entries.filter(|entry| entry.file_name().to_string_lossy().ends_with(".metadata.json"));
+        let read = |entry: std::fs::DirEntry| -> serde_json::Value {
+            serde_json::from_slice(&std::fs::read(entry.path()).unwrap()).unwrap()
+        };
+        kept.filter_map(|entry| Some(read(entry)["content_type"].as_str()?.to_owned())).collect()
     }
 
     /// With the credentials of this store.

@@ -24,7 +24,7 @@ pub fn plan(indexes: &[PacketIndex], scans: &[Option<Vec<SceneChange>>], args: &
         // Parts are side by side even where each is one chunk.
         let own = PlanArgs { spec, source: facts.clone(), joined: Vec::new(), unsplit_threads: 1, ..args.clone() };
         let scan = usize::try_from(number).ok().and_then(|at| scans.get(at)).and_then(Option::as_deref);
-        let mut part = super::plan_at(Some(index), scan, &own)
+        let mut part = super::plan(Some(index), scan, &own)
             .map_err(|failure| Failure { message: format!("{name}: {}", failure.message), ..failure })?;
         let length = shift(&mut part, number, at)?;
         match &mut film {
@@ -124,10 +124,7 @@ fn agree(
         Err(Failure::new(Class::Spec, "inputs_differ", message))
     };
     let (Some(asked), Some(video), Some(more)) = (&args.spec.video, &film.video, &part.video) else { return Ok(()) };
-    let picture = |plan: &VideoPlan, facts: &SourceFacts| {
-        let own = PlanArgs { source: facts.clone(), joined: Vec::new(), ..args.clone() };
-        video_facts(&own, plan.stream).cloned()
-    };
+    let picture = |plan: &VideoPlan, facts: &SourceFacts| video_facts(facts, plan.stream).cloned();
     let (Some(a), Some(b)) = (picture(video, first), picture(more, next)) else { return Ok(()) };
     if (video.width, video.height) != (more.width, more.height) {
         let size = |plan: &VideoPlan| format!("{}x{}", plan.width, plan.height);

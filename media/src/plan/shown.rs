@@ -7,7 +7,7 @@ use spool_proto::failure::Failure;
 use spool_proto::spec::{EncodeSpec, VideoSpec, filter};
 
 use super::frames::Known;
-use super::{chain, facts_of, index_of_another, jumps_of, output};
+use super::{chain, index_of_another, jumps, output, video_facts};
 use crate::packets::PacketIndex;
 use crate::timeline::{Joined, TimelineSpec};
 
@@ -24,10 +24,10 @@ pub struct Shown {
 /// # Errors
 /// As [`super::plan`], of a film without frames.
 pub(crate) fn shown(index: &PacketIndex, spec: &EncodeSpec, source: &SourceFacts) -> Result<Option<Shown>, Failure> {
-    let (Some(asked), Some(facts)) = (&spec.video, facts_of(source, index.stream)) else {
+    let (Some(asked), Some(facts)) = (&spec.video, video_facts(source, index.stream)) else {
         return Err(index_of_another(index.stream));
     };
-    let jumps = jumps_of(source, index.stream);
+    let jumps = jumps(source, index.stream);
     let video = VideoSpec { filters: chain::chain(asked, facts, index.stream, &mut Vec::new()), ..asked.clone() };
     if filter::reach(&video.filters).is_err() {
         return Ok(None);

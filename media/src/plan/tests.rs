@@ -98,7 +98,7 @@ fn args(video: VideoSpec, chunk_s: Option<u64>) -> PlanArgs {
 }
 
 fn planned(index: &PacketIndex, args: &PlanArgs) -> (VideoPlan, PlanFile) {
-    let plan = plan(Some(index), args).unwrap();
+    let plan = plan(Some(index), None, args).unwrap();
     (plan.summary.video.unwrap(), plan.file.unwrap())
 }
 
@@ -228,7 +228,7 @@ fn a_stream_that_changes_inside_is_not_split() {
 fn trimming_everything_away_is_refused() {
     let mut args = args(video_spec(VideoCodec::Libx264), None);
     args.spec.trim.start = Some(Span::from_secs(100));
-    let failure = plan(Some(&scenic(40 * SECOND, 110)), &args).unwrap_err();
+    let failure = plan(Some(&scenic(40 * SECOND, 110)), None, &args).unwrap_err();
     assert_eq!((failure.class, failure.code.as_str()), (Class::Spec, "no_frames"));
 }
 
@@ -238,7 +238,7 @@ fn a_gap_of_years_is_refused_before_it_is_filled() {
     sparse.packets[2].pts = Some(i64::MAX / 2);
     let mut args = args(video_spec(VideoCodec::Libx264), None);
     args.spec.container = Container::Mp4;
-    assert_eq!(plan(Some(&sparse), &args).unwrap_err().code, "too_many_frames");
+    assert_eq!(plan(Some(&sparse), None, &args).unwrap_err().code, "too_many_frames");
 }
 
 #[test]
@@ -294,7 +294,7 @@ proptest! {
         let rate = rate.map(|(num, den)| Rational::new(num, den));
         let args = args(VideoSpec { gop_frames: gop, frame_rate: rate, ..video_spec(codec) }, seconds);
         let (video, file) = planned(&index, &args);
-        prop_assert_eq!(&plan(Some(&index), &args).unwrap(), &plan(Some(&index), &args).unwrap());
+        prop_assert_eq!(&plan(Some(&index), None, &args).unwrap(), &plan(Some(&index), None, &args).unwrap());
         let table = file.frames.as_ref().unwrap();
         prop_assert_eq!(video.frames, Some(wire::len(&table.output)));
         let mut next = 0;
@@ -355,7 +355,7 @@ fn chunks_of_segments_begin_near_scenes() {
 fn a_scan_goes_before_what_the_index_tells() {
     let args = args(video_spec(VideoCodec::Libx264), Some(5));
     let cuts = |scan: Option<&[SceneChange]>| {
-        let plan = plan_at(Some(&scenic(40 * SECOND, 110)), scan, &args).unwrap();
+        let plan = plan(Some(&scenic(40 * SECOND, 110)), scan, &args).unwrap();
         cuts_of(&plan.summary.video.unwrap())
     };
     let change = |frame| SceneChange { frame, score: 9.0, sure: true };

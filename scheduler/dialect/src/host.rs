@@ -2,8 +2,8 @@
 //! may use of memory and files is for whoever starts it to set ([`Keeper::program`] locks itself in before it reads anything).
 //!
 //! Sections take a millisecond. One that takes long goes on with the others like it on half of the machine's cores: however many there are,
-//! whoever else is woken finds a core that is not taken. (A low priority is not enough: what was woken would wait until the slice of whoever
-//! computes is over, at each step of a call.)
+//! whoever else is woken finds a core that is not taken. (A low priority is not enough:
+//! docs/decisions/2026-11-27-long-sections-on-half-the-cores.md.)
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -19,6 +19,10 @@ const SCRATCH_EVERY: u32 = 20;
 
 /// Of the thread that counts processes, where this user may have it: it must get its turn among as many as there are.
 const FIRST_PRIORITY: i32 = -20;
+/// Processes of one call from which on all of them yield to everything else on the machine: whoever forks without end would else have the
+/// cores to itself before it is counted.
+const MANY: usize = 16;
+const LOWEST_PRIORITY: i32 = 19;
 
 fn capacity(code: &str, text: String) -> Failure {
     Failure::new(Class::Capacity, code, text)
@@ -83,14 +87,17 @@ impl Crowd {
         let thread = std::thread::Builder::new().name("spool-crowd".into());
         let begun = thread.spawn(move || {
             let _not_permitted = rustix::process::setpriority_process(None, FIRST_PRIORITY);
+            let make_yield = || {
+                let _gone_already = rustix::process::setpriority_pgrp(Some(root), LOWEST_PRIORITY);
+            };
             loop {
                 std::thread::sleep(LOOK_EVERY);
                 let here = here.lock().unwrap_or_else(PoisonError::into_inner);
                 if !*here {
                     return;
                 }
-                // Once it was said, each look still makes them yield to whoever kills them.
-                if let Some(failure) = exceeded(Usage::of(root), &name, memory_mib)
+                // Until whoever kills them has heard of it, each look makes them yield once more.
+                if let Some(failure) = exceeded(Usage::of(root, (MANY, make_yield)), &name, memory_mib)
                     && let Some(say) = say.take()
                 {
                     let _nobody_waits = say.send(failure);

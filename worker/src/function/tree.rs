@@ -7,9 +7,6 @@ use rustix::process::Pid;
 /// Processes of one call at most, and threads of all of them.
 pub const PROCESSES_MAX: usize = 128;
 pub const THREADS_MAX: usize = 2_048;
-/// Processes of one call from which on all of them yield to everything else on the machine.
-const CROWD: usize = 16;
-const LOWEST_PRIORITY: i32 = 19;
 /// Files and folders in a call's scratch at most.
 pub const ENTRIES_MAX: usize = 100_000;
 
@@ -26,17 +23,17 @@ impl Usage {
         self.processes > PROCESSES_MAX || self.threads > THREADS_MAX
     }
 
-    /// Of a process that leads a group, and those below it. It stops counting when there are too many. Whoever starts many runs at the
-    /// lowest priority from then on, or nobody else would get as far as counting them.
-    pub fn of(root: Pid) -> Usage {
+    /// Of a process and those below it. It stops counting when there are too many. `crowd` is done as soon as so many are counted, which is long
+    /// before all are.
+    pub fn of(root: Pid, (many, crowd): (usize, impl Fn())) -> Usage {
         let mut usage = Usage::default();
         let mut waiting = vec![root.as_raw_nonzero().get()];
         while let Some(pid) = waiting.pop()
             && !usage.is_too_many()
         {
             usage.processes += 1;
-            if usage.processes == CROWD {
-                let _gone_already = rustix::process::setpriority_pgrp(Some(root), LOWEST_PRIORITY);
+            if usage.processes == many {
+                crowd();
             }
             usage.memory = usage.memory.saturating_add(memory(pid));
             let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { continue };
@@ -89,9 +86,11 @@ mod tests {
     #[test]
     fn a_process_is_counted_with_those_it_started() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let usage = Usage::of(rustix::process::getpid());
+        let crowds = std::cell::Cell::new(0);
+        let usage = Usage::of(rustix::process::getpid(), (2, || crowds.set(crowds.get() + 1)));
         child.kill().unwrap();
         child.wait().unwrap();
+        assert_eq!(crowds.get(), 1);
         assert!(usage.processes >= 2 && usage.threads > usage.processes, "{usage:?}");
         assert!((1 << 16..1 << 40).contains(&usage.memory), "{usage:?}");
     }
