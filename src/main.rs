@@ -46,6 +46,10 @@ use clap::{CommandFactory, FromArgMatches};
 use cli::{Cli, Command};
 use exit::Exit;
 
+/// Of Rust's own memory; libav keeps the system's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     if let Some(args) = ffmpeg::called_as_ffmpeg(std::env::args_os()) {
         return ffmpeg::main(&args);

@@ -303,7 +303,7 @@ impl Rules {
             signals_taken,
             orders: Orders {
                 artifacts: uri::prefix_of_job(id),
-                threads: workflow::unsplit_threads(engine),
+                threads: workflow::unsplit_threads(engine, job),
                 functions: self.functions.clone(),
             },
             registry: self.registry.clone(),

@@ -20,9 +20,9 @@ use spool_proto::view::TaskState;
 /// A film that cannot be split gets at most this many threads: encoders gain little from more.
 const UNSPLIT_THREADS_MAX: u64 = 16;
 
-/// Cores of the largest worker that is connected.
-pub fn unsplit_threads(engine: &Engine) -> u16 {
-    let cores = engine.most_cpu() / 1_000;
+/// Cores of the largest worker that is connected, as far as the job's pool may use them.
+pub fn unsplit_threads(engine: &Engine, job: &Job) -> u16 {
+    let cores = engine.most_cpu(job) / 1_000;
     u16::try_from(cores.clamp(1, UNSPLIT_THREADS_MAX)).expect("at most 16")
 }
 

@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 
 use crate::films;
-use crate::processes::{Fleet, eventually};
+use crate::processes::{Fleet, Guarded, eventually};
+use crate::s3::S3Store;
 
 fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
@@ -207,4 +208,36 @@ fn watch_takes_each_film_once_also_after_a_restart() {
     let names: Vec<_> = children(&fleet, &job).iter().map(|child| child["name"].clone()).collect();
     assert_eq!(names.len(), 3, "{names:?}");
     drop(server);
+}
+
+/// The worker has the store's keys; who submits has none.
+#[test]
+fn watch_takes_the_films_of_a_bucket() {
+    let (fleet, store) = (Fleet::new(), S3Store::new());
+    let _server = fleet.server();
+    let _worker = Guarded::spawn(store.open_to(&mut fleet.worker_command("w1", 2)));
+    let put = |key: &str| {
+        let file = store.file(key);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::copy(films::clip(&films::PLAIN), file).unwrap();
+    };
+    for key in ["in/a film.mp4", "in/2026/deep.mp4", "in/notes.txt", "inside/no.mp4", "other.mp4"] {
+        put(key);
+    }
+    let template = json!({"source": "{uri}", "strict": true});
+    let input =
+        json!({"folder": "s3://films/in", "recursive": true, "every": 1, "service": "inspect", "template": template});
+    let job = stand(&fleet, "watch", &input);
+    let summary = |what: &str, holds: &dyn Fn(&Value) -> bool| {
+        eventually(what, || facts(&fleet, &job, "summary").into_iter().next().filter(|summary| holds(summary)))
+    };
+    let both = summary("both films of the prefix were taken", &|s| s["done"] == 2);
+    assert_eq!((&both["files"], &both["failed"]), (&json!(2), &json!(0)), "{both}");
+    let mut names: Vec<_> = children(&fleet, &job).iter().map(|child| child["name"].to_string()).collect();
+    names.sort();
+    assert_eq!(names, [r#""a film.mp4""#, r#""deep.mp4""#]);
+
+    put("in/late.mp4");
+    let all = summary("what came later was taken", &|s| s["done"] == 3);
+    assert_eq!((&all["taken"], &all["failed"]), (&json!(3), &json!(0)), "{all}");
 }

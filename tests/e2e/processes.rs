@@ -173,13 +173,14 @@ impl Fleet {
     }
 
     pub fn worker_of(&self, name: &str, slots: u32) -> Guarded {
-        Guarded::spawn(
-            self.sandbox
-                .spool()
-                .args(["worker", "--server", &self.url(), "--slots", &slots.to_string(), "--name", name, "--data"])
-                .arg(self.data())
-                .stdout(Stdio::null()),
-        )
+        Guarded::spawn(&mut self.worker_command(name, slots))
+    }
+
+    pub fn worker_command(&self, name: &str, slots: u32) -> Command {
+        let mut command = self.sandbox.spool();
+        command.args(["worker", "--server", &self.url(), "--slots", &slots.to_string(), "--name", name, "--data"]);
+        command.arg(self.data()).stdout(Stdio::null());
+        command
     }
 
     pub fn client(&self, args: &[&str]) -> std::process::Output {

@@ -159,6 +159,7 @@ impl Engine {
     }
 
     /// After the last record: every worker that holds leases counts as just disconnected, workflows that have the word are asked again.
+    /// Those that only rest are not: they may be a million.
     pub fn resume(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         self.state.touched.clear();
         let workers: Vec<WorkerName> = self.state.workers.keys().cloned().collect();
@@ -168,8 +169,8 @@ impl Engine {
             self.arm(&name, now + self.config.lease);
         }
         self.set_job_alarms();
-        let jobs: Vec<JobId> = self.state.jobs.keys().copied().collect();
-        for job in jobs {
+        let jobs = self.state.jobs.values().filter(|job| !job.rests()).map(|job| job.id());
+        for job in jobs.collect::<Vec<JobId>>() {
             self.settle(now, job, out);
         }
     }

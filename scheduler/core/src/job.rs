@@ -139,6 +139,8 @@ impl Advance {
 pub(crate) struct Reaction {
     /// When its workflow wants to be asked again.
     pub(crate) wake: Option<Timestamp>,
+    /// Nothing else than that time, and signals, is news to it.
+    pub(crate) rests: bool,
     /// The time its alarm was set for; it has rung if that has passed. Not durable: after a restart all are asked.
     pub(crate) alarm: Option<Timestamp>,
     /// Its workflow was asked and has not answered. Not durable either.
@@ -339,6 +341,11 @@ impl Job {
         self.reaction.wake
     }
 
+    /// Whether its workflow has nothing to be asked before its time comes or somebody sends it a signal.
+    pub(crate) fn rests(&self) -> bool {
+        self.reaction.rests && self.life.goes_on() && self.signals().len() == 0
+    }
+
     /// How often people have asked it to go on after its end.
     pub fn retries_asked(&self) -> u32 {
         self.reaction.retries_asked
@@ -473,6 +480,7 @@ impl Job {
             retries_before: self.retries_before,
             reaction: ReactionSnapshot {
                 wake: self.reaction.wake,
+                rests: self.reaction.rests,
                 retries_asked: self.reaction.retries_asked,
                 cancelling: self.reaction.cancelling.iter().copied().collect(),
                 history: self.reaction.history.snapshot(),

@@ -65,6 +65,8 @@ impl Kinds {
 }
 
 impl Kind {
+    pub(crate) const CPU: Kind = Kind(0);
+
     fn index(self) -> usize {
         usize::try_from(self.0).expect("32 bits fit in an index")
     }
@@ -162,8 +164,18 @@ pub(crate) struct Pools {
     guaranteed: Arc<[Kind]>,
     /// Somebody may take its fair share.
     fair: bool,
-    /// What the fleet has, for shares.
+    /// What the fleet has, for shares and for the ceiling of what is kept.
     fleet: Vec<u64>,
+    kept: Arc<[Kept]>,
+}
+
+/// Of a kind that some pool does not lend all of, while no guarantee of the root is a ceiling: the fleet is.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    kind: Kind,
+    /// Guaranteed to the root's children, and how much of it they lend.
+    held: u64,
+    lent: u64,
 }
 
 /// Why a task is not admitted.
@@ -213,13 +225,22 @@ impl Pools {
         }
         let fair = nodes.iter().any(|node| node.spec.preemption == Preemption::Fair);
         let mut table = Table::new(nodes.len(), kinds.all().count());
+        let mut kept = Vec::new();
         for (kind, name) in kinds.all() {
-            fill(&nodes, &mut table, kind, name);
+            kept.extend(fill(&nodes, &mut table, kind, name));
         }
         let below_root = || nodes.iter().filter(|node| node.parent.is_some());
         let is_guaranteed = |name: &str| below_root().any(|node| node.spec.guarantee.get(name) > 0);
         let guaranteed = kinds.all().filter(|(_, name)| is_guaranteed(name)).map(|(kind, _)| kind).collect();
-        Pools { nodes: nodes.into(), table, by_name: Arc::new(by_name), guaranteed, fair, fleet: Vec::new() }
+        Pools {
+            nodes: nodes.into(),
+            table,
+            by_name: Arc::new(by_name),
+            guaranteed,
+            fair,
+            fleet: Vec::new(),
+            kept: kept.into(),
+        }
     }
 
     /// What the connected workers have together.
@@ -230,6 +251,18 @@ impl Pools {
             self.fleet.resize(self.fleet.len().max(kind + 1), 0);
             self.fleet[kind] = amount;
         }
+        for Kept { kind, held, lent } in self.kept.iter().copied() {
+            let limit = match self.fleet.get(kind.index()) {
+                None | Some(0) => u64::MAX,
+                Some(fleet) => fleet.saturating_sub(held).saturating_add(lent),
+            };
+            self.table.of_mut(PoolIx::ROOT, kind).limit = limit;
+        }
+    }
+
+    /// The pool's limit of the kind is what the fleet has beyond what others keep for themselves.
+    pub(crate) fn is_kept(&self, pool: PoolIx, kind: Kind) -> bool {
+        pool == PoolIx::ROOT && self.kept.iter().any(|kept| kept.kind == kind)
     }
 
     // ------------------------------------------------------------ who is there
@@ -441,6 +474,16 @@ impl Pools {
         Ok(())
     }
 
+    /// The largest task, of one kind, for which [`Self::could_admit_as`] has nothing to say.
+    pub(crate) fn most(&self, leaf: PoolIx, kind: Kind, fixed: bool) -> u64 {
+        let own = if fixed && self.is_guaranteed(leaf, kind) { self.subtree(leaf, kind) } else { u64::MAX };
+        let (most, _) = self.path(leaf).fold((own, 0_u64), |(most, below), pool| {
+            let Numbers { local, limit, .. } = *self.table.of(pool, kind);
+            (most.min(limit.saturating_add(below)), below.saturating_add(local))
+        });
+        most
+    }
+
     /// Below its guarantee in the kinds of a profile: ranks first.
     pub(crate) fn is_below(&self, pool: PoolIx, profile: &[Kind]) -> bool {
         let mut guaranteed = profile.iter().filter(|kind| self.held(pool, **kind) > 0).peekable();
@@ -502,8 +545,9 @@ impl Pools {
     }
 }
 
-/// Quotas of one kind, from the leaves up.
-fn fill(nodes: &[Node], table: &mut Table, kind: Kind, name: &str) {
+/// Quotas of one kind, from the leaves up; and what is kept of it, if the fleet is its ceiling.
+fn fill(nodes: &[Node], table: &mut Table, kind: Kind, name: &str) -> Option<Kept> {
+    let mut keeps = false;
     let mut held_below = vec![0_u64; nodes.len()];
     let mut lent_up = vec![0_u64; nodes.len()];
     for at in (0..nodes.len()).rev() {
@@ -511,6 +555,7 @@ fn fill(nodes: &[Node], table: &mut Table, kind: Kind, name: &str) {
         let own = node.spec.guarantee.get(name).saturating_sub(held_below[at]);
         let (held, subtree) = (own.saturating_add(held_below[at]), own.saturating_add(lent_up[at]));
         let local = node.spec.lend.get(name).map_or(0, |lend| subtree.saturating_sub(*lend));
+        keeps |= local > 0;
         let limit = match (node.parent, node.spec.borrow.get(name)) {
             (Some(_), Some(borrow)) => subtree.saturating_add(*borrow),
             (Some(_), None) => u64::MAX,
@@ -524,6 +569,9 @@ fn fill(nodes: &[Node], table: &mut Table, kind: Kind, name: &str) {
             lent_up[parent.index()] = lent_up[parent.index()].saturating_add(subtree - local);
         }
     }
+    let has_ceiling = nodes[PoolIx::ROOT.index()].spec.guarantee.get(name) > 0;
+    let (held, lent) = (held_below[PoolIx::ROOT.index()], lent_up[PoolIx::ROOT.index()]);
+    (keeps && !has_ceiling).then_some(Kept { kind, held, lent })
 }
 
 fn stricter(a: Hold, b: Hold) -> Hold {

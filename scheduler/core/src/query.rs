@@ -10,6 +10,7 @@ use spool_proto::view::{TaskState, WarmView, WorkerView};
 use crate::engine::Engine;
 use crate::io::{Advance, Blob, Shape, WarmKey};
 use crate::job::Job;
+use crate::pools::Kind;
 use crate::snapshot::AttemptEnd;
 use crate::task::State;
 use crate::workers::Worker;
@@ -161,10 +162,12 @@ impl Engine {
         self.state.workers.iter().map(|(name, worker)| self.view(name, worker))
     }
 
-    /// Thousandths of a core of the connected worker that has most; 0: there is none.
-    pub fn most_cpu(&self) -> u64 {
+    /// Thousandths of a core that a task of the job might have: of the connected worker that has most, as far as its pool may use them. 0: there is
+    /// none.
+    pub fn most_cpu(&self, job: &Job) -> u64 {
+        let may_use = self.state.pools.most(job.pool, Kind::CPU, !job.new.preemptible);
         let connected = self.state.workers.values().filter(|worker| worker.connected && !worker.silent);
-        connected.map(|worker| worker.capacity.cpu).max().unwrap_or(0)
+        connected.map(|worker| worker.capacity.cpu).max().unwrap_or(0).min(may_use)
     }
 
     pub fn worker(&self, name: &WorkerName) -> Option<WorkerView> {

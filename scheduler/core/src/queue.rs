@@ -359,9 +359,10 @@ impl Queue {
         self.contest.changed(leaf);
     }
 
-    /// The fleet has grown or shrunk, and shares with it.
-    pub(crate) fn shares_changed(&mut self, pools: &Pools) {
+    /// The fleet has grown or shrunk: shares with it, and what it leaves beside what is kept.
+    pub(crate) fn fleet_changed(&mut self, (pools, shapes): (&Pools, &Shapes)) {
         self.contest.all_changed(pools);
+        self.contest.released(pools, shapes, PoolIx::ROOT);
     }
 
     /// Everything stands elsewhere: the tree is another.

@@ -57,6 +57,7 @@ pub struct JobSnapshot {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReactionSnapshot {
     pub wake: Option<Timestamp>,
+    pub rests: bool,
     pub retries_asked: u32,
     /// Tasks that are cancelled as soon as workers let go of them, ascending.
     pub cancelling: Vec<u32>,

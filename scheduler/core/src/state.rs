@@ -290,7 +290,7 @@ impl State {
         if job.new.reactive {
             job.retries_before = job.retries;
             job.reaction.retries_asked += 1;
-            job.reaction.wake = None;
+            (job.reaction.wake, job.reaction.rests) = (None, false);
             return Ok(());
         }
         let mut again = Vec::new();

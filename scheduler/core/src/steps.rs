@@ -109,7 +109,7 @@ fn problem(job: &Job, step: &Step) -> Option<Failure> {
 fn changes_nothing(job: &Job, step: &Step) -> bool {
     let takes = job.signals().next().is_some_and(|signal| signal.number <= step.signals_taken);
     let is_idle = job.life == Life::Queued && job.counts().open() == 0;
-    let Step { log, snapshot: _, groups, cancel, wake, signals_taken: _, outcome } = step;
+    let Step { log, snapshot: _, groups, cancel, wake, signals_taken: _, rests: _, outcome } = step;
     let is_empty = log.is_none() && groups.is_empty() && cancel.is_empty() && outcome.is_none();
     is_empty && !takes && !is_idle && *wake == job.wake()
 }

@@ -58,6 +58,9 @@ pub(crate) struct Trouble {
     pub(crate) text: String,
 }
 
+/// Of a limit that is what the fleet leaves.
+const KEPT: &str = " beside what the pools that do not lend all of theirs keep of the fleet";
+
 impl Engine {
     /// Why the line's next task does not start. With the line gone (its task has just been leased): that it waits for a worker. `in_use`:
     /// [`Self::quota_in_use`], once for all that is asked.
@@ -194,8 +197,9 @@ impl Engine {
         } else {
             format!("at most {}", text(pools.limit(over.pool, over.kind)))
         };
+        let rest = if pools.is_kept(over.pool, over.kind) { KEPT } else { "" };
         let name = pools.name(over.pool);
-        format!("waiting for quota of pool {name}: {kind} {used} used of {most}, {asks} more needed{kept}")
+        format!("waiting for quota of pool {name}: {kind} {used} used of {most}{rest}, {asks} more needed{kept}")
     }
 
     fn limit_text(&self, place: Place, over: Over) -> String {
@@ -211,10 +215,11 @@ impl Engine {
                  borrow; raise its guarantee, or move the job"
             );
         }
-        format!(
-            "{function} needs {kind} {asks}, and pool {name} may use at most {limit_text} in all; raise its guarantee or borrow limit, or \
-             move the job"
-        )
+        let (rest, advice) = match pools.is_kept(over.pool, over.kind) {
+            true => (KEPT, "raise what those lend, or add workers"),
+            false => ("", "raise its guarantee or borrow limit, or move the job"),
+        };
+        format!("{function} needs {kind} {asks}, and pool {name} may use at most {limit_text} in all{rest}; {advice}")
     }
 
     fn asks(&self, place: Place, of: Kind) -> u64 {

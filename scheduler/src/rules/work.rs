@@ -131,7 +131,7 @@ impl Work {
             plan.take(step.requests)?;
             entries.push(step.entry);
         }
-        let mut steps = plan.steps;
+        let Plan { mut steps, starts, closes, signals, .. } = plan;
         if !entries.is_empty() || signals_taken > 0 {
             if steps.is_empty() {
                 steps.push(Step::default());
@@ -147,9 +147,17 @@ impl Work {
             for step in &mut steps {
                 step.wake = instance.next_alarm();
             }
+            let says_nothing = starts.is_empty() && closes.is_empty() && signals.is_empty();
+            steps[last].rests = says_nothing && rests(&instance);
         }
-        Ok(Done { instance, log_size, steps, starts: plan.starts, closes: plan.closes, signals: plan.signals })
+        Ok(Done { instance, log_size, steps, starts, closes, signals })
     }
+}
+
+/// Nothing it waits for could be over unheard. One that pauses is brought back, so that whoever looks finds the reason.
+fn rests(instance: &Instance) -> bool {
+    let awaits = instance.waits_for().next().is_some() || instance.children().next().is_some();
+    matches!(instance.status(), Status::Running) && !awaits
 }
 
 fn outcome(instance: &Instance, is_built_in: bool) -> Option<Outcome> {

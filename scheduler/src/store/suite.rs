@@ -303,6 +303,7 @@ async fn what_a_reactive_job_keeps_is_written_in_parts<F: Factory>(factory: F) {
     };
     let reaction = ReactionSnapshot {
         wake: Some(Timestamp(8)),
+        rests: true,
         retries_asked: 2,
         cancelling: vec![1, 4],
         history: HistorySnapshot { log: 3, last_signal: 9, signals: 1, ids: 9 },

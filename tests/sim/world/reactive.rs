@@ -38,6 +38,8 @@ impl World {
         if self.rng.percent(70) {
             step.signals_taken = taken;
         }
+        // What rests is told of nothing but its time and signals: the same before and after a restart.
+        step.rests = is_idle && step.groups.is_empty() && step.signals_taken == taken && self.rng.percent(50);
         let is_over = is_idle && step.groups.is_empty() && (self.calm || self.rng.percent(50));
         if is_over || self.rng.percent(1) {
             step.outcome = Some(if fails {

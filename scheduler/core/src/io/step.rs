@@ -28,6 +28,8 @@ pub struct Step {
     pub wake: Option<Timestamp>,
     /// Signals up to this number are done with.
     pub signals_taken: u64,
+    /// It waits for nothing that may be over without its having heard: only for `wake` and for signals. After a restart it is not asked.
+    pub rests: bool,
     /// The job ends so. Whatever of it is open is cancelled before.
     pub outcome: Option<Outcome>,
 }

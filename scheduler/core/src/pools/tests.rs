@@ -25,9 +25,14 @@ impl Tree {
         tree.pools.extend(named.iter().map(|(name, spec)| (PoolName::from(*name), spec.clone())));
         tree.check().unwrap();
         let mut kinds = Kinds::default();
-        let mut pools = Pools::new(&tree, &|_| Hold::Open, &mut kinds);
-        pools.set_fleet(&cpu(100), &mut kinds);
-        Tree { pools, kinds }
+        let pools = Pools::new(&tree, &|_| Hold::Open, &mut kinds);
+        let mut tree = Tree { pools, kinds };
+        tree.set_fleet(100);
+        tree
+    }
+
+    fn set_fleet(&mut self, cores: u64) {
+        self.pools.set_fleet(&cpu(cores), &mut self.kinds);
     }
 
     fn at(&self, name: &str) -> PoolIx {
@@ -53,7 +58,7 @@ impl Tree {
     }
 }
 
-const CPU: Kind = Kind(0);
+const CPU: Kind = Kind::CPU;
 
 #[test]
 fn a_parents_guarantee_contains_its_childrens() {
@@ -77,6 +82,42 @@ fn what_is_not_lent_stays_with_its_pool() {
     assert_eq!((tree.usage("a"), tree.usage("/")), (3, 7));
     tree.pools.release(tree.at("a"), &tree.kinds.clone().need(&cpu(3)));
     assert_eq!((tree.usage("a"), tree.usage("/")), (0, 7));
+}
+
+#[test]
+fn what_is_not_lent_is_kept_of_a_fleet_without_a_ceiling() {
+    let keeps = PoolSpec { lend: limits(1), ..spec(4) };
+    let mut tree = Tree::new(&[("a", keeps), ("b", spec(0))]);
+    tree.set_fleet(10);
+    assert_eq!(tree.admits("b", 8), Err("/".into()));
+    tree.charge("b", 7);
+    assert_eq!((tree.admits("a", 3), tree.admits("a", 4)), (Ok(()), Err("/".into())));
+    tree.set_fleet(0);
+    assert_eq!(tree.admits("b", 1), Ok(()), "nobody knows what the fleet will be");
+    tree.set_fleet(3);
+    assert_eq!((tree.admits("b", 1), tree.admits("a", 3)), (Err("/".into()), Ok(())), "less than is guaranteed");
+    let lends_all = PoolSpec { lend: limits(4), ..spec(4) };
+    let mut tree = Tree::new(&[("a", lends_all), ("b", spec(0))]);
+    tree.set_fleet(3);
+    assert_eq!(tree.admits("b", 9), Ok(()), "the workers are limit enough");
+}
+
+#[test]
+fn the_largest_task_is_the_one_that_could_be_admitted() {
+    let keeps = PoolSpec { lend: limits(1), ..spec(4) };
+    let capped = PoolSpec { borrow: limits(2), ..spec(3) };
+    let mut tree = Tree::new(&[("a", keeps), ("a/x", spec(2)), ("b", capped), ("c", spec(0))]);
+    tree.set_fleet(10);
+    let mut all = Vec::new();
+    for (name, fixed) in [("a/x", false), ("b", false), ("c", false), ("a/x", true), ("b", true), ("c", true)] {
+        let could = |cores: &u64| {
+            tree.pools.could_admit_as(tree.at(name), &tree.kinds.clone().need(&cpu(*cores)), fixed).is_ok()
+        };
+        let most = (0..100).take_while(could).last();
+        assert_eq!(most, Some(tree.pools.most(tree.at(name), CPU, fixed)), "{name} {fixed}");
+        all.extend(most);
+    }
+    assert_eq!(all, [10, 5, 7, 2, 3, 7]);
 }
 
 #[test]

@@ -122,6 +122,6 @@ impl State {
     pub(crate) fn set_fleet(&mut self, fleet: Resources) {
         self.pools.set_fleet(&fleet, &mut self.shapes.kinds);
         self.fleet = fleet;
-        self.queue.shares_changed(&self.pools);
+        self.queue.fleet_changed((&self.pools, &self.shapes));
     }
 }

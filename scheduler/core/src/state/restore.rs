@@ -60,11 +60,11 @@ impl State {
         let job = self.jobs.get_mut(&id).expect("just submitted");
         (job.life, job.started, job.finished) = (snapshot.life.into(), snapshot.started, snapshot.finished);
         job.retries_before = snapshot.retries_before;
-        let ReactionSnapshot { wake, retries_asked, cancelling, history: header } = snapshot.reaction;
+        let ReactionSnapshot { wake, rests, retries_asked, cancelling, history: header } = snapshot.reaction;
         let entries = history.into_iter().map(|part| part.entries).collect();
         let history = History::restore(&header, entries).ok_or(Illegal::History { job: id })?;
         let cancelling = cancelling.into_iter().collect();
-        job.reaction = Reaction { wake, retries_asked, cancelling, history, ..Reaction::default() };
+        job.reaction = Reaction { wake, rests, retries_asked, cancelling, history, ..Reaction::default() };
         (job.dirty_header, job.dirty_parts) = (false, BTreeSet::new());
         self.count_job(id, true);
         self.index(id);

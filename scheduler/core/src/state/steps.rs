@@ -30,7 +30,7 @@ impl State {
         }
         let job = self.job_mut(id)?;
         job.reaction.history.step(step);
-        job.reaction.wake = step.wake;
+        (job.reaction.wake, job.reaction.rests) = (step.wake, step.rests);
         job.dirty_header = true;
         let is_idle = job.life == Life::Queued && job.counts().open() == 0;
         self.new_alarms.push(id);

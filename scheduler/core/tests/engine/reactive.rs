@@ -3,7 +3,7 @@
 use spool_core::io::*;
 use spool_core::snapshot::{HistoryKey, HistoryKind};
 use spool_core::{Config, Engine, revoke};
-use spool_proto::failure::Class;
+use spool_proto::failure::{Class, Failure};
 use spool_proto::ids::JobId;
 use spool_proto::time::{Span, Timestamp};
 
@@ -53,7 +53,7 @@ fn refused(reply: Reply) -> String {
 }
 
 /// Through a snapshot, and by replaying everything: both are the engine.
-fn check_restart(shell: &Shell) {
+fn restarted(shell: &Shell) -> [Engine; 2] {
     let mut replayed = Engine::new(Config::default());
     shell.records.iter().for_each(|record| replayed.replay(record).unwrap());
     let mut restored = Engine::new(Config::default());
@@ -63,7 +63,16 @@ fn check_restart(shell: &Shell) {
         let parts = (0..).map_while(|part| shell.engine.task_part(*id, part)).collect();
         restored.restore_job(shell.engine.job_snapshot(*id).unwrap(), parts, shell.engine.history(*id)).unwrap();
     }
-    for mut other in [replayed, restored] {
+    [replayed, restored]
+}
+
+fn asked(effects: &[Effect]) -> usize {
+    effects.iter().filter(|effect| matches!(effect, Effect::Advance { .. })).count()
+}
+
+fn check_restart(shell: &Shell) {
+    let jobs: Vec<JobId> = shell.engine.jobs().map(spool_core::Job::id).collect();
+    for mut other in restarted(shell) {
         for id in &jobs {
             assert_eq!(other.job_snapshot(*id), shell.engine.job_snapshot(*id));
             assert_eq!(other.history(*id), shell.engine.history(*id));
@@ -72,9 +81,8 @@ fn check_restart(shell: &Shell) {
         let mut out = Vec::new();
         other.resume(shell.now, &mut out);
         other.check_invariants();
-        let asked = out.iter().filter(|effect| matches!(effect, Effect::Advance { .. })).count();
         let going_on = shell.engine.jobs().filter(|job| !job.state().is_final() && job.state().name() != "cancelling");
-        assert_eq!(asked, going_on.count(), "whoever goes on is asked again after a restart");
+        assert_eq!(asked(&out), going_on.count(), "whoever goes on is asked again after a restart");
     }
 }
 
@@ -386,4 +394,36 @@ fn a_first_lease_long_after_the_beginning_is_in_the_next_checkpoint() {
     let started = shell.engine.job(id).unwrap().started();
     assert_eq!((shell.job_state(id), started), ("running", Some(shell.now)));
     assert!(shell.engine.dirty()[0].header, "when it started is in its header");
+}
+
+#[test]
+fn a_job_that_rests_is_not_asked_after_a_restart_but_when_its_time_comes_or_it_hears_something() {
+    let (mut shell, id) = begun(1000, Step::default());
+    let wake = shell.now + Span::from_secs(60);
+    shell.step(id, Step { log: Some(blob("sleeps")), wake: Some(wake), rests: true, ..Step::default() });
+    for mut engine in restarted(&shell) {
+        let mut out = Vec::new();
+        engine.resume(shell.now, &mut out);
+        assert_eq!(asked(&out), 0);
+        engine.handle(wake, Input::Tick, &mut out);
+        assert_eq!(asked(&out), 1);
+    }
+    for mut engine in restarted(&shell) {
+        let mut out = Vec::new();
+        engine.resume(wake + Span::from_secs(60), &mut out);
+        engine.handle(wake + Span::from_secs(60), Input::Tick, &mut out);
+        assert_eq!(asked(&out), 1, "its time came while there was no server");
+    }
+    signal(&mut shell, id, "go", "1");
+    for mut engine in restarted(&shell) {
+        let mut out = Vec::new();
+        engine.resume(shell.now, &mut out);
+        assert_eq!(asked(&out), 1, "a signal that it has not taken");
+    }
+    shell.step(id, Step { signals_taken: 1, wake: Some(wake), ..Step::default() });
+    check_restart(&shell);
+    let failure = Failure::new(Class::Spec, "given_up", "its workflow gives up");
+    shell.step(id, Step { rests: true, outcome: Some(Outcome::Failed { failure }), ..Step::default() });
+    shell.input(Input::Retry { token: Token(6), job: id });
+    check_restart(&shell);
 }

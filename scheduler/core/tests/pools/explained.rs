@@ -59,9 +59,10 @@ impl Told {
                 assert!(blamed.is_root() || self.pool.is_within(&blamed), "{} and {}", self.pool, self.text);
                 let spec = tree.pools.get_mut(&blamed).unwrap();
                 spec.borrow = Limits::new();
-                // The root's guarantee is a ceiling; anybody else's is what must not be preempted may use.
+                // The root's guarantee is a ceiling, and so is what others do not lend; anybody else's is what must not be preempted may use.
                 if blamed.is_root() {
                     spec.guarantee = Resources::ZERO;
+                    tree.pools.values_mut().for_each(|spec| spec.lend = Limits::new());
                 } else if self.text.contains("must not borrow") {
                     spec.guarantee = Resources { cpu: 900_000, gpu: 900_000, memory: 900_000, ..Resources::ZERO };
                 }

@@ -223,7 +223,14 @@ impl Quota {
     /// `None`: as much as those above let it.
     pub fn limit(&self, n: Node, r: &str) -> Option<u64> {
         if self.is_root(n) {
-            return (self.guarantee(n, r) > 0).then(|| self.subtree(n, r));
+            let (ceiling, fleet) = (self.guarantee(n, r), self.fleet.get(r));
+            let is_kept = (0..self.nodes.len()).any(|n| self.local(n, r) > 0) && fleet > 0;
+            let left = || fleet.saturating_sub(self.below(n, |child| self.held(child, r)));
+            return match (ceiling, is_kept) {
+                (1.., _) => Some(self.subtree(n, r)),
+                (0, true) => Some(left() + self.below(n, |child| self.up(child, r))),
+                (0, false) => None,
+            };
         }
         self.nodes[n].spec.borrow.get(r).map(|borrow| self.subtree(n, r) + borrow)
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use spool_core::io::NewJob;
 use spool_proto::ids::{JobId, TaskId};
-use spool_proto::pool::{PoolName, PoolSpec, PoolTree, Preemption};
+use spool_proto::pool::{Limits, PoolName, PoolSpec, PoolTree, Preemption};
 use spool_proto::resources::Resources;
 use spool_proto::time::{Span, Timestamp};
 
@@ -44,10 +44,12 @@ proptest! {
         who in any::<Index>(),
         mine in need(),
     ) {
-        // Everybody else borrows, so that there is whom to choose from, and takes nothing from anybody.
+        // Everybody else borrows, so that there is whom to choose from, and takes nothing from anybody. Nobody keeps anything: a task that lies ready uses
+        // quota, not room, and once it is taken back there would be quota that was not there when victims were chosen.
         let mut tree = tree;
         tree.pools.values_mut().for_each(|spec| {
             (spec.guarantee, spec.preemption) = (Resources::ZERO, Preemption::Never);
+            spec.lend = Limits::new();
         });
         let me = who.get(&leaves(&tree)).clone();
         let spec = tree.pools.get_mut(&me).unwrap();

@@ -15,6 +15,7 @@ pub(super) fn encode(step: &Step) -> pb::Step {
         cancel: step.cancel.clone(),
         wake_us: step.wake.map(|at| at.0),
         signals_taken: step.signals_taken,
+        rests: step.rests,
         outcome: step.outcome.as_ref().map(encode_outcome),
     }
 }
@@ -31,6 +32,7 @@ pub(super) fn decode(step: pb::Step) -> Result<Step, BadBody> {
         cancel: step.cancel,
         wake: step.wake_us.map(Timestamp),
         signals_taken: step.signals_taken,
+        rests: step.rests,
         outcome: step.outcome.map(decode_outcome).transpose()?,
     })
 }

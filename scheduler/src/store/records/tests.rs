@@ -39,6 +39,7 @@ fn every_record() -> Vec<Record> {
         cancel: vec![3, 1],
         wake: Some(Timestamp(7)),
         signals_taken: 4,
+        rests: true,
         outcome: Some(Outcome::Failed { failure: failure.clone() }),
     };
     let advance = Advance { frames: 1, bytes: 2, out_time: Span(3) };

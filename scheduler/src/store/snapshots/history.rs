@@ -9,9 +9,10 @@ use spool_proto::time::Timestamp;
 use crate::store::records::{BadBody, pb};
 
 pub(super) fn encode_reaction(reaction: &ReactionSnapshot) -> pb::Reaction {
-    let ReactionSnapshot { wake, retries_asked, cancelling, history } = reaction;
+    let ReactionSnapshot { wake, rests, retries_asked, cancelling, history } = reaction;
     pb::Reaction {
         wake_us: wake.map(|at| at.0),
+        rests: *rests,
         retries_asked: *retries_asked,
         cancelling: cancelling.clone(),
         log: history.log,
@@ -24,6 +25,7 @@ pub(super) fn encode_reaction(reaction: &ReactionSnapshot) -> pb::Reaction {
 pub(super) fn decode_reaction(wire: pb::Reaction) -> ReactionSnapshot {
     ReactionSnapshot {
         wake: wire.wake_us.map(Timestamp),
+        rests: wire.rests,
         retries_asked: wire.retries_asked,
         cancelling: wire.cancelling,
         history: HistorySnapshot { log: wire.log, last_signal: wire.last_signal, signals: wire.signals, ids: wire.ids },
