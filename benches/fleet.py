@@ -14,6 +14,7 @@ has: in a pool that is promised nothing, one that is guaranteed a core, one that
 import argparse
 import contextlib
 import json
+import os
 import pathlib
 import socket
 import statistics
@@ -104,10 +105,20 @@ class Fleet:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.running = []
 
-    def __enter__(self):
+    def serve(self):
         self.start("server", "--data", self.folder / "server", "--listen", self.address)
-        url = f"http://{self.address}"
         self.until(lambda: self.call("job", "list").returncode == 0)
+
+    def restart_server(self):
+        server = self.running.pop(0)
+        server.kill()
+        server.wait()
+        self.serve()
+        self.running.insert(0, self.running.pop())
+
+    def __enter__(self):
+        self.serve()
+        url = f"http://{self.address}"
         self.start("worker", "--server", url, "--name", "w1", "--data", self.folder / "w1", "--slots", self.slots)
         self.until(lambda: b"w1" in self.call("worker", "list").stdout)
         return self
@@ -204,6 +215,16 @@ def resident(process):
     return int(next(line.split()[1] for line in status if line.startswith("VmRSS")))
 
 
+def until_calm(process):
+    """Seconds of processor time that it has used when it uses no more."""
+    used, before = 0.0, None
+    while used != before:
+        time.sleep(1)
+        fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        used, before = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), used
+    return used
+
+
 def sleepers(args):
     with tempfile.TemporaryDirectory() as folder, Fleet(args.spool, pathlib.Path(folder), args.slots) as fleet:
         fleet.push("nap", NAP)
@@ -211,7 +232,7 @@ def sleepers(args):
         server = fleet.running[0]
         fleet.told("submit", "--service", "dormitory", "--input", json.dumps({"n": 100, "first": 0, "over": 1}))
         before = resident(server)
-        first = time.time() + args.settle
+        first = time.time() + (3600 if args.restart else args.settle)
         beds = args.jobs // args.parents
 
         def fill(number):
@@ -221,10 +242,18 @@ def sleepers(args):
             return submitted.stdout.decode().split()[0]
 
         jobs = [fill(number) for number in range(args.parents)]
-        time.sleep(max(0, first - time.time() - 1))
+        if args.restart:
+            until_calm(server)
+        else:
+            time.sleep(max(0, first - time.time() - 1))
         asleep = resident(server)
         each = (asleep - before) * 1024 / (beds * args.parents)
         print(f"{beds * args.parents} jobs asleep: {asleep - before} KiB resident, {each:.0f} bytes a job")
+        if args.restart:
+            fleet.restart_server()
+            used = until_calm(fleet.running[0])
+            print(f"restarted: {used:.2f} s of processor time until nothing was to be done, {resident(fleet.running[0])} KiB resident")
+            return
         late = []
         for job in jobs:
             fleet.until(lambda: fleet.told("job", "get", job, "-o", "json")["state"] == "done")
@@ -321,6 +350,7 @@ def main():
     third.add_argument("--jobs", type=int, default=20000)
     third.add_argument("--parents", type=int, default=1, help="jobs that start the sleeping ones, as many each [1]")
     third.add_argument("--settle", type=float, default=60, help="seconds until the first wakes [60]")
+    third.add_argument("--restart", action="store_true", help="kill the server while they sleep, and see what its start costs")
     third.add_argument("--over", type=float, default=20, help="seconds from the first to the last [20]")
     third.set_defaults(run=sleepers)
     fourth = kinds.add_parser("clips")
