@@ -86,16 +86,11 @@ fn a_section_that_does_not_end_is_ended() {
     assert_eq!((pause.code.as_str(), pause.message.contains("3 s")), ("section_too_slow", true), "{pause:?}");
 }
 
-/// Of its sections' processes: how many cores each may use.
+/// Of the processes that this thread has started: how many cores each may use.
 fn cores_of_sections() -> Vec<u32> {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let children = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
-    let pids: Vec<Pid> = children
-        .flat_map(|pids| {
-            pids.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)).collect::<Vec<_>>()
-        })
-        .collect();
-    pids.into_iter().filter_map(|pid| Some(sched_getaffinity(Some(pid)).ok()?.count())).collect()
+    let pids = std::fs::read_to_string("/proc/thread-self/children").unwrap();
+    let pids = pids.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?));
+    pids.filter_map(|pid| Some(sched_getaffinity(Some(pid)).ok()?.count())).collect()
 }
 
 #[test]
