@@ -11,7 +11,7 @@ mod files;
 pub mod functions;
 mod lock;
 mod notify;
-mod recovery;
+pub mod recovery;
 mod rules;
 mod run_loop;
 pub mod server;

@@ -1,9 +1,16 @@
 //! What clients do with jobs.
 
+use spool_core::config::Config;
+use spool_core::io::Effect;
 use spool_proto::call::{Args, Call};
 use spool_proto::failure::{Class, Failure};
+use spool_proto::ids::JobId;
+use spool_proto::spec::{JobSpec, RulesSpec, Service};
+use spool_proto::time::Timestamp;
 use spool_proto::view::JobState;
 use spool_proto::wire::v1;
+use spool_scheduler::recovery::recover;
+use spool_scheduler::store::SqliteStore;
 use tonic::Code;
 use v1::worker_service_client::WorkerServiceClient;
 
@@ -141,7 +148,7 @@ async fn requests_that_make_no_sense_are_refused_by_name() {
     let none = client.submit("", &bench_job(0)).await.expect_err("nothing to do");
     assert!(failure(&none).message.contains("bench.tasks"), "{none:?}");
     let mut spec = film::spec(data.path());
-    if let spool_proto::spec::Service::VideoEncode(encode) = &mut spec.service {
+    if let Service::VideoEncode(encode) = &mut spec.service {
         encode.container = spool_proto::spec::Container::Webm;
     }
     let refused = client.submit("", &spec).await.expect_err("webm takes no h264");
@@ -167,4 +174,27 @@ async fn a_cordoned_worker_gets_nothing_until_it_is_uncordoned() {
     let unknown = v1::DrainRequest { worker: "w9".into(), reason: String::new() };
     let refused = workers.drain(unknown).await.expect_err("there is none");
     assert_eq!(failure(&refused).code, "no_such_worker");
+}
+
+/// A catalogue without titles waits for signals only; a film waits for a call.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_only_those_are_asked_who_may_have_missed_something() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = start(data.path()).await;
+    let mut client = Client::of(&server);
+    let catalogue = RulesSpec { name: "reencode".into(), version: String::new(), input: serde_json::json!({}) };
+    let (catalogue, _) = client.submit("", &JobSpec::new("", Service::Rules(catalogue))).await.expect("submitted");
+    let (film, _) = client.submit("", &film::spec(data.path())).await.expect("submitted");
+    until("one rests and one waits", async || {
+        client.get(&catalogue).await.state == JobState::Running && !client.get(&film).await.tasks.is_empty()
+    })
+    .await;
+    server.shutdown().await.expect("a clean end");
+    let mut store = SqliteStore::open(&data.path().join("spool.db")).await.expect("nobody has it");
+    let mut engine = recover(&mut store, Config::default()).await.expect("it is whole");
+    let mut effects = Vec::new();
+    engine.resume(Timestamp::now(), &mut effects);
+    let asked = |effect: &Effect| if let Effect::Advance { job } = effect { Some(*job) } else { None };
+    let asked: Vec<JobId> = effects.iter().filter_map(asked).collect();
+    assert_eq!(asked, [film.parse().expect("a job id")]);
 }

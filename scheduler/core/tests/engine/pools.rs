@@ -145,6 +145,28 @@ fn a_limit_holds_and_the_reason_says_whose() {
 }
 
 #[test]
+fn what_is_not_lent_is_kept_of_a_fleet_that_grows() {
+    let mut shell = Shell::new();
+    let keeps = PoolSpec { lend: [("cpu".to_owned(), 0)].into(), ..guaranteed(1000) };
+    shell.apply(&[("clips", keeps), ("titles", guaranteed(0))]);
+    shell.worker("w", 2000);
+    let titles = shell.submit_to("titles", vec![run(5, 1000)]);
+    assert_eq!(shell.leases().len(), 1, "one of two cores is kept");
+    let text = shell.explain(titles).1;
+    assert!(text.contains("quota of pool /: cpu 1 used of at most 1 beside what the pools that do not lend"), "{text}");
+    let most = |shell: &Shell, job| shell.engine.most_cpu(shell.engine.job(job).unwrap());
+    assert_eq!(most(&shell, titles), 1000, "no film may ask for more");
+    let clip = shell.submit_to("clips", vec![run(1, 1000)]);
+    assert_eq!((shell.leases().len(), most(&shell, clip)), (1, 2000), "it is there at once");
+    shell.worker("w2", 2000);
+    assert_eq!(
+        (shell.leases().len(), most(&shell, titles)),
+        (2, 2000),
+        "the kept core is in use; both new ones are open"
+    );
+}
+
+#[test]
 fn quota_that_others_borrow_is_reclaimed_even_where_there_is_room() {
     let mut shell = Shell::new();
     let capped = PoolSpec { borrow: [("cpu".to_owned(), 0)].into(), ..guaranteed(2000) };
